@@ -1,0 +1,58 @@
+"""Decisions: what became of each batch norm, and the one list of reasons for keeping one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+from folding.norms.base import BatchNorm
+from folding.report import Certificate
+
+Direction = Literal["into_producer", "into_consumer", "both", "merged", "removed"]
+
+
+class SkipReason(StrEnum):
+    """Why a batch norm, or half of it, stayed. Each member is explained in docs/reference/skip-reasons.md."""
+
+    BATCH_STATISTICS = "batch_statistics"
+    TRAINING_MODE = "training_mode"
+    RUNTIME_PARAMETERS = "runtime_parameters"
+    OVERRIDABLE_INITIALIZER = "overridable_initializer"
+    NO_LINEAR_NEIGHBOUR = "no_linear_neighbour"
+    SHARED_PRODUCER_OUTPUT = "shared_producer_output"
+    GRAPH_OUTPUT = "graph_output"
+    SHARED_WEIGHTS = "shared_weights"
+    RUNTIME_WEIGHTS = "runtime_weights"
+    CHANNEL_AXIS_LOST = "channel_axis_lost"
+    NONLINEARITY_BETWEEN = "nonlinearity_between"
+    NEGATIVE_SCALE = "negative_scale"
+    PADDED_SHIFT = "padded_shift"
+    WOULD_OVERFLOW = "would_overflow"
+    WOULD_UNDERFLOW = "would_underflow"
+    UNKNOWN_SHAPE = "unknown_shape"
+    CONTROL_FLOW_BOUNDARY = "control_flow_boundary"
+    QUANTIZED_NEGATIVE_SCALE = "quantized_negative_scale"
+    UNHEALTHY = "unhealthy"
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """What became of one batch norm."""
+
+    norm: BatchNorm
+    folded: bool
+    into: tuple[str, ...] = ()
+    direction: Direction | None = None
+    reason: SkipReason | None = None
+    detail: str = ""
+    certificate: Certificate | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class FoldResult:
+    """Outcome over a whole model. `fold_sites` are names of values at which drift is worth measuring."""
+
+    decisions: tuple[Decision, ...]
+    fold_sites: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=())

@@ -1,0 +1,21 @@
+"""Versions of everything that decides what an artifact looks like; part of report and cache key."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import metadata
+
+PACKAGES = ("bnfold", "numpy", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "onnxruntime-gpu", "tensorflow",
+            "tensorflow-cpu", "keras", "tf-keras", "tf2onnx", "protobuf", "h5py")  # fmt: skip
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Installed versions by distribution name; absent ones are left out. Imports nothing."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
