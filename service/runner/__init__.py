@@ -1,0 +1,1 @@
+"""Runners: one sandboxed, pre-warmed process per job behind `base.JobRunner`."""
