@@ -1,0 +1,320 @@
+"""What every code means and what to do about it: the text behind `bnfold explain CODE`, the docs and the pages.
+
+One table per kind, `code -> (title, meaning, remedy)`. Titles are a few words, meanings say what was
+found and why it matters, remedies say what the reader can do next. `tests/cli/test_catalogue.py` fails
+when an enum member or a literal code in the tree is missing here.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import Final
+
+Text = tuple[str, str, str]
+
+ERRORS: Final[dict[str, Text]] = {
+    "usage": (
+        "The request is off",
+        "An option, a value or a name in the request does not exist or does not fit the model. Nothing was run.",
+        "Read the message: it names the option and the values that would do. `bnfold COMMAND --help` lists them all.",
+    ),
+    "model": (
+        "Something about the model stops the job",
+        "The general code for a fault of the model; the message says which part of it is concerned.",
+        "Look at the model with `bnfold inspect`, mend what the message names, and submit it again.",
+    ),
+    "unknown_format": (
+        "No supported format recognises these bytes",
+        "Files are recognised by their content, never by their name. These bytes are none of: Keras .keras or .h5, "
+        "SavedModel (folder or archive), TensorFlow checkpoint (V1 or V2, folder or archive), GraphDef (.pb or "
+        ".pbtxt), ONNX.",
+        "Check that the upload is complete and is the model itself, not a log or a README. A checkpoint needs all its "
+        "files (.index and .data-*, better also .meta): send the folder, or an archive of it.",
+    ),
+    "corrupt_model": (
+        "The file is damaged or contradicts itself",
+        "The format was recognised, but something in it cannot be read: it is cut short, a checksum is wrong, a shard "
+        "is missing, or two parts disagree about a shape, a dtype or a name.",
+        "Copy the file again and compare sizes or digests with the original. For a checkpoint, make sure that .index, "
+        ".meta and all .data shards come from the same save.",
+    ),
+    "unsupported_model": (
+        "A valid model that cannot be converted",
+        "The model uses an operation, a dtype or a control structure that has no ONNX equivalent here. The message "
+        "names it and, where known, the layer.",
+        "Choose outputs before that operation with `--output`, export the model without it (post-processing is the "
+        "usual case), or feed a constant with `--feed` where the operation depends on a mode switch.",
+    ),
+    "unsafe_model": (
+        "The model breaks a limit for hostile input",
+        "A trained model is a program. Before any framework sees it, its structure is checked against limits: code in "
+        "the configuration, file access, links that leave the upload, sizes that do not fit the file, recursion. "
+        "Nothing of it was executed.",
+        "If the model is your own, the message names the object and the limit: re-export it without that part (for "
+        "instance replace a Lambda layer by built-in layers).",
+    ),
+    "ambiguous_model": (
+        "Inputs, outputs or the mode cannot be inferred",
+        "More than one reading of the graph is possible, and a wrong guess would be silent. The candidates are listed.",
+        "Name them: `--input NAME=SHAPE`, `--output NAME`, `--feed NAME=VALUE` for mode switches; over HTTP the "
+        "options `inputs`, `outputs`, `signature` and `feeds`.",
+    ),
+    "unhealthy_model": (
+        "Statistics that no fold can rescue",
+        "At least one batch norm has non-finite or negative statistics, or has a health warning and the job ran under "
+        "--strict. Folding it would give a correct fold of a wrong model.",
+        "`bnfold inspect` shows the layer and the numbers. Take an earlier checkpoint, train the statistics (run the "
+        "update ops), or re-estimate them with `--calibrate data.npz --recalibrate`.",
+    ),
+    "verification_failed": (
+        "The artifact is not proved equivalent",
+        "The folded graph was run beside the unfolded one and beside the source framework, and at least one judged "
+        "comparison is outside the tolerance, or could not be made although it was required. The artifact is "
+        "quarantined.",
+        "Open the report: the first divergence names the layer, the rows name the runtime and optimization level. If "
+        "the difference is a runtime hazard, the report gives the session option that avoids it.",
+    ),
+    "cancelled": (
+        "The job was cancelled",
+        "Its owner cancelled it, or the command was interrupted. Nothing was published.",
+        "Submit it again: what was already uploaded is not sent twice.",
+    ),
+    "timed_out": (
+        "The job ran past its wall-clock limit",
+        "The runner was stopped when its time was up. The time spent waiting in the queue does not count.",
+        "Raise the limit in the settings, verify on fewer providers, or cut the model down to the outputs you need.",
+    ),
+    "temporary_failure": (
+        "Trying again later may succeed",
+        "Nothing is wrong with the request; a resource was missing (storage full, a worker lost, a service starting).",
+        "Wait for the time given in Retry-After and repeat the same request with the same Idempotency-Key.",
+    ),
+    "internal": (
+        "A defect of bnfold itself",
+        "Something happened that the program does not expect. The details name the stage.",
+        "Please report it with the log file that the message names and, if you may, the model or its inspection.",
+    ),
+    "runner_crashed": (
+        "The process that ran the model died",
+        "The sandboxed process was ended by a signal, typically a crash in native code of a framework. It was tried "
+        "once more with the same result.",
+        "Try the model through another format (for instance the frozen graph instead of the checkpoint), or with "
+        "fewer outputs. Please report models that crash and are not hostile.",
+    ),
+    "out_of_memory": (
+        "The job needed more memory than it may use",
+        "The sandboxed process reached its memory limit and was stopped.",
+        "Raise the memory limit in the settings, use a worker with more memory, or fix dynamic input sizes to smaller "
+        "ones with `--input NAME=SHAPE`.",
+    ),
+    "lost_lease": (
+        "The worker lost its claim on the job",
+        "The worker stopped answering (suspended, cut off, restarted) and another one took the job over; the late "
+        "result of the first is refused.",
+        "Nothing to do: the job goes on elsewhere. Many of these mean overloaded or sleeping worker machines.",
+    ),
+    "sandbox_violation": (
+        "The model tried something that the sandbox forbids",
+        "The kernel stopped the process at a forbidden system call or path.",
+        "If the model is your own, please report it with the operation named in the message. Do not run it elsewhere "
+        "unguarded.",
+    ),
+    "runner_unavailable": (
+        "No runner process could be started",
+        "The sandboxed process did not come up: no memory, no process slots, or a sandbox that this machine cannot "
+        "offer.",
+        "`bnfold doctor` says what is missing. The job is tried again by itself.",
+    ),
+}  # fmt: skip
+
+HEALTH: Final[dict[str, Text]] = {
+    "ok": (
+        "Statistics look right",
+        "Mean and variance are finite, positive, differ from their initial values and fit the layer.",
+        "Nothing to do.",
+    ),
+    "never_updated": (
+        "The moving statistics were never updated",
+        "The moving mean is exactly 0 and the moving variance exactly 1, the values they start with: the update ops "
+        "were not run in training. At inference the layer then does not normalize at all. If training itself also "
+        "used these values, inference is right and the fold is exact; the evidence says which case it is.",
+        "In TensorFlow 1 make the train op depend on `tf.get_collection(tf.GraphKeys.UPDATE_OPS)` and train on; or "
+        "re-estimate the statistics from data with `--calibrate data.npz --recalibrate`.",
+    ),
+    "missing_from_checkpoint": (
+        "The statistics are not in the checkpoint",
+        "The graph has moving mean and variance, the checkpoint does not: typically `Saver(var_list=...)` was given "
+        "the trainable variables only, and moving statistics are not trainable.",
+        "Save again with `tf.global_variables()`; or recalibrate from data with `--calibrate data.npz --recalibrate`; "
+        "or go on with 0 and 1 by `--missing-stats init`, which the report flags.",
+    ),
+    "batch_statistics_at_inference": (
+        "The inference graph normalizes with the batch's own statistics",
+        "Mean and variance are computed from the batch that is being predicted (tf.nn.moments, or training mode fixed "
+        "to true). The answer for one sample depends on the others, and there is nothing constant to fold.",
+        "Export with `training=False` / `is_training=False` if moving statistics exist; otherwise "
+        "`--calibrate data.npz --recalibrate` measures constant ones and makes the layer foldable.",
+    ),
+    "degenerate_variance": (
+        "A variance that is zero or nearly so",
+        "Some channels have a variance far below epsilon: the channel was constant in training (dead or unused), and "
+        "gamma / sqrt(variance + epsilon) is large and rests on epsilon alone.",
+        "Usually harmless when few channels are concerned and gamma is small there; look at the amplification column. "
+        "Many such channels point to a layer that collapsed in training.",
+    ),
+    "non_finite": (
+        "NaN or infinity in the statistics",
+        "At least one of mean, variance, gamma, beta is not a number or infinite. Training diverged or the file is "
+        "damaged. The job stops: every output would be NaN.",
+        "Take an earlier checkpoint; or recalibrate from data if gamma and beta are finite.",
+    ),
+    "negative_variance": (
+        "A negative variance",
+        "A variance cannot be negative; numerical cancellation or a damaged file made it so, and the square root is "
+        "NaN where it exceeds epsilon. The job stops.",
+        "Take another checkpoint, or recalibrate from data with `--calibrate data.npz --recalibrate`.",
+    ),
+    "lagging": (
+        "The statistics disagree with the data",
+        "On the calibration data the layer's inputs have a clearly different mean or variance than the moving "
+        "statistics say: the moving averages lag (momentum too high, too few steps), or the data is of another kind.",
+        "If the data is representative, replace the statistics with `--recalibrate`; the report then compares old and "
+        "new and what it does to the outputs.",
+    ),
+}  # fmt: skip
+
+SKIPS: Final[dict[str, Text]] = {
+    "batch_statistics": (
+        "Normalizes with the batch's own statistics",
+        "Mean and variance are computed at run time, so there is no constant affine to fold.",
+        "Export in inference mode, or recalibrate from data to get constant statistics.",
+    ),
+    "training_mode": (
+        "BatchNormalization in training mode",
+        "The node has training_mode=1: it normalizes with batch statistics and updates its moving ones.",
+        "Export the model in inference mode (`model.eval()`, `training=False`).",
+    ),
+    "runtime_parameters": (
+        "The parameters are computed at run time",
+        "Scale, shift, mean or variance depend on the graph's inputs, so they are no constants.",
+        "Nothing, if that is intended (conditional normalization). Otherwise freeze the variables before export.",
+    ),
+    "overridable_initializer": (
+        "The parameters can be overridden by the caller",
+        "The initializers are also graph inputs, so a caller may feed other values; folding would take that away.",
+        "If nobody feeds them, use `--freeze-inputs`.",
+    ),
+    "no_linear_neighbour": (
+        "No linear layer to fold into",
+        "Neither before nor after the norm is there a Conv, Gemm, MatMul or other layer that can absorb it exactly.",
+        "Nothing: what is left is one BatchNormalization or one Mul and Add, which is the least.",
+    ),
+    "shared_producer_output": (
+        "The layer before it is also used elsewhere",
+        "Another consumer reads the un-normalized value, so changing the weights would change that branch too.",
+        "Nothing: duplicating the layer would cost more than the norm does.",
+    ),
+    "graph_output": (
+        "The un-normalized value is a graph output",
+        "The model returns the value before the norm as well, so the layer's weights may not change.",
+        "If that output is not needed, leave it out with `--output`.",
+    ),
+    "shared_weights": (
+        "The weights are shared with a layer that disagrees",
+        "Several layers use the same weights under different norms, and copies would not pay.",
+        "Nothing: the sharing is part of the model.",
+    ),
+    "runtime_weights": (
+        "The weights are computed at run time",
+        "The layer's kernel is no constant, so nothing can be multiplied into it beforehand.",
+        "Freeze the weights before export if they are meant to be constant.",
+    ),
+    "channel_axis_lost": (
+        "The channel axis does not survive the way to the layer",
+        "Between norm and layer a Reshape or a similar node mixes channels with other axes.",
+        "Nothing, unless the model can be exported without that Reshape.",
+    ),
+    "nonlinearity_between": (
+        "A nonlinearity stands between",
+        "An activation or another non-affine node separates the norm from the layer that could absorb it.",
+        "Nothing: an exact fold does not exist.",
+    ),
+    "negative_scale": (
+        "A negative scale cannot pass the node between",
+        "ReLU and MaxPool commute with positive scales only, and at least one channel's scale is not positive.",
+        "Nothing: folding would change the result.",
+    ),
+    "padded_shift": (
+        "The shift does not pass the zero padding",
+        "A padded convolution reads zeros at the border, where the shift is not present; only the scale folds.",
+        "Nothing: the shift stays as one Add or a border map.",
+    ),
+    "would_overflow": (
+        "Folded weights would overflow",
+        "In the weights' dtype some folded values would be infinite.",
+        "Export in a wider dtype (float32 instead of float16), or retrain with bounded amplification.",
+    ),
+    "would_underflow": (
+        "Folded weights would underflow",
+        "In the weights' dtype folded values would vanish to zero although they are not.",
+        "Export in a wider dtype (float32 instead of float16).",
+    ),
+    "unknown_shape": (
+        "A shape is not known",
+        "The rank or the channel count between norm and layer is not known statically, so exactness cannot be shown.",
+        "Give shapes with `--input NAME=SHAPE`.",
+    ),
+    "control_flow_boundary": (
+        "A control-flow border lies between",
+        "Norm and layer are in different bodies (If, Loop, Scan), and the body may run any number of times.",
+        "Fix the mode with `--feed` if the condition is a constant in practice.",
+    ),
+    "quantized_negative_scale": (
+        "Quantized weights cannot take a negative scale",
+        "Per-channel quantization scales are positive; flipping the stored integers would leave their range.",
+        "Fold before quantizing.",
+    ),
+    "unhealthy": (
+        "The statistics are unhealthy",
+        "The layer was left as it is because its statistics are not fit to be folded.",
+        "See the health findings of the layer.",
+    ),
+}  # fmt: skip
+
+HAZARDS: Final[dict[str, Text]] = {}
+
+KINDS: Final[dict[str, dict[str, Text]]] = {
+    "error": ERRORS,
+    "health": HEALTH,
+    "skip": SKIPS,
+    "hazard": HAZARDS,
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One code of one kind (`error`, `health`, `skip`, `hazard`) with its explanation."""
+
+    code: str
+    kind: str
+    title: str
+    meaning: str
+    remedy: str
+
+
+def entries() -> list[Entry]:
+    """All of them, by kind in table order."""
+    return [Entry(code, kind, *text) for kind, table in KINDS.items() for code, text in table.items()]
+
+
+def lookup(code: str) -> list[Entry]:
+    """Entries for a code; a code may be of several kinds. Dashes and case do not matter. Empty if unknown."""
+    wanted = code.strip().lower().replace("-", "_")
+    return [entry for entry in entries() if entry.code.lower() == wanted]
+
+
+def similar(code: str, count: int = 3) -> list[str]:
+    """Known codes that look like an unknown one."""
+    known = sorted({entry.code for entry in entries()})
+    return difflib.get_close_matches(code.strip().lower().replace("-", "_"), known, n=count, cutoff=0.5)
