@@ -1,9 +1,12 @@
-"""What every code means and what to do about it: the text behind `bnfold explain CODE`, the docs and the pages.
+"""What every code means and what to do about it: the text behind `bnfold explain CODE`, docs and pages.
 
 One table per kind, `code -> (title, meaning, remedy)`. Titles are a few words, meanings say what was
 found and why it matters, remedies say what the reader can do next. `tests/cli/test_catalogue.py` fails
 when an enum member or a literal code in the tree is missing here.
 """
+
+# Prose in tables: long lines and implicit concatenation read better here than wrapped brackets.
+# ruff: noqa: E501, ISC004
 
 from __future__ import annotations
 
