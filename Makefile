@@ -1,0 +1,90 @@
+# bnfold. Every target builds what it needs by itself: Python >= 3.11, pip and make are enough.
+# Quick when nothing changed: environments are rebuilt only when their constraints file changes.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+# The first interpreter that is new enough; override with `make PYTHON=/path/to/python`.
+PYTHON ?= $(shell scripts/find-python.sh)
+RUNTIME := $(VENV)/.installed-runtime
+DEV := $(VENV)/.installed-dev
+TOOLS := $(VENV)/.test-tools
+PYTEST_ARGS ?=
+
+export TF_CPP_MIN_LOG_LEVEL := 3
+export ORT_DISABLE_TELEMETRY := 1
+
+.PHONY: help setup setup-dev demo serve test test-tools lint types format openapi bench fuzz audit killsweep \
+        lock docs docs-pictures clean
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*##/\t/' | expand -t 16
+
+setup: $(RUNTIME) ## build .venv with everything the product needs
+
+setup-dev: $(DEV) ## the same, with what tests, lint and benchmarks need
+
+demo: $(RUNTIME) ## start the service, convert two real models over HTTP, show that the results agree
+	@$(PY) examples/demo.py
+
+serve: $(RUNTIME) ## the service on http://127.0.0.1:8000, until interrupted
+	$(BIN)/bnfold serve
+
+test: $(DEV) test-tools ## the whole test suite
+	$(PY) -m pytest $(PYTEST_ARGS)
+
+lint: $(DEV) ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(DEV) ## mypy --strict over folding and service
+	$(BIN)/mypy
+
+format: $(DEV) ## rewrite the files in the house format
+	$(BIN)/ruff check --fix --quiet . || true
+	$(BIN)/ruff format .
+
+openapi: $(DEV) ## write openapi/openapi.json from the routes
+	$(PY) scripts/openapi.py
+
+bench: $(DEV) ## all figures, side by side with the peers, on this machine
+	$(PY) -m bench $(BENCH_ARGS)
+
+fuzz: $(DEV) ## hostile models, the long form
+	$(PY) -m pytest tests/security -m "slow or not slow" $(PYTEST_ARGS)
+
+killsweep: $(DEV) test-tools ## kill -9 at every durable system call, the long form
+	$(PY) -m pytest tests/faults -m "slow or not slow" $(PYTEST_ARGS)
+
+audit: $(DEV) ## known vulnerabilities in the pinned dependencies; a package that cannot be checked fails it
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes -r constraints/runtime.txt
+
+lock: ## pin every dependency again (needs uv; UV=path/to/uv)
+	scripts/lock.sh
+
+docs: $(DEV) ## write the generated reference pages
+	$(PY) scripts/reference_docs.py
+
+docs-pictures: $(DEV) test-tools ## screenshots of the pages into docs/pictures
+	$(PY) scripts/docs_pictures.py
+
+test-tools: $(DEV) ## Chromium and PostgreSQL for the tests that use them
+	@scripts/test-tools.sh $(TOOLS)
+
+clean: ## remove what the targets built, except the environment
+	rm -rf build dist .demo tests/output .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/pyvenv.cfg:
+	scripts/make-venv.sh "$(PYTHON)" "$(VENV)"
+
+$(RUNTIME): constraints/runtime.txt pyproject.toml | $(VENV)/pyvenv.cfg
+	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r constraints/runtime.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(DEV): constraints/dev.txt $(RUNTIME)
+	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r constraints/dev.txt
+	@touch $@
