@@ -1,0 +1,229 @@
+"""ONNX files out: checked, with shapes, deterministic, and either wholly there or not at all.
+
+Bytes depend on the model alone: no time, no path, no hash order. Weights are streamed from where they lie
+(a memory map of the source, mostly), so that writing needs no second copy of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from folding import skeleton, toolchain, wire
+from folding.errors import InternalError, UnsupportedModel
+from folding.options import FoldOptions
+from folding.passes.opsets import convert
+from folding.passes.shapes import infer_shapes
+from folding.report import ArtifactReport, SourceReport
+
+EXTERNAL_ABOVE = 2**31 - 2**20  # protobuf's limit, less room for what is not weights
+ALIGNMENT = 4096  # so that runtimes can map external weights
+CHUNK = 1 << 24
+
+
+def parameter_count(model: ir.Model) -> int:
+    """Elements in initializers, of all graphs."""
+    return sum(v.const_value.size for g in model.graphs() for v in g.initializers.values() if v.const_value)
+
+
+def write_plain(model: ir.Model, path: Path) -> Path:
+    """Write the model as it is: no conversion, no check, no metadata. For references and debugging."""
+    proto, tensors = skeleton.serialize(model)
+    proto.ir_version = ir_version(model)
+    _write_model(proto, tensors, path)
+    return path
+
+
+def write(model: ir.Model, dst: Path, options: FoldOptions, source: SourceReport) -> ArtifactReport:
+    """Write the artifact: opset as asked, shapes filled in, provenance in the metadata, checked.
+
+    Returns: digest (`sha256:...` of the file at `dst`; external weights are pinned by a digest inside it)
+    and bytes (both files).
+    Raises: UnsupportedModel when the opset cannot be reached or the graph does not pass the onnx checker.
+    """
+    if options.opset is not None:
+        convert(model, options.opset)
+    infer_shapes(model)
+    _drop_stale_provenance(model)
+    model.ir_version = ir_version(model)
+    model.producer_name, model.producer_version = "bnfold", toolchain.versions().get("bnfold", "0")
+    proto, tensors = skeleton.serialize(model)
+    check(proto, tensors)
+    _describe(proto, tensors, source)
+    return _write_model(proto, tensors, dst)
+
+
+def ir_version(model: ir.Model) -> int:
+    """The lowest IR version that holds the model: runtimes refuse those newer than themselves."""
+    opsets = [onnx.helper.make_opsetid(domain, v) for domain, v in sorted(model.graph.opset_imports.items())]
+    needed = onnx.helper.find_min_ir_version_for(opsets, ignore_unknown=True)
+    floor = 8 if model.functions else 4  # 4: initializers need not be inputs; 8: model-local functions
+    return max(needed, floor)
+
+
+def check(proto: onnx.ModelProto, tensors: dict[str, ir.TensorProtocol]) -> None:
+    """The onnx checker with shape inference, on the structure; payload sizes are checked by the writer.
+
+    Raises: UnsupportedModel with the checker's own words.
+    """
+    structure = onnx.ModelProto()
+    structure.CopyFrom(proto)
+    skeleton.as_inputs(structure, tensors)
+    try:
+        onnx.checker.check_model(structure.SerializeToString(deterministic=True), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise UnsupportedModel(
+            f"The resulting graph does not pass the onnx checker: {str(error).splitlines()[0]}",
+            code="checker_refused",
+            hint="Check the source with onnx.checker.check_model(path, full_check=True); if it passes there, "
+            "please report this.",
+            stage="export",
+            details={"checker": str(error)[:2000]},
+        ) from error
+
+
+def _drop_stale_provenance(model: ir.Model) -> None:
+    for key in [k for k in model.metadata_props if k.startswith("bnfold.")]:
+        del model.metadata_props[key]
+
+
+def _describe(proto: onnx.ModelProto, tensors: dict[str, ir.TensorProtocol], source: SourceReport) -> None:
+    """`bnfold.content_digest` is over the message without these entries, weights after structure."""
+    digest = hashlib.sha256(proto.SerializeToString(deterministic=True))
+    for name, tensor in tensors.items():
+        digest.update(name.encode())
+        for chunk in payload(tensor):
+            digest.update(chunk)
+    entries = {
+        "bnfold.content_digest": f"sha256:{digest.hexdigest()}",
+        "bnfold.source_digest": source.digest,
+        "bnfold.source_format": source.format,
+        "bnfold.version": toolchain.versions().get("bnfold", "0"),
+    }
+    for key, value in sorted(entries.items()):
+        proto.metadata_props.add(key=key, value=value)
+
+
+def payload(tensor: ir.TensorProtocol) -> Iterator[memoryview | bytes]:
+    """A tensor's bytes as `raw_data` wants them: little-endian, row-major, sub-byte types packed."""
+    array = tensor.numpy()
+    packed = tensor.dtype.bitwidth < 8 or array.dtype.byteorder == ">"
+    if packed or array.dtype.kind in "OSU":
+        yield tensor.tobytes()
+        return
+    flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    for start in range(0, flat.size, CHUNK):
+        yield memoryview(flat[start : start + CHUNK])  # type: ignore[arg-type]
+
+
+def _write_model(proto: onnx.ModelProto, tensors: dict[str, ir.TensorProtocol], dst: Path) -> ArtifactReport:
+    total = proto.ByteSize() + sum(t.nbytes + 256 for t in tensors.values())
+    if total < EXTERNAL_ABOVE:
+        digest, size = _write_atomically(dst, _inline(proto, tensors))
+        return ArtifactReport(digest=digest, bytes=size)
+    data = dst.with_name(dst.name + ".data")
+    external = _External(tensors)
+    data_digest, data_size = _write_atomically(data, external.chunks())
+    external.refer(proto, data.name)
+    proto.metadata_props.add(key="bnfold.data_digest", value=data_digest)
+    digest, size = _write_atomically(dst, [proto.SerializeToString(deterministic=True)])
+    return ArtifactReport(digest=digest, bytes=size + data_size)
+
+
+def _header(name: str, tensor: ir.TensorProtocol) -> onnx.TensorProto:
+    return onnx.TensorProto(dims=tensor.shape.numpy(), data_type=tensor.dtype.value, name=name)
+
+
+def _inline(proto: onnx.ModelProto, tensors: dict[str, ir.TensorProtocol]) -> Iterator[memoryview | bytes]:
+    """The message in pieces: everything but the graph, then the graph with its weights streamed in."""
+    graph = proto.graph.SerializeToString(deterministic=True)
+    shell = onnx.ModelProto()
+    shell.CopyFrom(proto)
+    shell.ClearField("graph")
+    heads = {}
+    length = len(graph)
+    for name, tensor in tensors.items():
+        head = _header(name, tensor).SerializeToString(deterministic=True)
+        head += wire.prefix(wire.TENSOR_RAW_DATA, tensor.nbytes)
+        heads[name] = wire.prefix(wire.GRAPH_INITIALIZER, len(head) + tensor.nbytes) + head
+        length += len(heads[name]) + tensor.nbytes
+    yield shell.SerializeToString(deterministic=True)
+    yield wire.prefix(wire.MODEL_GRAPH, length)
+    yield graph
+    for name, tensor in tensors.items():
+        yield heads[name]
+        yield from _exactly(name, tensor)
+
+
+def _exactly(name: str, tensor: ir.TensorProtocol) -> Iterator[memoryview | bytes]:
+    written = 0
+    for chunk in payload(tensor):
+        written += len(chunk)
+        yield chunk
+    if written != tensor.nbytes:
+        raise InternalError(
+            f"Initializer {name!r} has {written} bytes, its shape and type ask for {tensor.nbytes}."
+        )
+
+
+class _External:
+    """Weights in one file beside the model, each aligned to a page."""
+
+    def __init__(self, tensors: dict[str, ir.TensorProtocol]) -> None:
+        self.tensors = tensors
+        self.offsets: dict[str, int] = {}
+        at = 0
+        for name, tensor in tensors.items():
+            at += -at % ALIGNMENT
+            self.offsets[name] = at
+            at += tensor.nbytes
+
+    def chunks(self) -> Iterator[memoryview | bytes]:
+        at = 0
+        for name, tensor in self.tensors.items():
+            yield bytes(self.offsets[name] - at)
+            yield from _exactly(name, tensor)
+            at = self.offsets[name] + tensor.nbytes
+
+    def refer(self, proto: onnx.ModelProto, location: str) -> None:
+        for name, tensor in self.tensors.items():
+            head = _header(name, tensor)
+            head.data_location = onnx.TensorProto.EXTERNAL
+            for key, value in (("location", location), ("offset", str(self.offsets[name])),
+                               ("length", str(tensor.nbytes))):  # fmt: skip
+                head.external_data.add(key=key, value=value)
+            proto.graph.initializer.append(head)
+
+
+def _write_atomically(dst: Path, chunks: Iterable[memoryview | bytes]) -> tuple[str, int]:
+    """Write beside `dst`, fsync, rename over it, fsync the folder. A reader never sees half a file."""
+    digest, size = hashlib.sha256(), 0
+    partial = dst.with_name(f".{dst.name}.{os.getpid()}.part")
+    try:
+        with partial.open("wb") as file:
+            for chunk in chunks:
+                digest.update(chunk)
+                file.write(chunk)
+                size += len(chunk)
+            _sync(file)
+        partial.replace(dst)
+    finally:
+        partial.unlink(missing_ok=True)
+    folder = os.open(dst.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+    return f"sha256:{digest.hexdigest()}", size
+
+
+def _sync(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())

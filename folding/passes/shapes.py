@@ -1,0 +1,66 @@
+"""Shape and type inference over a model whose large weights stay where they are.
+
+Given: values without shapes. Result: `Value.shape` and `Value.type` as far as onnx can tell them.
+A dimension that is known is never given up for one that is not, and graph inputs and outputs keep theirs.
+"""
+
+from __future__ import annotations
+
+import onnx
+import onnx_ir as ir
+
+from folding import skeleton
+
+
+def infer_shapes(model: ir.Model) -> bool:
+    """Fill in shapes and types; True when some value learned something. Never raises: what cannot be
+    inferred stays unknown."""
+    proto, tensors = skeleton.serialize(model)
+    skeleton.as_inputs(proto, tensors)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(
+            proto, check_type=False, strict_mode=False, data_prop=True
+        )
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
+        return False
+    return _learn_graph(model.graph, inferred.graph)
+
+
+def _learn_graph(graph: ir.Graph, proto: onnx.GraphProto) -> bool:
+    infos = {info.name: info for info in (*proto.value_info, *proto.output)}
+    learned = False
+    for node, node_proto in zip(graph, proto.node, strict=True):
+        for value in node.outputs:
+            info = infos.get(value.name or "")
+            if info is not None:
+                learned |= _learn(value, info)
+        for attribute in node_proto.attribute:
+            if attribute.HasField("g"):
+                learned |= _learn_graph(node.attributes[attribute.name].as_graph(), attribute.g)
+    return learned
+
+
+def _learn(value: ir.Value, info: onnx.ValueInfoProto) -> bool:
+    learned = False
+    if value.type is None:
+        value.type = ir.serde.deserialize_type_proto_for_type(info.type)
+        learned = value.type is not None
+    if value.is_graph_output() and value.shape is not None:
+        return learned  # the interface is the user's
+    shape = ir.serde.deserialize_type_proto_for_shape(info.type)
+    if shape is None or shape == value.shape:
+        return learned
+    merged = _merge(value.shape, shape)
+    if merged == value.shape:
+        return learned
+    value.shape = merged
+    return True
+
+
+def _merge(old: ir.Shape | None, new: ir.Shape) -> ir.Shape:
+    """Per dimension the better known one; an inferred number outranks a recorded name."""
+    if old is None or len(old) != len(new):
+        return new
+    dims = [n if isinstance(n, int) else o if isinstance(o, int) or o.value is not None else n
+            for o, n in zip(old, new, strict=True)]  # fmt: skip
+    return ir.Shape(dims)
