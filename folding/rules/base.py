@@ -34,6 +34,8 @@ class SkipReason(StrEnum):
     CONTROL_FLOW_BOUNDARY = "control_flow_boundary"
     QUANTIZED_NEGATIVE_SCALE = "quantized_negative_scale"
     UNHEALTHY = "unhealthy"
+    PER_ACTIVATION = "per_activation"
+    NOT_IN_GRAPH = "not_in_graph"
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,3 +58,27 @@ class FoldResult:
     decisions: tuple[Decision, ...]
     fold_sites: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class Skip:
+    """A rule's refusal: the reason, and what exactly was in the way."""
+
+    reason: SkipReason
+    detail: str
+
+    @property
+    def structural(self) -> bool:
+        """Whether any other affine would be refused here too, so that the answer may be remembered."""
+        return self.reason in _STRUCTURAL
+
+
+_STRUCTURAL = frozenset(
+    {
+        SkipReason.NO_LINEAR_NEIGHBOUR,
+        SkipReason.GRAPH_OUTPUT,
+        SkipReason.RUNTIME_WEIGHTS,
+        SkipReason.OVERRIDABLE_INITIALIZER,
+        SkipReason.CONTROL_FLOW_BOUNDARY,
+    }
+)
