@@ -1,0 +1,92 @@
+"""Proof that an artifact computes what its source computes. See docs/explanation for the reasoning.
+
+`verify_fold` is the pipeline's last stage, `verify` compares any two models, `recheck` checks certificates
+again from the source and the artifact alone. Importing this package loads no runtime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from folding.options import FoldOptions
+from folding.progress import Progress
+from folding.report import Verification
+from folding.rules.base import Decision
+from folding.sources.base import Feeds, Reference
+
+
+def verify_fold(
+    *,
+    unfolded: Path,
+    artifact: Path,
+    reference: Reference | None,
+    options: FoldOptions,
+    decisions: Sequence[Decision] = (),
+    fold_sites: Sequence[str] = (),
+    probe: Feeds | None = None,
+    progress: Progress | None = None,
+) -> Verification:
+    """Prove one fold.
+
+    Args:
+        unfolded: the graph before folding, as ONNX. artifact: the file that would be published.
+        reference: the source framework's own inference, or None.
+        decisions: with their certificates; one that does not hold fails the verdict.
+        fold_sites: names of values at which the two graphs must agree.
+        probe: the user's own inputs by name.
+
+    Returns: the verification. `pass` only when every judged row passes and the evidence reacts.
+    Raises: UsageError for a probe that does not fit the model.
+    """
+    from folding.verify import core
+    from folding.verify.verdict import Evidence
+
+    evidence = Evidence()
+    for decision in decisions:
+        if decision.folded and decision.certificate is not None:
+            evidence.certificates += 1
+            if not decision.certificate.holds:
+                evidence.faults.append(
+                    f"the certificate of {decision.norm.name!r} does not hold: {decision.certificate.detail}"
+                )
+    return core.examine(
+        unfolded,
+        artifact,
+        reference,
+        options,
+        sites=fold_sites,
+        probe=probe,
+        progress=progress,
+        evidence=evidence,
+    )
+
+
+def verify(
+    a: str | Path,
+    b: str | Path,
+    options: FoldOptions | None = None,
+    *,
+    probe: Feeds | None = None,
+    progress: Progress | None = None,
+) -> Verification:
+    """Compare any two models: `a` is the reference (any supported format), `b` an ONNX file.
+
+    Where both come from one graph, shared value names are compared layer by layer as well.
+
+    Raises: ModelError subclasses when `a` cannot be read.
+    """
+    import tempfile
+
+    from folding import export, sources
+    from folding.verify import core
+
+    options, progress = options or FoldOptions(), progress or Progress()
+    with tempfile.TemporaryDirectory(prefix="bnfold-") as scratch:
+        imported = sources.load(Path(a), options, Path(scratch), progress)
+        path = imported.onnx_path or export.write_plain(imported.model, Path(scratch) / "a.onnx")
+        try:
+            return core.examine(path, Path(b), imported.reference, options, probe=probe, progress=progress)
+        finally:
+            if imported.reference is not None:
+                imported.reference.close()

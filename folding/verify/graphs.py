@@ -1,0 +1,236 @@
+"""An ONNX file with its weights detached: variants of the graph that take weights and inner values as inputs.
+
+Feeding weights instead of storing them makes a session over a 100 MB model open in milliseconds, shares
+one copy of the arrays between all of them, and lets a run use other weights (noise, mutants) at no cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, external_data_helper, helper, numpy_helper
+
+from folding.sources.base import Feeds
+from folding.verify.ort import OrtSession
+
+# Consumers that want a constant, or whose parameters are not weights: theirs stay in the graph.
+CONSTANT_CONSUMERS = frozenset(
+    [
+        "Resize",
+        "Upsample",
+        "Pad",
+        "Range",
+        "OneHot",
+        "Tile",
+        "TopK",
+        "Expand",
+        "Reshape",
+        "Slice",
+        "Clip",
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "QLinearConv",
+        "QLinearMatMul",
+        "Dropout",
+        "NonMaxSuppression",
+        "If",
+        "Loop",
+        "Scan",
+        "SequenceMap",
+        "RoiAlign",
+    ]
+)
+FLOATS: dict[int, type[np.floating[Any]]] = {
+    TensorProto.FLOAT: np.float32,
+    TensorProto.DOUBLE: np.float64,
+    TensorProto.FLOAT16: np.float16,
+}
+FORCED = "/forced"
+
+
+@dataclass
+class Loaded:
+    """A model's structure and its floating-point weights.
+
+    proto: the graph; the detached initializers are gone from it and appear in `weights` only.
+    weights: name -> array as stored (views where possible).
+    folder: where external data that stayed in the graph lies.
+    """
+
+    proto: onnx.ModelProto
+    weights: Feeds
+    folder: Path
+    path: Path
+    produced: dict[str, onnx.NodeProto] = field(default_factory=dict)
+
+    @property
+    def inputs(self) -> list[onnx.ValueInfoProto]:
+        """Graph inputs that a caller must feed (initializers that are also inputs are not among them)."""
+        stored = {t.name for t in self.proto.graph.initializer} | set(self.weights)
+        return [v for v in self.proto.graph.input if v.name not in stored]
+
+    @property
+    def outputs(self) -> list[str]:
+        """Graph outputs, in order."""
+        return [v.name for v in self.proto.graph.output]
+
+    def op_types(self) -> set[str]:
+        """Operator types anywhere in the model, bodies and functions included."""
+        nodes = list(all_nodes(self.proto.graph))
+        for function in self.proto.functions:
+            nodes.extend(function.node)
+        return {node.op_type for node in nodes}
+
+    def session(
+        self, extra_outputs: Sequence[str] = (), forced: Mapping[str, np.dtype[Any]] | None = None
+    ) -> FedSession:
+        """A DISABLE_ALL session that takes the weights as inputs.
+
+        extra_outputs: inner values to return as well.
+        forced: inner values (with their dtypes) that their consumers read from an input called
+            `<name>/forced` instead; the value itself is still computed, so each segment between forced values runs on its own.
+        """
+        return FedSession(self, extra_outputs, forced or {})
+
+
+class FedSession:
+    """Runs a `Loaded` graph with its own weights or with others."""
+
+    def __init__(
+        self, loaded: Loaded, extra_outputs: Sequence[str], forced: Mapping[str, np.dtype[Any]]
+    ) -> None:
+        self.loaded = loaded
+        model = variant(loaded, extra_outputs, forced)
+        self._session = OrtSession(model.SerializeToString(), folder=loaded.folder)
+
+    def run(self, feeds: Feeds, weights: Feeds | None = None, forced: Feeds | None = None) -> Feeds:
+        """Outputs and extra outputs by name."""
+        inner = {name + FORCED: value for name, value in (forced or {}).items()}
+        return self._session.run({**(weights or self.loaded.weights), **inner, **feeds})
+
+
+def load(path: Path) -> Loaded:
+    """Read a file; external weights are mapped, not read.
+
+    Raises: whatever onnx raises for a file that is no model.
+    """
+    proto = onnx.load_model(str(path), load_external_data=False)
+    graph = proto.graph
+    keep = constant_operands(graph) | {v.name for v in graph.input} | {v.name for v in graph.output}
+    weights: Feeds = {}
+    kept: list[TensorProto] = []
+    for tensor in graph.initializer:
+        if tensor.data_type in FLOATS and tensor.name not in keep and len(tensor.dims) > 0:
+            weights[tensor.name] = read_tensor(tensor, path.parent)
+        else:
+            kept.append(tensor)
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    return Loaded(proto, weights, path.parent, path, {o: n for n in graph.node for o in n.output if o})
+
+
+def read_tensor(tensor: TensorProto, folder: Path) -> np.ndarray:
+    """The array of an initializer, wherever its bytes are."""
+    if not external_data_helper.uses_external_data(tensor):
+        return np.asarray(numpy_helper.to_array(tensor))
+    where = {entry.key: entry.value for entry in tensor.external_data}
+    path = folder / where["location"]
+    shape = tuple(tensor.dims)
+    dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    if 0 in shape:
+        return np.zeros(shape, dtype)
+    return np.memmap(path, dtype, "r", int(where.get("offset", 0)), shape)
+
+
+def variant(
+    loaded: Loaded, extra_outputs: Sequence[str], forced: Mapping[str, np.dtype[Any]]
+) -> onnx.ModelProto:
+    """The graph with weights as inputs, inner values as outputs, and forced values cut."""
+    model = onnx.ModelProto()
+    model.CopyFrom(loaded.proto)
+    graph = model.graph
+    for name, array in loaded.weights.items():
+        kind = helper.np_dtype_to_tensor_dtype(array.dtype)
+        graph.input.append(helper.make_tensor_value_info(name, kind, array.shape))
+    present = {v.name for v in graph.output}
+    for name in dict.fromkeys(extra_outputs):
+        if name not in present:
+            graph.output.append(onnx.ValueInfoProto(name=name))
+    if forced:
+        cut = set(forced)
+        for name, dtype in forced.items():
+            kind = helper.np_dtype_to_tensor_dtype(dtype)
+            graph.input.append(helper.make_tensor_value_info(name + FORCED, kind, None))
+        for node in graph.node:
+            redirect(node, cut)
+    return model
+
+
+def redirect(node: onnx.NodeProto, cut: set[str]) -> None:
+    """Make a node, and the bodies inside it, read forced values in place of the ones in `cut`."""
+    for i, name in enumerate(node.input):
+        if name in cut:
+            node.input[i] = name + FORCED
+    for body in bodies(node):
+        own = {o for n in body.node for o in n.output} | {v.name for v in body.input}
+        for inner in body.node:
+            redirect(inner, cut - own)
+        for out in body.output:
+            if out.name in cut - own:
+                out.name += FORCED
+
+
+def bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """Sub-graphs in a node's attributes."""
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Every node of a graph and of the bodies inside it."""
+    for node in graph.node:
+        yield node
+        for body in bodies(node):
+            yield from all_nodes(body)
+
+
+def constant_operands(graph: onnx.GraphProto) -> set[str]:
+    """Names that must stay initializers: operands of nodes that want constants, or of nodes in bodies."""
+    names: set[str] = set()
+    for node in graph.node:
+        if node.op_type in CONSTANT_CONSUMERS or node.domain not in ("", "ai.onnx"):
+            names.update(node.input)
+        for body in bodies(node):
+            names.update(body_reads(body))
+    return names
+
+
+def body_reads(body: onnx.GraphProto) -> Iterator[str]:
+    """Names that a body and its inner bodies read or return."""
+    for node in all_nodes(body):
+        yield from node.input
+        for inner in bodies(node):
+            yield from (v.name for v in inner.output)
+    yield from (v.name for v in body.output)
+
+
+def depth(
+    graph: onnx.GraphProto, of_interest: Iterable[str] = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+) -> int:
+    """Longest chain of rounding-relevant layers from an input to an output (bodies count as one)."""
+    kinds = set(of_interest) | {"LSTM", "GRU", "RNN", "BatchNormalization", "If", "Loop", "Scan"}
+    level: dict[str, int] = {}
+    deepest = 0
+    for node in graph.node:
+        here = max((level.get(name, 0) for name in node.input), default=0) + (node.op_type in kinds)
+        deepest = max(deepest, here)
+        for name in node.output:
+            level[name] = here
+    return deepest

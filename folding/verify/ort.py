@@ -1,0 +1,93 @@
+"""The one door to ONNX Runtime: telemetry off, quiet, sessions by optimization level."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from folding.sources.base import Feeds
+
+LEVELS = ("disable_all", "enable_all")
+Provider = str | tuple[str, dict[str, Any]]
+
+
+@cache
+def runtime() -> Any:
+    """The onnxruntime module, with telemetry switched off before and after its import."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()
+    onnxruntime.set_default_logger_severity(4)
+    return onnxruntime
+
+
+class OrtSession:
+    """One loaded model; `run` answers by name. Satisfies `verify.base.Session`."""
+
+    def __init__(
+        self,
+        model: Path | bytes,
+        level: str = "disable_all",
+        *,
+        providers: Sequence[Provider] = ("CPUExecutionProvider",),
+        disabled_optimizers: Sequence[str] = (),
+        threads: int = 0,
+        folder: Path | None = None,
+    ) -> None:
+        """Open a session.
+
+        Args:
+            model: a file, or serialized bytes (then `folder` is where external weights lie).
+            level: `disable_all`, `enable_basic`, `enable_extended`, `enable_layout` or `enable_all`.
+            threads: intra-op threads; 0 leaves the choice to the runtime.
+
+        Raises:
+            onnxruntime's own exceptions when the model cannot be loaded; callers turn them into rows.
+        """
+        ort = runtime()
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, f"ORT_{level.upper()}")
+        options.intra_op_num_threads = threads
+        if folder is not None:
+            options.add_session_config_entry(
+                "session.model_external_initializers_file_folder_path", str(folder)
+            )
+        self._session = ort.InferenceSession(
+            str(model) if isinstance(model, Path) else model,
+            options,
+            providers=list(providers),
+            disabled_optimizers=list(disabled_optimizers) or None,
+        )
+        self.inputs: list[Any] = list(self._session.get_inputs())
+        self.outputs: list[Any] = list(self._session.get_outputs())
+        self.input_names = [value.name for value in self.inputs]
+        self.output_names = [value.name for value in self.outputs]
+
+    @property
+    def providers(self) -> list[str]:
+        """Execution providers that the session really got, in order."""
+        return list(self._session.get_providers())
+
+    def run(self, feeds: Feeds) -> Feeds:
+        """Outputs by name; names in `feeds` that the model does not have are left out."""
+        known = {name: feeds[name] for name in self.input_names if name in feeds}
+        values = self._session.run(None, known)
+        return {name: as_array(value) for name, value in zip(self.output_names, values, strict=True)}
+
+
+def as_array(value: Any) -> np.ndarray[Any, Any]:
+    """An output as an array; sequences of tensors are joined flat, absent optionals become empty."""
+    if isinstance(value, np.ndarray):
+        return value
+    if value is None:
+        return np.empty(0, np.float32)
+    if isinstance(value, list) and all(isinstance(item, np.ndarray) for item in value):
+        return np.concatenate([np.ravel(item) for item in value]) if value else np.empty(0, np.float32)
+    return np.asarray(value)

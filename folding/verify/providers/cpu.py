@@ -1,0 +1,26 @@
+"""ONNX Runtime's CPU provider: always there, one variant, judged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from folding.verify.base import Session
+from folding.verify.ort import OrtSession
+
+
+class Cpu:
+    """CPUExecutionProvider."""
+
+    name = "cpu"
+
+    def unavailable(self) -> str | None:
+        """Never: every build of ONNX Runtime has it."""
+        return None
+
+    def variants(self) -> list[tuple[str, bool]]:
+        """One variant, judged."""
+        return [("cpu", True)]
+
+    def open(self, model: Path, level: str, variant: str) -> Session:
+        """A session at one optimization level."""
+        return OrtSession(model, level)

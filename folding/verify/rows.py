@@ -1,0 +1,84 @@
+"""Rows of the report: one reference against one candidate session, over all probes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from folding.report import VerificationRow
+from folding.sources.base import Feeds
+from folding.verify.compare import Comparison, compare, summarize
+from folding.verify.probes import Probe
+from folding.verify.tolerance import Tolerance
+
+Answers = dict[str, Feeds]  # probe name -> outputs by name
+
+
+@dataclass
+class Candidate:
+    """What the artifact answered on one provider at one level; `error` where it could not."""
+
+    provider: str
+    level: str
+    judged: bool
+    answers: Answers = field(default_factory=dict)
+    error: str = ""
+    unavailable: str = ""
+    figures: dict[str, object] = field(default_factory=dict)
+
+
+def row(
+    reference: str,
+    expected: Answers,
+    candidate: Candidate,
+    names: Mapping[str, str],
+    tolerance: Callable[[str, str], Tolerance],
+) -> VerificationRow:
+    """Compare on every probe that the reference answered.
+
+    names: output name of the reference -> of the candidate. tolerance: (output, probe) -> limits.
+    """
+    made = VerificationRow(
+        reference=reference,
+        provider=candidate.provider,
+        optimization_level=candidate.level,
+        status="pass",
+        judged=candidate.judged,
+        figures=dict(candidate.figures),
+    )
+    if candidate.unavailable:
+        made.status, made.detail = "unavailable", candidate.unavailable
+        return made
+    if candidate.error:
+        made.status, made.detail = "fail", candidate.error
+        return made
+    found: dict[str, list[Comparison]] = {name: [] for name in names}
+    for probe, outputs in expected.items():
+        answer = candidate.answers.get(probe)
+        if answer is None:
+            made.status, made.detail = "fail", f"no answer on probe {probe!r}"
+            continue
+        for name, theirs in names.items():
+            if name not in outputs:
+                continue
+            found[name].append(compare(name, probe, outputs[name], answer[theirs], tolerance(name, probe)))
+    made.outputs = [summarize(list_) for list_ in found.values() if list_]
+    made.figures["probes"] = len(expected)
+    if not made.outputs:
+        made.status, made.detail = "fail", "nothing was compared"
+    elif not all(output.passed for output in made.outputs):
+        made.status = "fail"
+    return made
+
+
+def run_all(
+    session_run: Callable[[Feeds], Feeds], probes: Sequence[Probe], candidate: Candidate
+) -> Candidate:
+    """Fill a candidate's answers; the first error ends it."""
+    for probe in probes:
+        try:
+            candidate.answers[probe.name] = session_run(probe.feeds)
+        except Exception as exc:  # noqa: BLE001 - any failure to run is a finding about the artifact
+            candidate.error = f"probe {probe.name!r}: {str(exc).strip()[:300]}"
+            break
+    return candidate
