@@ -188,6 +188,7 @@ class DriftRow(_Part):
     max_abs: float
     max_rel: float
     scale: float
+    provider: str = "cpu"
 
 
 class Verification(_Part):
