@@ -1,0 +1,1 @@
+"""Engines: how a queued job gets to a worker. They carry a job's id and nothing else."""

@@ -1,0 +1,75 @@
+"""Keeps the leases of a worker's attempts, and passes cancellation on to them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from service.errors import ServiceError
+from service.jobs import leases
+from service.jobs.model import State
+from service.jobs.worker import Attempt, Worker
+from service.store.changes import Changes
+
+log = logging.getLogger("bnfold.worker")
+
+
+class Heartbeat:
+    """One thread per worker process: renews every third of a lease, looks whenever something changed."""
+
+    def __init__(self, worker: Worker, changes: Changes) -> None:
+        self._worker, self._changes = worker, changes
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="heartbeat", daemon=True)
+        self._renewed = time.monotonic()
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, after the last attempt."""
+        self._stop.set()
+        self._thread.join(timeout=5)
+
+    def _loop(self) -> None:
+        interval = self._worker.settings.lease / 3
+        cursor = self._changes.cursor()
+        while not self._stop.is_set():
+            cursor.wait(min(0.5, interval / 2), self._stop)
+            due = time.monotonic() - self._renewed > interval
+            try:
+                self._beat(renew=due)
+            except ServiceError:
+                self._expire()
+
+    def _beat(self, *, renew: bool) -> None:
+        attempts = dict(self._worker.active)
+        held = {job_id: attempt.job.attempt for job_id, attempt in attempts.items()}
+        if not held:
+            self._renewed = time.monotonic()
+            return
+        db, settings = self._worker.db, self._worker.settings
+        begun = time.monotonic()
+        found = leases.renew(db, settings, held) if renew else leases.states(db, held)
+        if renew:
+            self._renewed = begun
+        for job_id, state in found.items():
+            self._judge(attempts[job_id], state)
+
+    def _judge(self, attempt: Attempt, state: State | None) -> None:
+        if state is State.RUNNING:
+            return
+        if state is not State.STOPPING and attempt.job.id in self._worker.active:
+            attempt.lost = state is None or state is State.QUEUED
+        attempt.cancel.set()
+
+    def _expire(self) -> None:
+        """The database is away: once the lease is surely over, another worker may hold the job."""
+        if time.monotonic() - self._renewed > self._worker.settings.lease:
+            for attempt in list(self._worker.active.values()):
+                if not attempt.cancel.is_set():
+                    log.error("lease lost", extra={"job": attempt.job.id})
+                attempt.lost = True
+                attempt.cancel.set()

@@ -1,0 +1,115 @@
+"""Who holds which job. `attempt` is the fencing token: only the newest attempt may write.
+
+Given: a queued row. Result: `claim` makes it running under a lease; `renew` keeps the lease; `reap` re-queues
+rows whose lease ran out. A worker that was stopped and comes back finds its attempt number outdated.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, and_, func, or_, select, update
+
+from service.engine.base import Queue
+from service.jobs import rows
+from service.jobs.model import Job, State
+from service.jobs.transitions import Cause
+from service.settings import Settings
+from service.store import tables
+from service.store.db import Database, now
+from service.store.tenants import quota
+
+J = tables.jobs.c
+_HELD = (State.RUNNING.value, State.STOPPING.value)
+
+
+def next_queued(db: Database, pools: list[str], limit: int = 8) -> list[str]:
+    """Ids of jobs that may be claimed, oldest first."""
+    query = select(J.id).where(J.state == State.QUEUED.value, J.pool.in_(pools), J.not_before <= now())
+    with db.read() as connection:
+        return list(connection.execute(query.order_by(J.created_at).limit(limit)).scalars())
+
+
+def claim(db: Database, settings: Settings, job_id: str, owner: str) -> Job | None:
+    """Take the lease; None when the job is no longer queued, or its tenant runs as many as it may."""
+    with db.write() as connection:
+        job = rows.load(connection, job_id)
+        if job is None or job.state is not State.QUEUED or _at_limit(connection, settings, job.tenant):
+            return None
+        clock = now()
+        return rows.move(
+            db,
+            connection,
+            job,
+            Cause.CLAIM,
+            attempt=job.attempt,
+            next_attempt=job.attempt + 1,
+            lease_owner=owner,
+            lease_until=clock + settings.lease,
+            started_at=job.started_at or clock,
+        )
+
+
+def _at_limit(connection: Connection, settings: Settings, tenant: str) -> bool:
+    limit = quota(connection, settings, tenant, "running")
+    if not limit:
+        return False
+    query = select(func.count()).where(J.tenant == tenant, J.state.in_(_HELD))
+    return int(connection.execute(query).scalar_one()) >= limit
+
+
+def renew(db: Database, settings: Settings, held: dict[str, int]) -> dict[str, State | None]:
+    """Extend the leases of these attempts; each one's state, None where the attempt is no longer ours."""
+    result: dict[str, State | None] = {}
+    with db.write() as connection:
+        for job_id, attempt in held.items():
+            query = update(tables.jobs).where(J.id == job_id, J.attempt == attempt, J.state.in_(_HELD))
+            row = connection.execute(
+                query.values(lease_until=now() + settings.lease).returning(J.state)
+            ).first()
+            result[job_id] = State(row[0]) if row is not None else None
+    return result
+
+
+def states(db: Database, held: dict[str, int]) -> dict[str, State | None]:
+    """Like `renew`, only looking."""
+    query = select(J.id, J.attempt, J.state).where(J.id.in_(held))
+    with db.read() as connection:
+        found = {row.id: row for row in connection.execute(query)}
+    return {
+        job_id: State(found[job_id].state) if job_id in found and found[job_id].attempt == attempt else None
+        for job_id, attempt in held.items()
+    }
+
+
+def reap(db: Database, queue: Queue, settings: Settings) -> int:
+    """Re-queue (or, after too many losses, fail) every job whose lease ran out; how many."""
+    expired = and_(J.state.in_(_HELD), or_(J.lease_until.is_(None), J.lease_until < now()))
+    with db.read() as connection:
+        lost = [Job.of(row) for row in connection.execute(select(tables.jobs).where(expired).limit(200))]
+    return sum(lose(db, queue, settings, job) for job in lost)
+
+
+def lose(db: Database, queue: Queue, settings: Settings, job: Job) -> bool:
+    """One lost attempt: back to the queue, or to `failed` when it was the last."""
+    losses = job.losses + 1
+    with db.write() as connection:
+        fresh = rows.load(connection, job.id)
+        if fresh is None or fresh.attempt != job.attempt or (fresh.lease_until or 0) >= now():
+            return False
+        if losses >= settings.max_attempts and fresh.state is State.RUNNING:
+            error = {
+                "code": "lost_lease",
+                "class": "TemporaryFailure",
+                "message": f"The job's worker was lost {losses} times.",
+                "hint": "See the workers' logs; POST …:retry runs it again.",
+                "details": {"losses": losses},
+            }
+            cause = Cause.FAIL
+            return _moved(db, connection, fresh, cause, error=error, losses=losses)
+        moved = _moved(db, connection, fresh, Cause.LOSE, losses=losses)
+        if moved and fresh.state is State.RUNNING:
+            queue.enqueue(connection, job.id, job.pool)
+        return moved
+
+
+def _moved(db: Database, connection: Connection, job: Job, cause: Cause, **values: object) -> bool:
+    return rows.move(db, connection, job, cause, attempt=job.attempt, **values) is not None

@@ -1,0 +1,100 @@
+"""From what a runner left behind to rows: store the artifact and the report, then move the job, once."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from folding.errors import InternalError
+from service.jobs import rows
+from service.jobs.model import Job, Kind
+from service.jobs.transitions import Cause
+from service.runner.base import JobOutcome
+from service.store import references
+from service.store.blobs import Blobs, put_bytes, put_file
+from service.store.db import Database
+
+ONNX = "application/octet-stream"
+ZIP = "application/zip"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What is in the blob store already, waiting for the commit that makes it known."""
+
+    cause: Cause
+    values: dict[str, Any]
+    media_type: str = ONNX
+    sizes: tuple[tuple[str, int], ...] = ()
+
+
+def store(blobs: Blobs, job: Job, outcome: JobOutcome) -> Stored:
+    """Put the outcome's files into the store. Raises StorageFull, Unavailable; InternalError for a lying runner."""
+    if outcome.report is None:
+        raise InternalError("The runner said that it was done and left no report.")
+    report = json.loads(outcome.report.read_bytes())
+    if job.kind is Kind.INSPECT:
+        data = json.dumps(report, separators=(",", ":")).encode()
+        digest = put_bytes(blobs, data)
+        values = {"report_digest": digest, "sandbox": outcome.sandbox}
+        return Stored(Cause.PASS, values, sizes=((digest, len(data)),))
+    if outcome.artifact is None:
+        raise InternalError("The runner said that it was done and left no artifact.")
+    path, media_type = _packed(outcome.artifact)
+    digest, size = put_file(blobs, path)
+    report["artifact"] = {"digest": digest, "bytes": size}
+    report["sandbox"] = outcome.sandbox
+    report["source"]["digest"] = job.input_digest
+    data = json.dumps(report, separators=(",", ":")).encode()
+    report_digest = put_bytes(blobs, data)
+    verdict = str(report["verdict"])
+    values = {
+        "verdict": verdict,
+        "sandbox": outcome.sandbox,
+        "artifact_digest": digest,
+        "artifact_bytes": size,
+        "report_digest": report_digest,
+    }
+    cause = Cause.PASS if verdict == "pass" else Cause.REJECT
+    return Stored(cause, values, media_type, ((digest, size), (report_digest, len(data))))
+
+
+def commit(db: Database, job: Job, stored: Stored) -> Job | None:
+    """Publish or quarantine; None when this attempt no longer holds the job: its late result is refused."""
+    with db.write() as connection:
+        current = rows.load(connection, job.id)
+        if current is None or current.attempt != job.attempt or current.done:
+            return None
+        values = {"progress": 1.0, "stage": None, "message": None} | stored.values
+        moved = rows.move(db, connection, current, stored.cause, attempt=job.attempt, **values)
+        if moved is None:
+            return None
+        for digest, size in stored.sizes:
+            references.add_blob(db, connection, job.tenant, digest, size)
+        artifact = stored.values.get("artifact_digest")
+        if artifact is not None:
+            state = "published" if stored.cause is Cause.PASS else "quarantined"
+            size = int(stored.values["artifact_bytes"])
+            references.add_artifact(
+                db, connection, job.tenant, artifact,
+                size=size, state=state, media_type=stored.media_type, job_id=job.id,
+            )  # fmt: skip
+        return moved
+
+
+def _packed(model: Path) -> tuple[Path, str]:
+    """A model with weights beside it becomes one uncompressed zip, always the same bytes."""
+    beside = model.with_name(model.name + ".data")
+    if not beside.exists():
+        return model, ONNX
+    packed = model.with_suffix(".zip")
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        for path in (model, beside):
+            entry = zipfile.ZipInfo(path.name, date_time=(1980, 1, 1, 0, 0, 0))
+            with path.open("rb") as source, archive.open(entry, "w", force_zip64=True) as target:
+                while piece := source.read(1 << 22):
+                    target.write(piece)
+    return packed, ZIP

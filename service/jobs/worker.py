@@ -1,0 +1,231 @@
+"""One worker: claims a job, runs it in a runner, stores the result. Both engines use it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from folding.errors import BnfoldError, InternalError
+from folding.options import FoldOptions
+from folding.progress import Event
+from service.engine.base import Queue
+from service.errors import CorruptBlob, NotFound, StorageFull, Unavailable
+from service.jobs import leases, results, rows
+from service.jobs.model import Job, State
+from service.jobs.service import find_cached
+from service.jobs.transitions import Cause
+from service.runner.base import Crash, JobOutcome, JobRunner, JobSpec, Limits, Status
+from service.settings import Settings
+from service.store.blobs import Blobs, Verifier, fetch
+from service.store.db import Database, now
+
+log = logging.getLogger("bnfold.worker")
+T = TypeVar("T")
+_CRASHES = {
+    Crash.SIGNAL: "The process that ran the model died.",
+    Crash.MEMORY: "The model needed more memory than one job may use.",
+    Crash.TIMEOUT: "The job ran past its wall-clock limit.",
+    Crash.SANDBOX: "The model tried something that the sandbox forbids.",
+    Crash.START: "No process could be started for the job.",
+    Crash.LOST_LEASE: "The worker lost the job's lease.",
+}
+_RETRIED = (Crash.SIGNAL, Crash.START, Crash.MEMORY)
+
+
+@dataclass
+class Attempt:
+    """One claimed job while it runs here."""
+
+    job: Job
+    cancel: threading.Event = field(default_factory=threading.Event)
+    lost: bool = False
+    release: bool = False  # the worker shuts down: give the job back, it is not the job's fault
+    last_note: float = 0.0
+    last_stage: str = ""
+
+
+@dataclass
+class Worker:
+    """Runs jobs given by id. `run` may be called from several threads at a time."""
+
+    db: Database
+    blobs: Blobs
+    runner: JobRunner
+    queue: Queue
+    settings: Settings
+    name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
+    finished: Callable[[Job], None] = lambda job: None
+    active: dict[str, Attempt] = field(default_factory=dict)
+
+    def run(self, job_id: str) -> bool:
+        """Claim and run; False when there was nothing to claim."""
+        job = leases.claim(self.db, self.settings, job_id, self.name)
+        if job is None:
+            return False
+        attempt = Attempt(job)
+        self.active[job.id] = attempt
+        log.info("job started", extra={"job": job.id, "attempt": job.attempt})
+        try:
+            done = self._conclude(attempt)
+            if done is not None:
+                log.info("job ended", extra={"job": done.id, "state": done.state.value})
+                self.finished(done)
+        except (StorageFull, Unavailable) as error:
+            # Nothing can be written now. The lease runs out, and the reaper re-queues the job.
+            log.error("job left to the reaper", extra={"job": job.id, "code": error.error_code})
+        finally:
+            self.active.pop(job.id, None)
+            shutil.rmtree(self._folder(job), ignore_errors=True)
+        return True
+
+    def _conclude(self, attempt: Attempt) -> Job | None:
+        job = attempt.job
+        hit = (
+            find_cached(self.db, Verifier(self.blobs), job.tenant, job.cache_key)
+            if job.attempt == 1
+            else None
+        )
+        if hit is not None and hit.id != job.id:
+            return self._reuse(job, hit)
+        try:
+            outcome = self._execute(attempt)
+            if attempt.lost:
+                return None
+            if outcome.status is Status.DONE:
+                stored = self._insist(attempt, lambda: results.store(self.blobs, job, outcome))
+                return self._insist(attempt, lambda: results.commit(self.db, job, stored))
+        except (StorageFull, Unavailable):
+            return self._insist(attempt, lambda: self._postpone(job, error))
+        except BnfoldError:
+            return self._insist(attempt, lambda: self._end(job, Cause.FAIL, error=error.to_dict()))
+        except Exception as error:
+            log.exception("job failed inside the service", extra={"job": job.id})
+            internal = InternalError(
+                f"The service failed on this job ({type(error).__name__}).", stage="service"
+            )
+            return self._insist(attempt, lambda: self._end(job, Cause.FAIL, error=internal.to_dict()))
+        return self._insist(attempt, lambda: self._after(attempt, outcome))
+
+    def _execute(self, attempt: Attempt) -> JobOutcome:
+        job, folder = attempt.job, self._folder(attempt.job)
+        shutil.rmtree(folder, ignore_errors=True)
+        (folder / "in").mkdir(parents=True)
+        (folder / "out").mkdir()
+        model = folder / "in" / safe_name(job.filename)
+        self._fetch(job.input_digest, model)
+        data: dict[str, Path] = {}
+        for role, digest in (("calibration", job.calibration_digest), ("probe", job.probe_digest)):
+            if digest is not None:
+                data[role] = folder / f"{role}.npz"
+                self._fetch(digest, data[role])
+        spec = JobSpec(
+            job_id=job.id,
+            kind=job.kind.value,
+            input=model,
+            out_dir=folder / "out",
+            options=FoldOptions.model_validate(job.options).model_dump(mode="json"),
+            limits=Limits(self.settings.job_timeout, self.settings.job_memory_bytes),
+            **data,
+        )
+        return self.runner.run(spec, on_event=lambda event: self._note(attempt, event), cancel=attempt.cancel)
+
+    def _fetch(self, digest: str, target: Path) -> None:
+        try:
+            fetch(self.blobs, digest, target)
+        except (CorruptBlob, NotFound) as error:
+            raise InternalError(
+                f"The uploaded bytes {digest} are lost or damaged.",
+                code=error.error_code,
+                hint="Upload them again and retry the job.",
+            ) from error
+        except OSError as error:
+            raise StorageFull("The scratch folder cannot take the job's input.") from error
+
+    def _after(self, attempt: Attempt, outcome: JobOutcome) -> Job | None:
+        job = attempt.job
+        if outcome.status is Status.ERROR:
+            return self._end(job, Cause.FAIL, error=outcome.error, sandbox=outcome.sandbox)
+        if outcome.status is Status.CANCELLED:
+            return self._end(job, Cause.RELEASE if attempt.release else Cause.STOPPED)
+        crash = outcome.crash or Crash.SIGNAL
+        crashes = job.crashes + 1
+        if crash in _RETRIED and crashes < self.settings.max_crashes:
+            return self._end(job, Cause.CRASH, crashes=crashes, not_before=now() + 1.0)
+        error = {"class": "TemporaryFailure", "code": crash.value, "message": _CRASHES[crash]}
+        if crash is Crash.TIMEOUT:
+            error["class"] = "TimedOut"
+        error = error | {"hint": "`bnfold explain " + crash.value + "` says what can be done."}
+        detail = (outcome.error or {}).get("details") or {}
+        return self._end(job, Cause.FAIL, error=error | {"details": detail}, crashes=crashes,
+                         sandbox=outcome.sandbox)  # fmt: skip
+
+    def _end(self, job: Job, cause: Cause, **values: Any) -> Job | None:
+        with self.db.write() as connection:
+            current = rows.load(connection, job.id)
+            if current is None or current.attempt != job.attempt or current.done:
+                return None
+            if cause is Cause.STOPPED and current.state is State.RUNNING:
+                cause = Cause.RELEASE  # cancelled here, but nobody asked for it: another worker may go on
+            moved = rows.move(self.db, connection, current, cause, attempt=job.attempt, **values)
+            if moved is not None and moved.state is State.QUEUED:
+                self.queue.enqueue(connection, job.id, job.pool, max(0.0, moved.not_before - now()))
+            return moved
+
+    def _postpone(self, job: Job, error: BnfoldError) -> Job | None:
+        """The disk is full or a store is away: later, as often as a lost worker, then the error is the job's."""
+        losses = job.losses + 1
+        if losses >= self.settings.max_attempts:
+            return self._end(job, Cause.FAIL, error=error.to_dict(), losses=losses)
+        return self._end(job, Cause.RELEASE, losses=losses, not_before=now() + min(60.0, 2.0**losses))
+
+    def _reuse(self, job: Job, hit: Job) -> Job | None:
+        values = {
+            name: getattr(hit, name)
+            for name in ("verdict", "sandbox", "report_digest", "artifact_digest", "artifact_bytes")
+        }
+        cause = Cause.PASS if hit.state is State.SUCCEEDED else Cause.REJECT
+        return self._end(job, cause, cached_from=hit.cached_from or hit.id, progress=1.0, **values)
+
+    def _insist(self, attempt: Attempt, act: Callable[[], T]) -> T | None:
+        """Try until it works or the lease is surely gone; the last error then goes up."""
+        deadline, pause = time.monotonic() + self.settings.lease, 0.05
+        while True:
+            try:
+                return act()
+            except (StorageFull, Unavailable):
+                if attempt.lost or time.monotonic() > deadline:
+                    raise
+                time.sleep(pause)
+                pause = min(2.0, pause * 2)
+
+    def _note(self, attempt: Attempt, event: Event) -> None:
+        clock = time.monotonic()
+        if event.stage == attempt.last_stage and not event.message and clock - attempt.last_note < 0.5:
+            return
+        attempt.last_note, attempt.last_stage = clock, event.stage
+        data = {"stage": event.stage, "fraction": event.fraction, "message": event.message[:2000]}
+        held = (attempt.job.id, attempt.job.attempt)
+        with suppress(StorageFull, Unavailable), self.db.write() as connection:  # progress may be missed
+            rows.note(
+                self.db, connection, held, "progress", data,
+                stage=event.stage, progress=event.fraction, message=data["message"] or None,
+            )  # fmt: skip
+
+    def _folder(self, job: Job) -> Path:
+        return self.settings.scratch / f"{job.id}-{job.attempt}"
+
+
+def safe_name(filename: str) -> str:
+    """A base name without separators, control characters or leading dots."""
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", filename.replace("\\", "/").rsplit("/", 1)[-1])[-100:].lstrip(".")
+    return name or "model"

@@ -1,0 +1,1 @@
+"""Where things are kept: tables by SQLAlchemy, bytes by digest through obstore."""

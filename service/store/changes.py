@@ -1,0 +1,124 @@
+"""Learning that a job changed, without polling the tables: `PRAGMA data_version` or LISTEN."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from contextlib import suppress
+from typing import Any, Protocol
+
+from service.store.db import CHANNEL, Database
+
+log = logging.getLogger("bnfold.store")
+TICK = 0.02
+
+
+class Cursor(Protocol):
+    """One waiter; not shared between threads."""
+
+    def wait(self, timeout: float, stop: threading.Event | None = None) -> bool:
+        """Block until something changed since the last call (True), the timeout or `stop` (False)."""
+
+
+class Changes:
+    """Counts changes; one background thread serves any number of cursors."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._count = 0
+        self._condition = threading.Condition()
+        self._closed = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to listen (once)."""
+        with self._condition:
+            if self._thread is None:
+                target = self._watch_sqlite if self._db.sqlite else self._watch_postgres
+                self._thread = threading.Thread(target=target, name="changes", daemon=True)
+                self._thread.start()
+
+    def close(self) -> None:
+        """Stop the thread and wake every waiter."""
+        self._closed.set()
+        self.wake()
+        if self._thread is not None:
+            self._thread.join(timeout=3)
+
+    def cursor(self) -> CountingCursor:
+        """A new waiter, that starts from now."""
+        self.start()
+        return CountingCursor(self)
+
+    @property
+    def count(self) -> int:
+        """How many changes were seen."""
+        return self._count
+
+    def wake(self) -> None:
+        """Pretend that something changed."""
+        with self._condition:
+            self._count += 1
+            self._condition.notify_all()
+
+    def wait_past(self, seen: int, timeout: float) -> int:
+        """Block until the count differs from `seen` or the timeout; the count."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._count != seen or self._closed.is_set(), timeout)
+            return self._count
+
+    def _watch_sqlite(self) -> None:
+        """`data_version` changes when another connection commits; asking takes microseconds."""
+        connection: Any = None
+        last: object = None
+        while not self._closed.wait(TICK):
+            try:
+                if connection is None:
+                    connection = self._db.engine.raw_connection()
+                cursor = connection.cursor()
+                version = cursor.execute("PRAGMA data_version").fetchone()
+                cursor.close()
+            except Exception as error:  # noqa: BLE001  the watcher outlives any trouble of the file
+                log.warning("change watcher: %s", type(error).__name__)
+                connection, version = None, None
+                self._closed.wait(0.5)
+            if version != last:
+                last = version
+                self.wake()
+        if connection is not None:
+            connection.close()
+
+    def _watch_postgres(self) -> None:
+        import psycopg
+
+        while not self._closed.is_set():
+            with suppress(psycopg.Error, OSError):
+                with psycopg.connect(self._db.dsn, autocommit=True, connect_timeout=5) as connection:
+                    connection.execute(f"LISTEN {CHANNEL}")
+                    self.wake()  # what happened while nobody listened
+                    while not self._closed.is_set():
+                        for _ in connection.notifies(timeout=0.5, stop_after=1):
+                            self.wake()
+            self._closed.wait(0.5)
+
+
+class CountingCursor:
+    """A position in the count of changes."""
+
+    def __init__(self, changes: Changes) -> None:
+        self._changes = changes
+        self._seen = changes.count
+
+    def wait(self, timeout: float, stop: threading.Event | None = None) -> bool:
+        """See `Cursor.wait`; `stop` is looked at ten times a second."""
+        deadline = time.monotonic() + timeout
+        while True:
+            left = deadline - time.monotonic()
+            slice_ = left if stop is None else min(left, 0.1)
+            count = self._changes.wait_past(self._seen, max(0.0, slice_))
+            if count != self._seen:
+                self._seen = count
+                return True
+            if left <= 0 or (stop is not None and stop.is_set()):
+                return False

@@ -1,0 +1,65 @@
+"""Quotas of tenants: the settings' numbers, unless the tenant has its own."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, func, select
+
+from service.errors import TooMany
+from service.settings import Settings
+from service.store import tables
+from service.store.db import Database, now
+
+DAY = 86_400
+
+
+def quota(connection: Connection, settings: Settings, tenant: str, name: str) -> int:
+    """`running`, `queued`, `stored_bytes` or `upload_bytes`; 0 is no limit."""
+    query = select(tables.tenants.c.quotas).where(tables.tenants.c.id == tenant)
+    own = connection.execute(query).scalar() or {}
+    return int(own.get(name, getattr(settings, f"quota_{name}")))
+
+
+def allowance(db: Database, settings: Settings, tenant: str) -> int | None:
+    """Bytes that the tenant may still upload now; None where nothing limits it. Raises TooMany at zero."""
+    day = int(now() // DAY)
+    with db.read() as connection:
+        stored_limit = quota(connection, settings, tenant, "stored_bytes")
+        upload_limit = quota(connection, settings, tenant, "upload_bytes")
+        left: list[tuple[int, float]] = []
+        if stored_limit:
+            query = select(func.coalesce(func.sum(tables.blobs.c.size), 0)).where(
+                tables.blobs.c.tenant == tenant
+            )
+            left.append((stored_limit - int(connection.execute(query).scalar_one()), 3600.0))
+        if upload_limit:
+            used = select(tables.usage.c.uploaded_bytes).where(
+                tables.usage.c.tenant == tenant, tables.usage.c.day == day
+            )
+            left.append((upload_limit - int(connection.execute(used).scalar() or 0), (day + 1) * DAY - now()))
+    if not left:
+        return None
+    amount, wait = min(left)
+    if amount <= 0:
+        raise too_much(wait)
+    return amount
+
+
+def too_much(wait: float = 3600.0) -> TooMany:
+    """The error of a used-up byte quota."""
+    return TooMany(
+        "The tenant's quota of stored or uploaded bytes is used up.",
+        hint="Delete jobs and models that are no longer needed, or wait.",
+        retry_after=wait,
+    )
+
+
+def charge(db: Database, tenant: str, size: int) -> None:
+    """Count uploaded bytes, also of uploads that were refused: they cost the same."""
+    table = tables.usage
+    row = {"tenant": tenant, "day": int(now() // DAY), "uploaded_bytes": size}
+    insert = db.insert(table).values(**row)
+    total = table.c.uploaded_bytes + insert.excluded.uploaded_bytes
+    with db.write() as connection:
+        connection.execute(
+            insert.on_conflict_do_update(index_elements=["tenant", "day"], set_={"uploaded_bytes": total})
+        )
