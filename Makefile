@@ -30,7 +30,7 @@ setup-dev: $(DEV) ## the same, with what tests, lint and benchmarks need
 demo: $(RUNTIME) ## start the service, convert two real models over HTTP, show that the results agree
 	@$(PY) examples/demo.py
 
-serve: $(RUNTIME) ## the service on http://127.0.0.1:8000, until interrupted
+serve: $(RUNTIME) ## the service on http://127.0.0.1:8750, until interrupted
 	$(BIN)/bnfold serve
 
 test: $(DEV) test-tools ## the whole test suite

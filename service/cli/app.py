@@ -1,0 +1,245 @@
+"""The command tree: signatures and help. Each command is one module, imported when it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.cli import flags as f
+
+app = typer.Typer(
+    name="bnfold",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="""Fold batch-norm moving statistics into models, export ONNX, and prove the result equivalent.
+
+Exit codes: 0 verified; 2 usage; 3 verification failed or inconclusive; 4 unsupported, unsafe or
+unhealthy model; 5 cancelled or timed out; 75 temporary failure.
+
+[bold]Examples[/bold]
+
+  bnfold inspect model.ckpt-1000            what is in it, and is it healthy?
+
+  bnfold fold model.ckpt-1000 -o model.onnx fold, export, verify
+
+  bnfold explain never_updated              what a code means and what to do
+
+  bnfold serve                              the service with its web pages
+""",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from folding import toolchain
+
+        print(f"bnfold {toolchain.versions().get('bnfold', 'unknown')}")
+        raise typer.Exit(0)
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options of the command as a whole."""
+
+
+@app.command()
+def inspect(
+    src: f.Source,
+    stats: Annotated[
+        Path | None,
+        typer.Option("--stats", metavar="OUT.npz", help="Write the raw statistics, keys layer/role."),
+    ] = None,
+    inputs: f.Inputs = None,
+    outputs: f.Outputs = None,
+    feeds: f.Feeds = None,
+    signature: f.Signature = None,
+    tags: f.Tags = None,
+    step: f.Step = None,
+    use_ema: f.UseEma = None,
+    missing_stats: f.MissingStats = None,
+    allow_unsandboxed: f.Unsandboxed = False,
+    timeout: f.Timeout = 3600.0,
+    as_json: f.Json = False,
+    quiet: f.Quiet = False,
+) -> int:
+    """Tell what is in a model: format, inputs and outputs, every batch norm with its statistics and health.
+
+    Nothing is converted. A checkpoint without a graph is enough: the variables tell which layers there are.
+
+    [bold]Examples[/bold]
+
+      bnfold inspect model.ckpt-1000
+
+      bnfold inspect exported/ --json
+
+      bnfold inspect model.h5 --stats stats.npz     moving means and variances as numpy arrays
+    """
+    from service.cli import inspect as command
+
+    return command.run(
+        src, stats, allow_unsandboxed, timeout, as_json, quiet,
+        given={"inputs": inputs, "outputs": outputs, "feeds": feeds, "signature": signature, "tags": tags,
+               "step": step, "use_ema": use_ema, "missing_stats": missing_stats},
+    )  # fmt: skip
+
+
+@app.command()
+def fold(
+    src: f.Source,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT.onnx", help="Where the artifact goes.")],
+    report: Annotated[
+        Path | None, typer.Option("--report", metavar="R.json", help="Write the whole report as JSON.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="R.html", help="Write it as one self-contained page.")
+    ] = None,
+    junit: Annotated[
+        Path | None, typer.Option("--junit", metavar="R.xml", help="Write it as JUnit for CI.")
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option("--markdown", metavar="R.md", help="Write it as Markdown for a review.")
+    ] = None,
+    inputs: f.Inputs = None,
+    outputs: f.Outputs = None,
+    feeds: f.Feeds = None,
+    signature: f.Signature = None,
+    tags: f.Tags = None,
+    step: f.Step = None,
+    use_ema: f.UseEma = None,
+    freeze_inputs: f.FreezeInputs = None,
+    missing_stats: f.MissingStats = None,
+    calibrate: f.Calibrate = None,
+    recalibrate: f.Recalibrate = None,
+    strict: f.Strict = None,
+    opset: f.Opset = None,
+    probe: f.Probe = None,
+    providers: f.Providers = None,
+    require: f.Require = None,
+    rtol: f.Rtol = None,
+    atol: f.Atol = None,
+    seed: f.Seed = None,
+    latency: f.Latency = None,
+    no_verify: Annotated[
+        bool,
+        typer.Option("--no-verify", help="Write without proof: exit code 3.", rich_help_panel="Verification"),
+    ] = False,
+    attest: Annotated[
+        Path | None,
+        typer.Option("--attest", metavar="A.json", help="Write a signed provenance statement."),
+    ] = None,
+    allow_unsandboxed: f.Unsandboxed = False,
+    timeout: f.Timeout = 3600.0,
+    as_json: f.Json = False,
+    quiet: f.Quiet = False,
+) -> int:
+    """Fold the batch norms of a model into its weights, write ONNX, and prove the two equivalent.
+
+    The artifact appears at OUT only with the verdict pass (exit code 0). With any other verdict it is kept
+    beside it as OUT.rejected, and the exit code is 3.
+
+    [bold]Examples[/bold]
+
+      bnfold fold model.ckpt-1000 -o model.onnx
+
+      bnfold fold exported/ -o model.onnx --report report.json --html report.html
+
+      bnfold fold frozen.pb -o model.onnx --input images:0=?,224,224,3 --feed is_training=false
+
+      bnfold fold model.h5 -o model.onnx --calibrate data.npz --recalibrate
+
+      bnfold fold model.onnx -o folded.onnx --provider cpu --provider cuda --require cuda
+    """
+    from service.cli import fold as command
+
+    renderings = {"json": report, "html": html, "junit": junit, "markdown": markdown}
+    return command.run(
+        src, out, renderings, attest, calibrate, probe, allow_unsandboxed, timeout, as_json, quiet,
+        given={"inputs": inputs, "outputs": outputs, "feeds": feeds, "signature": signature, "tags": tags,
+               "step": step, "use_ema": use_ema, "freeze_inputs": freeze_inputs,
+               "missing_stats": missing_stats, "recalibrate": recalibrate, "strict": strict, "opset": opset,
+               "providers": providers, "require": require, "rtol": rtol, "atol": atol, "seed": seed,
+               "latency": latency, "verify": False if no_verify else None},
+    )  # fmt: skip
+
+
+@app.command()
+def verify(
+    a: Annotated[Path, typer.Argument(metavar="A", help="The reference model, in any supported format.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="The candidate, an ONNX file.")],
+    certificate: Annotated[
+        bool,
+        typer.Option("--certificate", help="Check the closed-form certificate of every fold site as well."),
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option("--report", metavar="V.json", help="Write the verification as JSON.")
+    ] = None,
+    inputs: f.Inputs = None,
+    outputs: f.Outputs = None,
+    feeds: f.Feeds = None,
+    signature: f.Signature = None,
+    probe: f.Probe = None,
+    providers: f.Providers = None,
+    require: f.Require = None,
+    rtol: f.Rtol = None,
+    atol: f.Atol = None,
+    seed: f.Seed = None,
+    as_json: f.Json = False,
+    quiet: f.Quiet = False,
+) -> int:
+    """Compare two models: same inputs in, how far apart are the outputs, on which runtime, and is it too far?
+
+    [bold]Examples[/bold]
+
+      bnfold verify original.onnx folded.onnx
+
+      bnfold verify saved_model/ folded.onnx --provider cuda --require cuda
+
+      bnfold verify saved_model/ folded.onnx --certificate
+    """
+    from service.cli import verify as command
+
+    return command.run(
+        a, b, certificate, report, probe, as_json, quiet,
+        given={"inputs": inputs, "outputs": outputs, "feeds": feeds, "signature": signature,
+               "providers": providers, "require": require, "rtol": rtol, "atol": atol, "seed": seed},
+    )  # fmt: skip
+
+
+@app.command()
+def explain(
+    code: Annotated[
+        str | None, typer.Argument(metavar="CODE", help="A health, skip, hazard or error code.")
+    ] = None,
+    as_json: f.Json = False,
+    quiet: f.Quiet = False,
+) -> int:
+    """Explain a code: what it means, why it matters, what to do. Without CODE: the list of all.
+
+    [bold]Examples[/bold]
+
+      bnfold explain never_updated
+
+      bnfold explain
+    """
+    from service.cli import explain as command
+
+    return command.run(code, as_json, quiet)
+
+
+def _register() -> None:
+    """Commands that talk to a service or run one live in their own tree modules."""
+    from service.cli import operate, remote
+
+    remote.register(app)
+    operate.register(app)
+
+
+_register()

@@ -1,0 +1,121 @@
+"""Every way in which a command can end, as an exit code and as words that say what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from folding.errors import BnfoldError, Cancelled, InternalError, TemporaryFailure, UsageError
+from service.cli.text import clean
+
+OK, USAGE, NOT_VERIFIED, MODEL, STOPPED, TEMPORARY = 0, 2, 3, 4, 5, 75
+_INTERRUPTED = 130  # what the option parser makes of Ctrl-C
+
+
+def exit_code(code: Any) -> int:
+    """The exit code for what a command function returned (None: all is well)."""
+    if code == _INTERRUPTED:
+        return STOPPED
+    return code if isinstance(code, int) else OK
+
+
+def explain(error: BaseException, argv: list[str]) -> int:
+    """Print the error for a person, or as JSON under --json, and return its exit code."""
+    if isinstance(error, SystemExit):
+        return exit_code(error.code)
+    if isinstance(error, BrokenPipeError):
+        # The reader of the pipe left. Python would complain again while flushing at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    known = as_bnfold_error(error)
+    if "--json" in argv:
+        body = {"error": known.to_dict(), "exit_code": known.exit_code}
+        print(json.dumps(body, indent=2, default=str))
+    if "--json" not in argv:
+        for line in error_lines(known):
+            print(line, file=sys.stderr)
+    return known.exit_code
+
+
+def as_bnfold_error(error: BaseException) -> BnfoldError:
+    """Any exception as one of ours; an unknown one becomes an InternalError that names a log file."""
+    if isinstance(error, BnfoldError):
+        return error
+    if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "Abort":
+        return Cancelled("interrupted; nothing was published")
+    if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # the option parser's own
+        return UsageError(error.format_message(), hint=_help_hint(error))
+    if isinstance(error, OSError) and error.filename and error.errno:
+        return _os_error(error)
+    log = _write_log(error)
+    return InternalError(
+        f"unexpected {type(error).__name__}: {str(error)[:300]}",
+        hint=f"this is a defect of bnfold; please report it with the log file {log}",
+        details={"log": str(log)},
+    )
+
+
+def error_lines(error: BnfoldError) -> list[str]:
+    """What a person reads: the message, where it happened, the candidates, what to do."""
+    lines = [f"error: {clean(error.message)}  [{clean(error.error_code)}]"]
+    where = [
+        f"{label} {clean(value)}"
+        for label, value in (("stage", error.stage), ("layer", error.layer))
+        if value
+    ]
+    if where:
+        lines.append("  at: " + ", ".join(where))
+    candidates = error.details.get("candidates")
+    if isinstance(candidates, list) and candidates:
+        lines.append("  candidates: " + ", ".join(clean(str(_name(c))) for c in candidates[:20]))
+        if len(candidates) > 20:
+            lines.append(f"    and {len(candidates) - 20} more")
+    if error.hint:
+        lines.append(f"  what to do: {clean(error.hint)}")
+    from folding import catalogue
+
+    if catalogue.lookup(error.error_code) and not isinstance(error, UsageError | Cancelled):
+        lines.append(f"  more: bnfold explain {error.error_code}")
+    return lines
+
+
+def _name(candidate: Any) -> Any:
+    return candidate.get("name", candidate) if isinstance(candidate, dict) else candidate
+
+
+def _help_hint(error: Any) -> str:
+    context = getattr(error, "ctx", None)
+    path = getattr(context, "command_path", None) or "bnfold"
+    return f"see `{path} --help`"
+
+
+def _os_error(error: OSError) -> BnfoldError:
+    """Files that are missing or may not be read are the request's fault; a full disk is nobody's."""
+    import errno
+
+    text = f"{error.filename}: {error.strerror}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        return TemporaryFailure(text, hint="free some space and run the command again")
+    return UsageError(text, hint="check the path and its permissions")
+
+
+def _write_log(error: BaseException) -> Path:
+    """The traceback in a file of its own, for a report; falls back to the temporary folder."""
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "bnfold"
+    text = "".join(traceback.format_exception(error))
+    name = f"crash-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+    for folder in (state, Path(tempfile.gettempdir())):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / name
+            path.write_text(f"bnfold {' '.join(sys.argv[1:2])}\nPython {sys.version}\n\n{text}")
+        except OSError:
+            continue
+        return path
+    return Path(os.devnull)

@@ -1,0 +1,170 @@
+"""`bnfold fold`: one model in, a proved artifact out, or a reason why not."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from folding.errors import UsageError
+from folding.report import Report, Verdict
+from service.cli import describe, failures, parse
+from service.cli.output import Output
+
+if TYPE_CHECKING:
+    from folding.options import FoldOptions
+    from folding.progress import Listener
+
+STAGES = ("read", "prepare", "find", "calibrate", "health", "fold", "clean", "export", "verify")
+
+
+def run(
+    src: Path,
+    out: Path,
+    renderings: dict[str, Path | None],
+    attest: Path | None,
+    calibration: Path | None,
+    probe: Path | None,
+    unsandboxed: bool,
+    timeout: float,
+    as_json: bool,
+    quiet: bool,
+    given: dict[str, Any],
+) -> int:
+    """Fold, publish by verdict, write the reports; the exit code follows the verdict."""
+    output = Output(as_json, quiet)
+    options = fold_options(given)
+    check_calibration(options, calibration)
+    folder = output_folder(out)
+    for data, option in ((calibration, "--calibrate"), (probe, "--probe")):
+        parse.arrays(data and parse.existing(data), option)  # a bad file is named before the long work
+    work = _here if unsandboxed else _isolated
+    with (
+        parse.model(src) as model,
+        output.progress(STAGES) as listener,
+        work(model, out, options, calibration, probe, timeout, listener, folder) as (report, made),
+    ):
+        published = publish(report, made, out)
+    write_renderings(report, renderings)
+    if attest is not None:
+        write_attestation(report, attest)
+    describe.report(report, output)
+    output.say(f"written: {published}")
+    output.document(report.to_json())
+    return failures.OK if report.verdict is Verdict.PASS else failures.NOT_VERIFIED
+
+
+def fold_options(given: dict[str, Any]) -> FoldOptions:
+    """Command-line values as FoldOptions; repeatable NAME=VALUE become dictionaries."""
+    given = dict(given)
+    given["inputs"] = dict(parse.shape(item) for item in given.get("inputs") or []) or None
+    given["feeds"] = dict(parse.feed(item) for item in given.get("feeds") or []) or None
+    return parse.options(**{name: value for name, value in given.items() if value not in (None, [], ())})
+
+
+def check_calibration(options: FoldOptions, calibration: Path | None) -> None:
+    """--recalibrate means nothing without data."""
+    if options.recalibrate and calibration is None:
+        raise UsageError("--recalibrate needs data", hint="add --calibrate data.npz")
+
+
+def output_folder(out: Path) -> Path:
+    """The folder of the artifact, which must exist already: a typing error must not make new ones."""
+    if out.is_dir():
+        raise UsageError(f"{out} is a folder", hint=f"name a file: -o {out / 'model.onnx'}")
+    folder = out.absolute().parent
+    if not folder.is_dir():
+        raise UsageError(f"no such folder: {folder}", hint=f"mkdir -p {folder}")
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"cannot write into {folder}", hint="choose another place with -o")
+    return folder
+
+
+@contextmanager
+def _here(
+    src: Path,
+    out: Path,
+    options: FoldOptions,
+    calibration: Path | None,
+    probe: Path | None,
+    timeout: float,
+    listener: Listener,
+    folder: Path,
+) -> Iterator[tuple[Report, Path]]:
+    """In this process. The time limit is the sandbox's; here only Ctrl-C stops it."""
+    from folding import pipeline
+
+    with tempfile.TemporaryDirectory(prefix=".bnfold-", dir=folder) as scratch:
+        made = Path(scratch) / out.name
+        report = pipeline.fold(
+            src,
+            made,
+            options,
+            calibration=parse.arrays(calibration, "--calibrate"),
+            probe=parse.arrays(probe, "--probe"),
+            listener=listener,
+        )
+        yield report, made
+
+
+@contextmanager
+def _isolated(
+    src: Path,
+    out: Path,
+    options: FoldOptions,
+    calibration: Path | None,
+    probe: Path | None,
+    timeout: float,
+    listener: Listener,
+    folder: Path,
+) -> Iterator[tuple[Report, Path]]:
+    from service.cli import isolated
+
+    with isolated.job(
+        "fold", src, options, listener, calibration=calibration, probe=probe, timeout=timeout, scratch=folder
+    ) as result:
+        yield Report.model_validate(result.report), result.folder / "model.onnx"
+
+
+def publish(report: Report, made: Path, out: Path) -> Path:
+    """Move the artifact to its place by its verdict, at once and with its weights file if it has one.
+
+    An artifact that is not proved goes to `<out>.rejected`, where nothing that looks for .onnx finds it.
+    """
+    target = out if report.verdict is Verdict.PASS else out.with_name(out.name + ".rejected")
+    weights = made.with_name(made.name + ".data")
+    if weights.exists():  # its name stands inside the model, so it keeps it
+        os.replace(weights, target.with_name(weights.name))
+    descriptor = os.open(made, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.replace(made, target)
+    return target
+
+
+def write_renderings(report: Report, renderings: dict[str, Path | None]) -> None:
+    """The report in each form that was asked for."""
+    for form, path in renderings.items():
+        if path is None:
+            continue
+        if form == "json":
+            path.write_text(report.to_json() + "\n", encoding="utf-8")
+        else:
+            from folding.render import render
+
+            path.write_text(render(report, form), encoding="utf-8")
+
+
+def write_attestation(report: Report, path: Path) -> None:
+    """A signed provenance statement beside the artifact; only a proved artifact gets one."""
+    from service import provenance
+
+    if report.verdict is not Verdict.PASS:
+        raise UsageError("no attestation: the artifact is not proved", hint="see the report")
+    envelope = provenance.sign(provenance.statement(report), provenance.local_key())
+    path.write_text(provenance.to_json(envelope), encoding="utf-8")

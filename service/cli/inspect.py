@@ -1,0 +1,55 @@
+"""`bnfold inspect`: what is in a model, without converting it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from folding.report import Inspection
+from service.cli import describe, parse
+from service.cli.fold import fold_options, output_folder
+from service.cli.output import Output
+
+
+def run(
+    src: Path,
+    stats: Path | None,
+    unsandboxed: bool,
+    timeout: float,
+    as_json: bool,
+    quiet: bool,
+    given: dict[str, Any],
+) -> int:
+    """Inspect, print, and write the raw statistics when asked."""
+    output = Output(as_json, quiet)
+    options = fold_options(given)
+    if stats is not None:
+        output_folder(stats)
+    with parse.model(src) as model, output.progress(("read",)) as listener:
+        if unsandboxed:
+            found = _here(model, options, stats)
+        else:
+            from service.cli import isolated
+
+            with isolated.job("inspect", model, options, listener, timeout=timeout) as result:
+                found = Inspection.model_validate(result.report)
+                if stats is not None:
+                    shutil.copyfile(result.folder / "stats.npz", stats)
+    describe.inspection(found, output)
+    if stats is not None:
+        output.say(f"written: {stats}")
+    output.document(found.to_json())
+    return 0
+
+
+def _here(model: Path, options: Any, stats: Path | None) -> Inspection:
+    import numpy as np
+
+    from folding import pipeline
+
+    found, arrays = pipeline.inspect(model, options)
+    if stats is not None:
+        with stats.open("wb") as file:  # savez would append .npz to the name
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+    return found

@@ -1,0 +1,135 @@
+"""Runs a job the way the service does: in a sandboxed process of its own, or here when the user insists."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from folding.errors import BnfoldError, Cancelled, InternalError, TemporaryFailure, TimedOut
+from folding.progress import Listener
+
+if TYPE_CHECKING:
+    from folding.options import FoldOptions
+    from service.runner.base import JobOutcome, JobRunner, JobSpec
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a job left in its folder; the folder is gone when `job` ends."""
+
+    report: dict[str, Any]
+    folder: Path
+    sandbox: str
+
+
+@contextmanager
+def job(
+    kind: str,
+    src: Path,
+    options: FoldOptions,
+    listener: Listener,
+    *,
+    calibration: Path | None = None,
+    probe: Path | None = None,
+    timeout: float = 3600.0,
+    scratch: Path | None = None,
+) -> Iterator[Result]:
+    """Run one `fold` or `inspect` job in the sandbox. Raises: BnfoldError as the job did."""
+    from service.runner.base import JobSpec, Limits
+
+    with tempfile.TemporaryDirectory(prefix=".bnfold-", dir=scratch) as folder:
+        out_dir = Path(folder)
+        spec = JobSpec(
+            job_id="local",
+            kind=kind,
+            input=src.absolute(),
+            out_dir=out_dir,
+            options=options.model_dump(mode="json"),
+            calibration=calibration.absolute() if calibration else None,
+            probe=probe.absolute() if probe else None,
+            limits=Limits(wall_seconds=timeout),
+        )
+        outcome = _run(spec, listener)
+        report = json.loads((outcome.report or out_dir / "report.json").read_text())
+        yield Result(report, out_dir, outcome.sandbox)
+
+
+def _run(spec: JobSpec, listener: Listener) -> JobOutcome:
+    """The job on a thread, so that Ctrl-C here cancels it there; its process group is gone on return."""
+    runner = make_runner()
+    cancel = threading.Event()
+    runner.start()
+    try:
+        with _in_background(lambda: runner.run(spec, on_event=listener, cancel=cancel)) as outcome:
+            try:
+                return _checked(outcome())
+            except KeyboardInterrupt:
+                cancel.set()
+                raise
+    finally:
+        runner.close()
+
+
+@contextmanager
+def _in_background(work: Callable[[], JobOutcome]) -> Iterator[Callable[[], JobOutcome]]:
+    done: list[JobOutcome | BaseException] = []
+
+    def body() -> None:
+        try:
+            done.append(work())
+        except BaseException as error:  # noqa: BLE001 - handed to the waiting thread
+            done.append(error)
+
+    def outcome() -> JobOutcome:
+        while thread.is_alive():
+            thread.join(0.1)  # short waits keep Ctrl-C prompt
+        result = done[0]
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+    thread = threading.Thread(target=body, name="job")
+    thread.start()
+    try:
+        yield outcome
+    finally:
+        thread.join(30.0)
+
+
+def _checked(outcome: JobOutcome) -> JobOutcome:
+    from service.runner.base import Status
+
+    if outcome.status is Status.DONE:
+        return outcome
+    if outcome.status is Status.CANCELLED:
+        raise Cancelled("cancelled; nothing was published")
+    raise error_of(outcome)
+
+
+def error_of(outcome: JobOutcome) -> BnfoldError:
+    """The error that a job which did not finish ends with."""
+    from folding import catalogue
+    from service.runner.base import Crash
+
+    if outcome.error is not None:
+        return BnfoldError.from_dict(outcome.error)
+    crash = outcome.crash
+    if crash is None:
+        return InternalError("the job ended without a result")
+    title, meaning, remedy = catalogue.ERRORS.get(crash.value, (crash.value, "", ""))
+    cls = TimedOut if crash is Crash.TIMEOUT else TemporaryFailure if crash is Crash.START else InternalError
+    return cls(f"{title.lower()}: {meaning}", code=crash.value, hint=remedy)
+
+
+def make_runner() -> JobRunner:
+    """The sandboxed runner for this machine."""
+    from service.runner.local import LocalRunner
+
+    runner: JobRunner = LocalRunner()
+    return runner

@@ -1,0 +1,165 @@
+"""Where words go: results to stdout, progress and notes to stderr, colour and boxes only on a terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from folding.progress import Event, Listener, silent
+from service.cli.text import clean
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+STAGE_WORDS = {
+    "read": "reading the model",
+    "prepare": "preparing the graph",
+    "find": "finding batch norms",
+    "calibrate": "measuring on calibration data",
+    "health": "judging the statistics",
+    "fold": "folding",
+    "clean": "cleaning the graph",
+    "export": "writing the artifact",
+    "verify": "verifying",
+}
+
+
+@dataclass(frozen=True)
+class Output:
+    """How one command talks. `json`: one document on stdout and nothing else. `quiet`: errors only."""
+
+    json: bool = False
+    quiet: bool = False
+
+    @property
+    def silent(self) -> bool:
+        return self.json or self.quiet
+
+    def say(self, text: str = "", style: str | None = None) -> None:
+        """A line of the result."""
+        if self.silent:
+            return
+        if style and sys.stdout.isatty():
+            from rich.text import Text
+
+            self._console().print(Text(text, style=style))
+        else:
+            print(text)
+
+    def note(self, text: str) -> None:
+        """A remark beside the result."""
+        if not self.silent:
+            print(text, file=sys.stderr)
+
+    def document(self, body: Any) -> None:
+        """The machine-readable result, under --json only. Strings are taken as JSON already."""
+        if self.json:
+            print(body if isinstance(body, str) else json.dumps(body, indent=2, default=str))
+
+    def heading(self, text: str) -> None:
+        """The title of a section."""
+        self.say()
+        self.say(text, style="bold")
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        """A table: boxes on a terminal, aligned columns without any cut in a pipe."""
+        if self.silent or not rows:
+            return
+        cells = [[clean(cell) for cell in row] for row in rows]
+        if sys.stdout.isatty():
+            self._rich_table(columns, cells)
+            return
+        widths = [max(len(r[i]) for r in [list(columns), *cells]) for i in range(len(columns))]
+        for row in [[c.upper() for c in columns], *cells]:
+            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+    def _rich_table(self, columns: Sequence[str], cells: list[list[str]]) -> None:
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for column in columns:
+            table.add_column(column, overflow="fold")
+        for row in cells:
+            table.add_row(*(Text(cell, style=WORD_STYLES.get(cell, "")) for cell in row))
+        self._console().print(table)
+
+    def _console(self) -> Console:
+        from rich.console import Console
+
+        return Console(file=sys.stdout, highlight=False)
+
+    @contextmanager
+    def progress(self, stages: Sequence[str]) -> Iterator[Listener]:
+        """A listener: a bar on a terminal, one line for each stage elsewhere, nothing when silent."""
+        if self.silent:
+            yield silent
+        elif sys.stderr.isatty():
+            with _bar(stages) as listener:
+                yield listener
+        else:
+            yield _lines()
+
+    @contextmanager
+    def transfer(self, what: str, total: int | None) -> Iterator[Any]:
+        """A callable that takes the number of bytes moved so far."""
+        if self.silent or not sys.stderr.isatty():
+            yield lambda done: None
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda done: bar.update(task, completed=done)
+
+
+# Colour never stands alone: the word itself is always there.
+WORD_STYLES = {
+    "pass": "green", "fail": "red bold", "inconclusive": "yellow", "unavailable": "yellow",
+    "folded": "green", "kept": "yellow", "ok": "green", "succeeded": "green", "failed": "red bold",
+    "rejected": "red bold", "cancelled": "yellow", "warn": "yellow",
+}  # fmt: skip
+
+
+def _lines() -> Listener:
+    """One line when a stage begins; the fractions between would only fill a log."""
+    seen: set[str] = set()
+
+    def listen(event: Event) -> None:
+        if event.stage not in seen:
+            seen.add(event.stage)
+            words = STAGE_WORDS.get(event.stage, event.stage)
+            print(f"{words} ...", file=sys.stderr, flush=True)
+
+    return listen
+
+
+@contextmanager
+def _bar(stages: Sequence[str]) -> Iterator[Listener]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    order = {stage: i for i, stage in enumerate(stages)}
+    columns = (
+        TextColumn("{task.description:<30}"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[message]}", style="dim"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=len(stages), message="")
+
+        def listen(event: Event) -> None:
+            done = order.get(event.stage, 0) + (event.fraction or 0.0)
+            words = STAGE_WORDS.get(event.stage, event.stage)
+            bar.update(task, completed=done, description=words, message=clean(event.message)[:40])
+
+        yield listen

@@ -1,0 +1,172 @@
+"""From what people type to what the library takes: shapes, feeds, data files, options."""
+
+from __future__ import annotations
+
+import ast
+import glob
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from folding.errors import UsageError
+
+if TYPE_CHECKING:
+    from folding.options import FoldOptions
+    from folding.sources.base import Feeds
+
+Dims = list[int | str | None]
+
+
+def shape(text: str) -> tuple[str, Dims]:
+    """`NAME=1,224,224,3`; `?` is an unknown dimension, a word a symbolic one, `NAME` alone keeps the shape.
+
+    >>> shape("images:0=?,224,224,3")
+    ('images:0', [None, 224, 224, 3])
+    >>> shape("x")
+    ('x', [])
+    """
+    name, equals, dims = text.rpartition("=")
+    if not equals:
+        return text, []
+    if not name:
+        raise UsageError(f"--input {text!r} has no name", hint="write --input NAME=1,224,224,3")
+    inner = (
+        dims.strip().strip("[]()").replace("x", ",") if _only_numbers(dims) else dims.strip().strip("[]()")
+    )
+    return name, [_dim(part, text) for part in inner.split(",") if part.strip()]
+
+
+def _only_numbers(dims: str) -> bool:
+    return all(c in "0123456789x?,- []()" for c in dims)
+
+
+def _dim(part: str, text: str) -> int | str | None:
+    part = part.strip()
+    if part in ("?", "-1", "None", "null"):
+        return None
+    if part.isdecimal():
+        return int(part)
+    if part.isidentifier():
+        return part
+    raise UsageError(
+        f"--input {text!r}: {part!r} is no dimension",
+        hint="a dimension is a number, ? for an unknown one, or a name",
+    )
+
+
+def feed(text: str) -> tuple[str, Any]:
+    """`NAME=VALUE`, where VALUE is JSON or a Python literal; anything else is taken as a string.
+
+    >>> feed("is_training=False"), feed("keep_prob=1.0"), feed("mode=eval")
+    (('is_training', False), ('keep_prob', 1.0), ('mode', 'eval'))
+    """
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise UsageError(f"--feed {text!r} is not NAME=VALUE", hint="for example --feed is_training=false")
+    return name, literal(value)
+
+
+def literal(value: str) -> Any:
+    """JSON, else a Python literal, else the text itself."""
+    for read in (json.loads, ast.literal_eval):
+        try:
+            found = read(value)
+        except (ValueError, SyntaxError):
+            continue
+        if isinstance(found, bool | int | float | str | list):
+            return found
+    return value
+
+
+def arrays(path: Path | None, option: str) -> Feeds | None:
+    """The arrays of an .npz by input name; never unpickles.
+
+    Raises: UsageError when the file is not an .npz or holds no arrays.
+    """
+    if path is None:
+        return None
+    import zipfile
+
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            if not hasattr(data, "files"):
+                raise UsageError(f"{option} {path}: one bare array", hint=_npz_hint(option))
+            found = {name: data[name] for name in data.files}
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise UsageError(
+            f"{option} {path}: not an .npz of plain arrays ({error})", hint=_npz_hint(option)
+        ) from None
+    if not found:
+        raise UsageError(f"{option} {path}: no arrays in it", hint=_npz_hint(option))
+    return found
+
+
+def _npz_hint(option: str) -> str:
+    return f"write it with numpy.savez('data.npz', **{{'input name': array}}) and pass {option} data.npz"
+
+
+def options(**given: Any) -> FoldOptions:
+    """FoldOptions from the values that were given; None means not given.
+
+    Raises: UsageError naming the first value that does not fit.
+    """
+    from pydantic import ValidationError
+
+    from folding.options import FoldOptions
+
+    try:
+        return FoldOptions(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"option {where}: {first['msg']}", details={"option": where}) from None
+
+
+def existing(path: Path, what: str = "file") -> Path:
+    """The path itself. Raises: UsageError that names similar neighbours when there is no such file."""
+    if path.exists():
+        return path
+    import difflib
+
+    names = [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else []
+    near = [str(path.parent / name) for name in difflib.get_close_matches(path.name, names, n=3)]
+    hint = f"did you mean {', '.join(near)}?" if near else "check the path"
+    raise UsageError(f"no such {what}: {path}", hint=hint)
+
+
+@contextmanager
+def model(path: Path) -> Iterator[Path]:
+    """The model to read: the path itself, or a folder with all files of the checkpoint that it names.
+
+    TensorFlow users name a checkpoint by its prefix (`model.ckpt-1000`) or by one of its files.
+    """
+    prefix = _checkpoint_prefix(path)
+    if prefix is None:
+        yield existing(path, "model")
+        return
+    with tempfile.TemporaryDirectory(prefix="bnfold-ckpt-") as folder:
+        for part in sorted(prefix.parent.glob(f"{glob.escape(prefix.name)}.*")):
+            if _CHECKPOINT_PART.search(part.name) and part.is_file():
+                shutil.copy(part, folder)
+        yield Path(folder)
+
+
+_CHECKPOINT_PART = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
+
+
+def _checkpoint_prefix(path: Path) -> Path | None:
+    """`dir/model.ckpt` for that prefix and for any of its files, None for everything else."""
+    if path.is_dir():
+        return None
+    prefix = path.with_name(_CHECKPOINT_PART.sub("", path.name))
+    if prefix == path and path.exists():
+        return None  # a file of its own: V1 checkpoint, frozen graph, anything else
+    siblings = [prefix.with_name(prefix.name + suffix) for suffix in (".index", ".meta")]
+    return prefix if any(sibling.is_file() for sibling in siblings) else None
