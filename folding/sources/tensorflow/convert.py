@@ -1,0 +1,152 @@
+"""Weightless graph -> ONNX, then the weights, bound by reference.
+
+    Prepared -> grappler (constant folding) -> tf2onnx -> onnx_ir -> initializers from checkpoint or constants
+
+tf2onnx sees the weights as inputs of known shape, so none of its deep copies carries any. Integer, boolean
+and scalar variables are bound before: they may be shapes or counts, whose values it needs.
+If it cannot convert that, the same graph goes through it with its weights inside: the stock route.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from folding.errors import BnfoldError, UnsupportedModel
+from folding.options import FoldOptions
+from folding.sources.tensorflow.bind import bind
+from folding.sources.tensorflow.graph import dtype_of, shape_of
+from folding.sources.tensorflow.program import Weights
+from folding.sources.tensorflow.runtime import tensorflow, tf2onnx
+from folding.sources.tensorflow.surgery import Prepared
+from folding.sources.tensorflow.weights import read_slot
+
+DEFAULT_OPSET = 18  # the newest that tf2onnx writes; export moves on from there when asked
+MINIMUM_OPSET = 13
+_FLOATS = frozenset({1, 2, 14, 19})
+STRUCTURE_FIRST = "structure-first"
+
+
+def convert(
+    prepared: Prepared, weights: Weights, options: FoldOptions, tables: dict[str, Any]
+) -> tuple[ir.Model, str]:
+    """The ONNX model in the IR and the route that led there.
+
+    Raises:
+        UnsupportedModel: `unsupported_op` (with the ops' names) or `conversion_failed`.
+    """
+    inlined = bind_structure(prepared, weights)
+    try:
+        proto = _to_onnx(prepared, options, tables, sorted({*prepared.slots, *prepared.constants, *prepared.missing} - inlined))
+        model = bind(proto, prepared, weights)
+        return model, STRUCTURE_FIRST
+    except BnfoldError:
+        raise
+    except Exception as error:  # noqa: BLE001 - any failure of the converter leads to the stock route
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"
+    try:
+        embed_weights(prepared, weights)
+        proto = _to_onnx(prepared, options, tables, [])
+        return bind(proto, prepared, weights), f"stock ({reason})"
+    except BnfoldError:
+        raise
+    except Exception as error:
+        raise UnsupportedModel(
+            f"tf2onnx cannot convert this model: {type(error).__name__}: {str(error).splitlines()[0][:300]}",
+            code="conversion_failed",
+            hint="Name outputs that lie before the part it stumbles over (--output NAME).",
+            details={"structure_first": reason},
+        ) from error
+
+
+def bind_structure(prepared: Prepared, weights: Weights) -> set[str]:
+    """Give scalars, integers and booleans their values now. Returns the names that were bound."""
+    bound: set[str] = set()
+    for name in [*prepared.slots, *prepared.missing]:
+        node = prepared.graph.nodes[name]
+        shape = shape_of(node)
+        if dtype_of(node) in _FLOATS and shape != []:
+            continue
+        value = prepared.missing[name] if name in prepared.missing else read_slot(weights, prepared.slots[name])
+        prepared.graph.set_constant(name, value)
+        bound.add(name)
+    return bound
+
+
+def embed_weights(prepared: Prepared, weights: Weights) -> None:
+    """The stock route's graph: every weight a constant."""
+    arrays: dict[str, np.ndarray] = {**prepared.constants, **prepared.missing}
+    for name in [*prepared.slots, *arrays]:
+        value = arrays[name] if name in arrays else read_slot(weights, prepared.slots[name])
+        prepared.graph.set_constant(name, value)
+
+
+def _to_onnx(prepared: Prepared, options: FoldOptions, tables: dict[str, Any], weights: list[str]) -> Any:
+    tf, package = tensorflow(), tf2onnx()
+    opset = min(max(options.opset or DEFAULT_OPSET, MINIMUM_OPSET), DEFAULT_OPSET)
+    inputs = [port.tensor for port in prepared.inputs] + [f"{name}:0" for name in weights]
+    outputs = [port.tensor + ":0" for port in prepared.outputs]
+    with _quiet():
+        with tf.Graph().as_default():
+            graph_def = package.tf_loader.tf_optimize(inputs, outputs, prepared.graph.to_graph_def())
+        graph = tf.Graph()
+        with graph.as_default():
+            tf.import_graph_def(graph_def, name="")
+            with tf.compat.v1.Session(graph=graph):
+                onnx_graph = package.tfonnx.process_tf_graph(
+                    graph,
+                    opset=opset,
+                    input_names=inputs,
+                    output_names=outputs,
+                    initialized_tables=tables or None,
+                )
+        onnx_graph = package.optimizer.optimize_graph(onnx_graph, catch_errors=False)
+        proto = onnx_graph.make_model("bnfold", producer_name="bnfold")
+    _no_unknown_ops(proto)
+    return proto
+
+
+def _no_unknown_ops(proto: Any) -> None:
+    import onnx
+
+    unknown: dict[str, str] = {}
+    stack = [proto.graph]
+    while stack:
+        graph = stack.pop()
+        for node in graph.node:
+            if node.domain in ("", "ai.onnx") and not onnx.defs.has(node.op_type):
+                unknown.setdefault(node.op_type, node.name)
+            elif node.domain not in ("", "ai.onnx", "ai.onnx.ml", "com.microsoft"):
+                unknown.setdefault(node.op_type, node.name)
+            for attribute in node.attribute:
+                stack.extend([attribute.g] if attribute.HasField("g") else [])
+                stack.extend(attribute.graphs)
+    if unknown:
+        raise UnsupportedModel(
+            f"No ONNX form is known for {', '.join(f'{op} ({name})' for op, name in sorted(unknown.items())[:6])}.",
+            code="unsupported_op",
+            layer=next(iter(unknown.values())),
+            hint="Name outputs that lie before these ops (--output NAME), or replace the layer before export.",
+            details={"ops": sorted(unknown)},
+        )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """tf2onnx logs every op that it stumbles over; our own error names them once."""
+    import warnings
+
+    previous = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(previous)

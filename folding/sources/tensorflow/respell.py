@@ -1,0 +1,121 @@
+"""Ops that today's converter does not know, in ops that it does; and the types of outputs.
+
+BatchNormWithGlobalNormalization(t, m, v, beta, gamma; variance_epsilon, scale_after_normalization)
+    = (t - m) * rsqrt(v + variance_epsilon) [* gamma] + beta
+    -> FusedBatchNormV3(t, gamma or 1, beta, m, v), or the arithmetic itself (for the reference).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from folding.errors import UnsupportedModel
+from folding.sources.tensorflow.graph import Node, TfGraph, data_inputs, dtype_of, numpy_dtype, shape_of, split
+
+_RENAMED = {"Inv": "Reciprocal", "Snapshot": "Identity", "PreventGradient": "Identity", "CheckNumerics": "Identity",
+            "StopGradient": "Identity", "BatchMatMul": "BatchMatMulV2", "AdjustContrast": "AdjustContrastv2",
+            "PlaceholderV2": "Placeholder", "EnsureShape": "Identity"}  # fmt: skip
+
+
+def respell(graph: TfGraph, *, arithmetic: bool = False) -> None:
+    """Rewrite in place. `arithmetic`: spell the 2015 batch norm as Sub/Rsqrt/Mul/Add, not as a fused op."""
+    for node in list(graph.nodes.values()):
+        if node.op == "BatchNormWithGlobalNormalization":
+            _global_normalization(graph, node, arithmetic)
+        elif node.op in _RENAMED:
+            _rename(node)
+
+
+def _rename(node: Node) -> None:
+    node.op = _RENAMED[node.op]
+    for key in ("message", "shape"):
+        if node.op == "Identity" and key in node.attr:
+            del node.attr[key]
+
+
+def _global_normalization(graph: TfGraph, node: Node, arithmetic: bool) -> None:
+    t, mean, variance, beta, gamma = data_inputs(node)
+    epsilon = node.attr["variance_epsilon"].f
+    scaled = node.attr["scale_after_normalization"].b
+    dtype = dtype_of(node)
+    if arithmetic:
+        _spell_out(graph, node, (t, mean, variance, beta, gamma), epsilon, scaled, dtype)
+        return
+    if not scaled:
+        gamma = _ones(graph, node, variance, dtype)
+    node.op = "FusedBatchNormV3"
+    del node.input[:]
+    node.input.extend([t, gamma, beta, mean, variance])
+    node.attr.clear()
+    node.attr["T"].type = node.attr["U"].type = dtype
+    node.attr["epsilon"].f = epsilon
+    node.attr["is_training"].b = False
+    node.attr["data_format"].s = b"NHWC"
+
+
+def _ones(graph: TfGraph, node: Node, variance: str, dtype: int) -> str:
+    source = graph.nodes[split(variance)[0]]
+    while source.op == "Identity":
+        source = graph.nodes[split(source.input[0])[0]]
+    if source.op == "Const":
+        channels = [dim.size for dim in source.attr["value"].tensor.tensor_shape.dim]
+    else:
+        channels = [d for d in shape_of(source) or [] if d is not None]
+    if len(channels) != 1:
+        raise UnsupportedModel(f"The number of channels of {node.name!r} is unknown.", layer=node.name)
+    name = graph.add("Const", f"{node.name}/ones").name
+    graph.set_constant(name, np.ones(channels, numpy_dtype(dtype)))
+    return name
+
+
+def _spell_out(
+    graph: TfGraph, node: Node, inputs: tuple[str, ...], epsilon: float, scaled: bool, dtype: int
+) -> None:
+    t, mean, variance, beta, gamma = inputs
+    small = graph.add("Const", f"{node.name}/epsilon").name
+    graph.set_constant(small, np.asarray(epsilon, numpy_dtype(dtype)))
+    shifted = graph.add("AddV2", f"{node.name}/add", [variance, small], T=dtype).name
+    inverse = graph.add("Rsqrt", f"{node.name}/rsqrt", [shifted], T=dtype).name
+    if scaled:
+        inverse = graph.add("Mul", f"{node.name}/mul", [inverse, gamma], T=dtype).name
+    centred = graph.add("Sub", f"{node.name}/sub", [t, mean], T=dtype).name
+    product = graph.add("Mul", f"{node.name}/mul_1", [centred, inverse], T=dtype).name
+    node.op = "AddV2"
+    del node.input[:]
+    node.input.extend([product, beta])
+    node.attr.clear()
+    node.attr["T"].type = dtype
+
+
+def output_dtype(graph: TfGraph, node: Node, index: int) -> int:
+    """DataType enum of a node's output, from the op's definition; 1 (float) where nothing tells."""
+    from tensorflow.python.framework import op_def_registry
+
+    if node.op in ("Variable", "VariableV2", "Placeholder", "PlaceholderV2", "Const", "PlaceholderWithDefault"):
+        return dtype_of(node)
+    if node.op in graph.library:
+        return int(graph.library[node.op].signature.output_arg[index].type)
+    definition = op_def_registry.get(node.op)
+    position = 0
+    for argument in definition.output_arg if definition is not None else ():
+        if argument.type_list_attr:
+            types = node.attr[argument.type_list_attr].list.type
+            if index - position < len(types):
+                return int(types[index - position])
+            position += len(types)
+            continue
+        count = node.attr[argument.number_attr].i if argument.number_attr else 1
+        if index < position + count:
+            if argument.type:
+                return int(argument.type)
+            held = int(node.attr[argument.type_attr].type) if argument.type_attr in node.attr else 0
+            return (held or _default_type(definition, argument.type_attr)) % 100
+        position += count
+    return dtype_of(node) or 1
+
+
+def _default_type(definition: object, name: str) -> int:
+    for attr in definition.attr:  # type: ignore[attr-defined]
+        if attr.name == name and attr.HasField("default_value"):
+            return int(attr.default_value.type)
+    return 1
