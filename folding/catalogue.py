@@ -98,6 +98,101 @@ ERRORS: Final[dict[str, Text]] = {
         "Something happened that the program does not expect. The details name the stage.",
         "Please report it with the log file that the message names and, if you may, the model or its inspection.",
     ),
+    "bad_request": (
+        "The request cannot be understood",
+        "A header, a parameter or the body is not of the form that the interface documents.",
+        "Compare the request with /openapi.json; the message names the part that is off.",
+    ),
+    "unauthorized": (
+        "No valid key",
+        "The request carries no API key, an unknown one, a revoked one, or one past its expiry.",
+        "Send `Authorization: Bearer ID.SECRET`. An operator makes keys with `bnfold keys create`.",
+    ),
+    "forbidden": (
+        "The key may not do this",
+        "The key is valid, but the act is not among its scopes.",
+        "Ask the operator for a key with the scope that the message names.",
+    ),
+    "not_found": (
+        "No such thing",
+        "Nothing of that name exists for this key's tenant; things of other tenants look the same.",
+        "Check the id and the key. Finished jobs go after the retention time.",
+    ),
+    "conflict": (
+        "The state does not allow it",
+        "The thing is in a state in which the request makes no sense, or somebody else changed it meanwhile.",
+        "Read its present state and decide again.",
+    ),
+    "gone": (
+        "It was here once",
+        "The thing existed, and its bytes have expired or were deleted.",
+        "Submit the model again; equal input and options give the same result.",
+    ),
+    "precondition_failed": (
+        "Somebody else was faster",
+        "The ETag in If-Match or If-None-Match is not that of the present state, so nothing was changed.",
+        "Read it again, look at what changed, and repeat with the new ETag.",
+    ),
+    "precondition_required": (
+        "An unconditional overwrite is refused",
+        "Changing this needs If-Match with the ETag that you read, so that nobody's change is lost.",
+        "GET it first and send its ETag in If-Match.",
+    ),
+    "too_large": (
+        "Above the size limit",
+        "The body, a header or a field is larger than this service takes; a body is cut while it streams.",
+        "Send less, or ask the operator to raise the limit (`BNFOLD_MAX_UPLOAD_BYTES`).",
+    ),
+    "unsupported_media_type": (
+        "A Content-Type that is not taken here",
+        "The route does not take a body of that type.",
+        "The message names the types that would do.",
+    ),
+    "not_acceptable": (
+        "No form of the answer fits",
+        "None of the types in the Accept header can be produced.",
+        "Ask for one of the types in the message, or leave Accept out.",
+    ),
+    "range_not_satisfiable": (
+        "The range lies outside the bytes",
+        "The Range header asks for bytes that the artifact does not have, or for several ranges.",
+        "Ask for one range within the size that Content-Range tells.",
+    ),
+    "invalid": (
+        "Understood, and wrong",
+        "The request is well-formed, but a value cannot be right: an unknown option, a digest that does not fit.",
+        "The message names the field and what was expected.",
+    ),
+    "quota_exceeded": (
+        "Over the quota or the rate limit",
+        "The tenant has too many jobs, stored bytes, uploaded bytes or requests for the moment.",
+        "Wait as long as Retry-After says, or delete what is no longer needed.",
+    ),
+    "request_timeout": (
+        "The request did not come in time",
+        "Headers or body took longer than the service waits.",
+        "Send again; for slow lines use the resumable upload.",
+    ),
+    "unavailable": (
+        "A part of the service does not answer",
+        "The database, the store or the workers cannot be reached right now.",
+        "Try again after Retry-After; `/readyz` and `bnfold doctor --url ...` say which part it is.",
+    ),
+    "storage_full": (
+        "The storage is full or failing",
+        "The disk or bucket refused the bytes; nothing was acknowledged, and reading goes on.",
+        "Operators: free or add space, the service recovers without a restart. Callers: try again later.",
+    ),
+    "corrupt_blob": (
+        "Stored bytes no longer match their digest",
+        "A file changed under the service (bit-rot, a bad disk). Such bytes are never handed out.",
+        "Submit the model again to make the artifact anew; operators should check the disk.",
+    ),
+    "provenance": (
+        "The provenance statement does not hold",
+        "The statement is not signed by the given key, is about other bytes, or its verdict is not pass.",
+        "Get the service's public key from its operator (`bnfold keys signing`) and pull again. Do not deploy the bytes.",
+    ),
     "runner_crashed": (
         "The process that ran the model died",
         "The sandboxed process was ended by a signal, typically a crash in native code of a framework. It was tried "
