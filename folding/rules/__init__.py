@@ -1,0 +1,29 @@
+"""Fold every affine that can be folded exactly, and give a reason for each that is not."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from folding import graph as g
+from folding.norms.base import BatchNorm
+from folding.norms.constants import Constants
+from folding.options import FoldOptions
+from folding.rules import decide, sites
+from folding.rules.base import FoldResult
+from folding.rules.engine import Search
+from folding.rules.moves import Context, Rule
+from folding.rules.registry import RULES
+
+
+def fold(model: ir.Model, norms: list[BatchNorm], options: FoldOptions | None = None) -> FoldResult:
+    """Fold `norms`, and anonymous constant affines on the way, into the weights of `model`, in place.
+
+    Graph inputs and outputs keep names, order, types and shapes. The same model gives the same bytes.
+    """
+    options = options or FoldOptions()
+    constants = Constants(model, freeze_inputs=options.freeze_inputs)
+    ctx = Context(model, constants, options, names=g.used_names(model))
+    by_op: dict[str, Rule] = {op: rule for rule in RULES for op in rule.ops}
+    found, refused = sites.collect(ctx, norms)
+    search = Search(ctx, by_op, found)
+    return decide.Fold(ctx, search, found, refused, norms).run()

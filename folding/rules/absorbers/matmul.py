@@ -1,0 +1,88 @@
+"""MatMul of any rank, with or without the Add that is its bias.
+
+    x (..., M, K), W (K, N) or (..., K, N):   channels are the last axis, on both sides
+    W (..., M, K), x (..., K, N):             channels are the axis before the last, on both sides
+
+Given:  y = BatchNormalization(MatMul(x, W) + b)   Result: y = MatMul(x, W*s_out) + (s_out*b + t_out)
+Given:  y = MatMul(BatchNormalization(x), W) + b   Result: y = MatMul(x, s_in*W) + (b + t_in W)
+The bias becomes an Add, or the C of a Gemm where x has rank 2 (one node fewer).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from folding import graph as g
+from folding.norms import elementwise
+from folding.norms.base import Float64Array
+from folding.rules.absorbers.linear import Linear, LinearRule, Vector, constant_weight
+from folding.rules.base import Skip
+from folding.rules.moves import Context, label, lost
+
+
+class MatMulRule(LinearRule):
+    """See the module."""
+
+    ops = ("MatMul",)
+
+    def describe(self, node: ir.Node, ctx: Context) -> Linear | Skip:
+        """Weights on the right, or, failing that, on the left."""
+        right = constant_weight(node, 1, ctx)
+        if not isinstance(right, Skip):
+            return self._side(node, right, 1, ctx)
+        left = constant_weight(node, 0, ctx)
+        return right if isinstance(left, Skip) else self._side(node, left, 0, ctx)
+
+    def _side(self, node: ir.Node, shape: tuple[int, ...], weight_index: int, ctx: Context) -> Linear | Skip:
+        x = node.inputs[1 - weight_index]
+        rank = None if x is None else ctx.rank(x)
+        if rank is None:
+            return lost(f"{label(node)}: the rank of its input is unknown")
+        if len(shape) < 2 or rank < 2:
+            return lost(f"{label(node)} multiplies by a vector")
+        out_rank = max(rank, len(shape))
+        out_in_w, in_in_w = (-1, -2) if weight_index else (-2, -1)
+        batched = any(size != 1 for size in shape[:-2])
+
+        def along(vector: Vector, axis: int) -> Float64Array:
+            return vector.reshape((1,) * (len(shape) - 2) + ((1, -1) if axis == -1 else (-1, 1)))
+
+        def contract(weights: Float64Array, shift: Vector) -> Vector:
+            flat = weights.reshape(shape[-2:])
+            return np.asarray(shift @ flat if weight_index else flat @ shift)
+
+        add, add_index = _bias_add(node, out_rank + out_in_w, shape[out_in_w], ctx)
+        return Linear(
+            node, 1 - weight_index, weight_index, out_rank + out_in_w, shape[out_in_w],
+            rank - (1 if weight_index else 2), shape[in_in_w],
+            out_factor=lambda scale: along(scale, out_in_w),
+            in_factor=lambda scale: along(scale, in_in_w),
+            contract=contract,
+            bias_index=None,
+            bias_layout=(lambda vector: vector) if weight_index else (lambda vector: vector.reshape(-1, 1)),
+            add=add,
+            add_index=add_index,
+            padded=batched,  # one shift through several matrices is no single bias
+        )  # fmt: skip
+
+
+def _bias_add(node: ir.Node, axis: int, size: int, ctx: Context) -> tuple[ir.Node | None, int]:
+    """The Add of a constant vector along the channels that directly follows, and which input holds it."""
+    value = node.outputs[0]
+    uses = value.uses()
+    if len(uses) != 1 or value.is_graph_output():
+        return None, 1
+    user = uses[0].node  # type: ignore[index]
+    if not g.is_op(user, "Add"):
+        return None, 1
+    step = elementwise.step(user, ctx.constants)
+    if step is None or step.const is None:
+        return None, 1
+    const = elementwise.align(user, np.empty(ctx.constants.shape(step.const) or ()), ctx.rank(value) or 0)
+    if any(dim != 1 for i, dim in enumerate(const.shape) if i != axis):
+        return None, 1
+    return user, 1 - step.x_index
+
+
+RULE = MatMulRule()

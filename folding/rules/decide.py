@@ -1,0 +1,259 @@
+"""From sites to decisions: move, split, write, and say what became of each batch norm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import onnx_ir as ir
+
+from folding import graph as g
+from folding.norms.base import BatchNorm
+from folding.rules import standalone
+from folding.rules.absorbers.linear import Linear
+from folding.rules.affine import Affine
+from folding.rules.base import Decision, Direction, FoldResult, Skip, SkipReason
+from folding.rules.engine import Journey, Search, Site
+from folding.rules.moves import Absorbed, Context
+from folding.rules.write import Writer
+from folding.verify import certificate as cert
+
+
+class Fold:
+    """One run over one model."""
+
+    def __init__(
+        self, ctx: Context, search: Search, sites: list[Site], refused: dict[BatchNorm, Skip],
+        norms: list[BatchNorm],
+    ) -> None:  # fmt: skip
+        self.ctx = ctx
+        self.search = search
+        self.sites = sites
+        self.refused = refused
+        self.norms = norms
+        self.fold_sites: list[ir.Value] = []
+        self.linears: dict[Linear, None] = {}
+        self.roundings: dict[Linear, cert.Rounding | Skip] = {}
+        self.notes: list[str] = []
+
+    def run(self) -> FoldResult:
+        """See the engine's four steps."""
+        for site in self.sites:
+            if site.affine.has_scale or site.affine.has_shift:
+                self._whole(site, "out")
+            else:
+                self._remove(site, Journey(), "out")
+                site.direction = "removed"
+        for site in reversed(self.sites):
+            if not site.gone:
+                self._whole(site, "in")
+        for site in self.sites:
+            if not site.gone:
+                self._halves(site)
+        self._write()
+        for site in self.sites:
+            if not site.gone and site.rewritten:
+                self._restate(site)
+        decisions = tuple(self._decision(norm) for norm in self.norms)
+        names = dict.fromkeys(value.name for value in self.fold_sites if value.name)
+        return FoldResult(decisions, tuple(names), tuple(self.notes))
+
+    def _journey(self, site: Site, side: str, affine: Affine) -> Journey | Skip:
+        return self.search.into_producer(site, affine) if side == "out" else self.search.into_consumer(site, affine)
+
+    def _whole(self, site: Site, side: str) -> None:
+        journey = self._journey(site, side, site.affine)
+        if isinstance(journey, Skip):
+            site.skips.append(journey)
+            return
+        self._commit(site, journey, side)
+        self._remove(site, journey, side)
+
+    def _commit(self, site: Site, journey: Journey, side: str) -> None:
+        for move in journey.absorbed:
+            if isinstance(move.absorber, Linear):
+                move.absorber.absorb(side, move.scale, move.shift)
+                self.linears[move.absorber] = None
+            else:
+                assert isinstance(move.absorber, Site)
+                move.absorber.absorb(move.affine, side)
+                move.absorber.guests.append(site)
+        for passed in journey.patches:
+            if passed.patch is not None:
+                passed.patch()
+        site.absorbers += journey.absorbed
+        site.direction = _direction(site, journey, side)
+
+    def _remove(self, site: Site, journey: Journey, side: str) -> None:
+        """Take the site's nodes out; values between it and its absorbers changed meaning, hence names."""
+        source, target = site.input, site.output
+        between = [value for value in journey.changed if value is not source]
+        for value in between:
+            self._rename(value)
+        if side == "out":
+            self.fold_sites.append(source)
+            named = target.is_graph_output()
+            g.replace_value(target, source)
+            if not named and source.producer() is not None:
+                g.take_name(target, source)
+        else:
+            for move in journey.absorbed:
+                if isinstance(move.absorber, Linear):
+                    self.fold_sites.append(move.absorber.output)
+            target.replace_all_uses_with(source)
+        site.gone = True
+        g.prune(list(site.nodes))
+
+    def _rename(self, value: ir.Value) -> None:
+        if not value.is_graph_output() and value.name and not value.name.endswith("/affine"):
+            value.name = self.ctx.unique(f"{value.name}/affine")
+
+    # -- halves -------------------------------------------------------------------------------------
+
+    def _halves(self, site: Site) -> None:
+        """y = s*x + t = s*(x + t/s). Where the whole cannot leave, one half may, or each its own way."""
+        affine = site.affine
+        if not (affine.has_scale and affine.has_shift):
+            return
+        if np.all((affine.scale != 0.0) | (affine.shift == 0.0)):
+            scale = np.where(affine.scale == 0.0, 1.0, affine.scale)
+            early = Affine(np.ones_like(affine.scale), affine.shift / scale)
+            forward = self._journey(site, "in", affine.scale_only())
+            if not isinstance(forward, Skip) and early.finite:
+                self._leave(site, forward, "in", early)
+                self._whole(site, "out")
+                return
+        backward = self._journey(site, "out", affine.scale_only())
+        if not isinstance(backward, Skip):
+            self._leave(site, backward, "out", affine.shift_only())
+            self._whole(site, "in")
+
+    def _leave(self, site: Site, journey: Journey, side: str, rest: Affine) -> None:
+        self._commit(site, journey, side)
+        for value in journey.changed:
+            if value is not site.input or side == "out":
+                self._rename(value)
+        site.affine = rest
+        site.rewritten = True
+
+    # -- writing ------------------------------------------------------------------------------------
+
+    def _write(self) -> None:
+        writer = Writer(self.ctx)
+        for linear in self.linears:
+            writer.expect(linear)
+        for linear in self.linears:
+            outcome = writer.write(linear)
+            self.roundings[linear] = outcome
+            if isinstance(outcome, Skip):
+                self._spell_out(linear)
+
+    def _spell_out(self, linear: Linear) -> None:
+        """The weights could not take it after all: the affines stay as nodes beside them."""
+        name = linear.name
+        if linear.s_in is not None and linear.t_in is not None:
+            x = linear.node.inputs[linear.x_index]
+            assert x is not None
+            affine = _along(linear.s_in, linear.t_in, linear.in_axis, self.ctx.rank(x))
+            value = standalone.emit(self.ctx, x, affine, f"{name}/input", linear.node, before=True)
+            linear.node.replace_input_with(linear.x_index, value)
+        if linear.s_out is not None and linear.t_out is not None:
+            output = linear.output
+            affine = _along(linear.s_out, linear.t_out, linear.out_axis, self.ctx.rank(output))
+            self._append_after(output, affine, f"{name}/output")
+
+    def _append_after(self, value: ir.Value, affine: Affine, name: str) -> None:
+        node = value.producer()
+        assert node is not None
+        users = list(value.uses())
+        result = standalone.emit(self.ctx, value, affine, name, node, before=False)
+        if result is value:
+            return
+        for user, index in users:
+            user.replace_input_with(index, result)
+        if value.is_graph_output():
+            assert value.graph is not None
+            for i, item in enumerate(value.graph.outputs):
+                if item is value:
+                    value.graph.outputs[i] = result
+        kept, value.name = value.name, self.ctx.unique(f"{value.name}/raw")
+        result.name = kept
+
+    def _restate(self, site: Site) -> None:
+        """Replace the nodes of a site that stays by the fewest that say its present affine."""
+        source, target = site.input, site.output
+        last = target.producer()
+        assert last is not None
+        if isinstance(last.graph, ir.Graph):
+            result = standalone.emit(self.ctx, source, site.affine, site.name, last, before=True)
+            named = target.is_graph_output()
+            g.replace_value(target, result)
+            if not named and result is not source:
+                g.take_name(target, result)
+            g.prune(list(site.nodes))
+
+    # -- reporting ----------------------------------------------------------------------------------
+
+    def _decision(self, norm: BatchNorm) -> Decision:
+        if norm in self.refused:
+            skip = self.refused[norm]
+            return Decision(norm, folded=False, reason=skip.reason, detail=skip.detail)
+        site = next(item for item in self.sites if item.norm is norm)
+        hosts = list(_final_absorbers(site))
+        failed = [r for a in hosts if isinstance(r := self.roundings.get(a), Skip)]
+        written = [a for a in hosts if isinstance(self.roundings.get(a), cert.Rounding)]
+        into = tuple(dict.fromkeys(a.name for a in written))
+        certificate = cert.merge(
+            cert.certificate(r) for a in written if isinstance(r := self.roundings[a], cert.Rounding)
+        )
+        if failed:
+            return Decision(norm, False, into, None, failed[0].reason, failed[0].detail, certificate)
+        stays = _staying(site)
+        if stays is None:
+            return Decision(norm, True, into, site.direction, None, "", certificate)
+        skip = stays.skips[-1] if stays.skips else Skip(SkipReason.NO_LINEAR_NEIGHBOUR, "")
+        half = bool(site.absorbers)
+        return Decision(norm, half, into, site.direction if half else None, skip.reason, skip.detail, certificate)
+
+
+def _along(scale: np.ndarray, shift: np.ndarray, axis: int, rank: int | None) -> Affine:
+    shape = [1] * (rank or axis + 1)
+    shape[axis] = -1
+    return Affine.of(scale.reshape(shape), shift.reshape(shape))
+
+
+def _direction(site: Site, journey: Journey, side: str) -> Direction:
+    own: Direction = "into_producer" if side == "out" else "into_consumer"
+    if not journey.absorbed:
+        own = "removed"
+    elif all(isinstance(move.absorber, Site) for move in journey.absorbed):
+        own = "merged"
+    return own if site.direction in (None, own) else "both"
+
+
+def _final_absorbers(site: Site) -> Iterable[Linear]:
+    """Linears that took the site's affine, directly or by way of a site that it merged into."""
+    work: list[Absorbed] = list(site.absorbers)
+    seen: set[Site] = set()
+    while work:
+        host = work.pop().absorber
+        if isinstance(host, Linear):
+            yield host
+        elif isinstance(host, Site) and host not in seen:
+            seen.add(host)
+            work.extend(host.absorbers)
+
+
+def _staying(site: Site) -> Site | None:
+    """The site, or one that it merged into, whose nodes are still in the graph."""
+    work, seen = [site], {site}
+    while work:
+        item = work.pop()
+        if not item.gone:
+            return item
+        for move in item.absorbers:
+            host = move.absorber
+            if isinstance(host, Site) and host not in seen:
+                seen.add(host)
+                work.append(host)
+    return None

@@ -1,0 +1,135 @@
+"""What a rule answers when an affine arrives at its node, and what rules may ask about the graph.
+
+An affine arrives from one of two sides:
+
+    into_producer(node, index, affine)   output `index` of the node must become affine(output)
+    into_consumer(node, index, affine)   input `index` of the node is now read before the affine was applied
+
+and the answer is one of three: `Absorbed` (constants of the node can take it), `Passed` (it goes on to other
+values, all of which must accept), or `Skip` (reason and detail). Deciding changes nothing; the engine applies
+a whole journey or none of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeAlias
+
+import onnx_ir as ir
+
+from folding import graph as g
+from folding.norms.base import Float64Array
+from folding.norms.constants import Constants
+from folding.options import FoldOptions
+from folding.rules.affine import Affine
+from folding.rules.base import Skip, SkipReason
+
+Side = Literal["out", "in"]
+
+
+class Absorber(Protocol):
+    """A node, or a norm that stays, whose constants can take affines. Identity is the node's."""
+
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class Absorbed:
+    """The absorber takes (scale, shift), both (C,), on its output or on its input channels."""
+
+    absorber: Absorber
+    side: Side
+    scale: Float64Array
+    shift: Float64Array
+    affine: Affine
+
+
+@dataclass(frozen=True, eq=False)
+class Passed:
+    """The affine goes on to these values, each with its own; `patch` edits the node once all accepted."""
+
+    onward: tuple[tuple[ir.Value, Affine], ...]
+    patch: Callable[[], None] | None = None
+
+
+Move: TypeAlias = Absorbed | Passed | Skip
+
+
+class Rule(Protocol):
+    """One operator, or a few that are alike. Listed in `rules.RULES`."""
+
+    ops: tuple[str, ...]
+
+    def into_producer(self, node: ir.Node, index: int, affine: Affine, ctx: Context) -> Move:
+        """See the module."""
+        ...
+
+    def into_consumer(self, node: ir.Node, index: int, affine: Affine, ctx: Context) -> Move:
+        """See the module."""
+        ...
+
+
+@dataclass(eq=False)
+class Context:
+    """What rules may know: constants, shapes, options, and notes of what others found out."""
+
+    model: ir.Model
+    constants: Constants
+    options: FoldOptions
+    memo: dict[ir.Node, object] = field(default_factory=dict)
+    names: set[str] = field(default_factory=set)
+
+    @property
+    def opset(self) -> int:
+        """Version of the default operator set."""
+        return g.opset(self.model)
+
+    def rank(self, value: ir.Value) -> int | None:
+        """Rank, also where only a producer's weights tell it."""
+        shape = self.dims(value)
+        return None if shape is None else len(shape)
+
+    def dims(self, value: ir.Value) -> list[int | str | None] | None:
+        """Dimensions; for a convolution without shape inference, rank and channels from its weights."""
+        known = g.dims(value)
+        node = value.producer()
+        if known is not None or node is None:
+            return known
+        if g.is_op(node, "Conv", "ConvTranspose") and len(node.inputs) > 1:
+            weight = g.dims(node.inputs[1])
+            if weight is None:
+                return None
+            group = g.attr_int(node, "group", 1)
+            out = weight[0] if node.op_type == "Conv" else weight[1]
+            if isinstance(out, int) and node.op_type == "ConvTranspose":
+                out *= group
+            return [None, out, *[None] * (len(weight) - 2)]
+        if g.is_op(node, "BatchNormalization", "Relu", "LeakyRelu", "Identity") and node.inputs[0] is not None:
+            return self.dims(node.inputs[0])
+        return None
+
+    def unique(self, base: str) -> str:
+        """A name that nothing in the model has."""
+        name, count = base, 0
+        while name in self.names:
+            count += 1
+            name = f"{base}_{count}"
+        self.names.add(name)
+        return name
+
+
+def lost(detail: str) -> Skip:
+    """The affine does not line up with the node's channels."""
+    return Skip(SkipReason.CHANNEL_AXIS_LOST, detail)
+
+
+def unknown(node: ir.Node, what: str) -> Skip:
+    """A shape or attribute that had to be known is not."""
+    return Skip(SkipReason.UNKNOWN_SHAPE, f"{label(node)}: {what}")
+
+
+def label(node: ir.Node) -> str:
+    """How a node is named to people."""
+    name = node.name or (node.outputs[0].name if node.outputs else "") or "?"
+    return f"{node.op_type} `{name}`"

@@ -1,0 +1,94 @@
+"""Which affines there are: the batch norms that were found, and anonymous constant Mul/Add/Sub/Div/Neg."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from folding import graph as g
+from folding.norms import elementwise
+from folding.norms.base import BatchNorm
+from folding.rules.absorbers import matmul
+from folding.rules.absorbers.linear import Linear
+from folding.rules.affine import Affine
+from folding.rules.base import Skip, SkipReason
+from folding.rules.engine import Site
+from folding.rules.moves import Context
+
+# An anonymous scalar beside one of these is part of an activation or a norm that runtimes fuse as a whole.
+_FUSED_ALIKE = frozenset({"Erf", "Tanh", "Sigmoid", "Softmax", "ReduceMean", "Sqrt", "Pow", "Exp", "Softplus"})
+
+
+def collect(ctx: Context, norms: list[BatchNorm]) -> tuple[list[Site], dict[BatchNorm, Skip]]:
+    """Sites in graph order, and the norms that are none with the reason."""
+    order = {node: i for i, node in enumerate(ctx.model.graph.all_nodes())}
+    refused: dict[BatchNorm, Skip] = {}
+    sites: list[Site] = []
+    taken: set[ir.Node] = set()
+    for norm in norms:
+        taken.update(norm.nodes)
+        made = _of_norm(ctx, norm)
+        if isinstance(made, Skip):
+            refused[norm] = made
+        else:
+            sites.append(made)
+    sites += [site for node in order if node not in taken and (site := _anonymous(ctx, node)) is not None]
+    sites.sort(key=lambda site: max(order.get(node, 0) for node in site.nodes))
+    return sites, refused
+
+
+def _of_norm(ctx: Context, norm: BatchNorm) -> Site | Skip:
+    if norm.affine is None or norm.input is None or norm.output is None:
+        reason, detail = norm.why_not or ("not_in_graph", "it has no trace in the graph")
+        return Skip(SkipReason(reason), detail)
+    rank = ctx.rank(norm.input)
+    if rank is None:
+        rank = ctx.rank(norm.output)
+    if rank is None:
+        return Skip(SkipReason.UNKNOWN_SHAPE, f"the rank of `{norm.input.name}` is unknown")
+    affine = Affine.from_channels(norm.affine, rank)
+    if not affine.finite:
+        return Skip(SkipReason.UNHEALTHY, "its scale or shift is not finite")
+    doors = tuple(use for use in norm.input.uses() if use.node in norm.nodes)
+    if not doors:
+        return Skip(SkipReason.NOT_IN_GRAPH, "nothing of it reads its input any more")
+    return Site(
+        output=norm.output,
+        nodes=norm.nodes,
+        doors=tuple((use.node, use.idx) for use in doors),
+        affine=affine,
+        name=norm.name,
+        norm=norm,
+    )
+
+
+def _anonymous(ctx: Context, node: ir.Node) -> Site | None:
+    step = elementwise.step(node, ctx.constants)
+    if step is None or _is_bias_of_matmul(node, step, ctx) or _part_of_activation(step):
+        return None
+    affine = Affine.of(*step.arrays(ctx.constants)).compressed()
+    if not affine.finite:
+        return None
+    name = node.name or step.y.name or node.op_type
+    return Site(output=step.y, nodes=(node,), doors=((node, step.x_index),), affine=affine, name=name)
+
+
+def _is_bias_of_matmul(node: ir.Node, step: elementwise.Step, ctx: Context) -> bool:
+    producer = step.x.producer()
+    if producer is None or not g.is_op(producer, "MatMul"):
+        return False
+    found = matmul.RULE.linear(producer, ctx)
+    return isinstance(found, Linear) and found.add is node
+
+
+def _part_of_activation(step: elementwise.Step) -> bool:
+    """GELU, Swish variants, decomposed LayerNorm: leave what runtimes recognise as one operator."""
+    producer = step.x.producer()
+    around = {use.node.op_type for use in step.y.uses()}
+    if producer is not None:
+        around.add(producer.op_type)
+        if g.is_op(producer, "Mul", "Div", "Add"):
+            before = [value.producer() for value in producer.inputs if value is not None]
+            around.update(node.op_type for node in before if node is not None)
+            deeper = [value for node in before if node is not None for value in node.inputs if value is not None]
+            around.update(p.op_type for value in deeper if (p := value.producer()) is not None and p.op_type in ("Erf", "Tanh", "Sqrt"))
+    return bool(around & _FUSED_ALIKE)

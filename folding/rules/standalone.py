@@ -1,0 +1,83 @@
+"""What can't move stays as few nodes as possible.
+
+    scale and shift, channels on axis 1    one BatchNormalization(x, scale, shift, 0, 1) {epsilon 0}
+    scale and shift otherwise              Mul, then Add
+    one of the two                         Mul or Add
+    neither                                nothing
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from folding.norms.base import Array, Float64Array
+from folding.rules.affine import Affine
+from folding.rules.moves import Context
+
+_SINCE_PLAIN_BATCH_NORM = 9  # earlier ones carry `spatial`
+_SINCE_BROADCAST = 7  # earlier Mul and Add align by attributes
+
+
+def emit(ctx: Context, value: ir.Value, affine: Affine, name: str, at: ir.Node, *, before: bool) -> ir.Value:
+    """Insert nodes for `affine(value)` next to `at`; returns the resulting value (`value` for identity)."""
+    nodes: list[ir.Node] = []
+    graph = at.graph
+    assert isinstance(graph, ir.Graph)
+    result = value
+    axes = affine.varying()
+    both = affine.has_scale and affine.has_shift
+    dtype = value.dtype or ir.DataType.FLOAT
+    if both and axes == (1,) and ctx.opset >= _SINCE_PLAIN_BATCH_NORM:
+        nodes.append(_batch_norm(ctx, graph, value, affine, name, dtype))
+        result = nodes[-1].outputs[0]
+    else:
+        for op, array, wanted in (("Mul", affine.scale, affine.has_scale), ("Add", affine.shift, affine.has_shift)):
+            if wanted:
+                const = constant(ctx, graph, f"{name}/{op.lower()}", operand(array), dtype)
+                nodes.append(_node(ctx, op, [result, const], name, value))
+                result = nodes[-1].outputs[0]
+    if before:
+        graph.insert_before(at, nodes)
+    else:
+        graph.insert_after(at, nodes)
+    return result
+
+
+def _batch_norm(
+    ctx: Context, graph: ir.Graph, value: ir.Value, affine: Affine, name: str, dtype: ir.DataType
+) -> ir.Node:
+    size = affine.scale.shape[1]
+    arrays = {"scale": affine.scale.reshape(-1), "shift": affine.shift.reshape(-1),
+              "mean": np.zeros(size), "variance": np.ones(size)}  # fmt: skip
+    consts = [constant(ctx, graph, f"{name}/{role}", array, dtype) for role, array in arrays.items()]
+    node = _node(ctx, "BatchNormalization", [value, *consts], name, value)
+    node.attributes.add(ir.AttrFloat32("epsilon", 0.0))
+    return node
+
+
+def _node(ctx: Context, op: str, inputs: list[ir.Value], name: str, like: ir.Value) -> ir.Node:
+    node = ir.node(op, inputs, name=ctx.unique(f"{name}/{op}"))
+    output = node.outputs[0]
+    output.name = ctx.unique(f"{name}/{op}:0")
+    output.type, output.shape = like.type, like.shape
+    return node
+
+
+def operand(array: Float64Array) -> Array:
+    """Leading ones dropped: a Mul or Add broadcasts without them."""
+    shape = list(array.shape)
+    while shape and shape[0] == 1:
+        shape.pop(0)
+    return array.reshape(shape)
+
+
+def constant(ctx: Context, graph: ir.Graph, name: str, array: Array, dtype: ir.DataType) -> ir.Value:
+    """A new initializer of `graph` under a free name. Before IR version 4 it has to be an input as well."""
+    name = ctx.unique(name)
+    tensor = ir.Tensor(np.ascontiguousarray(array, dtype=dtype.numpy()), dtype=dtype, name=name)
+    value = ir.val(name, dtype=dtype, shape=tensor.shape, const_value=tensor)
+    graph.register_initializer(value)
+    if ctx.model.ir_version < 4 and graph is ctx.model.graph:
+        graph.inputs.append(value)
+    return value
