@@ -373,6 +373,17 @@ SKIPS: Final[dict[str, Text]] = {
         "Per-channel quantization scales are positive; flipping the stored integers would leave their range.",
         "Fold before quantizing.",
     ),
+    "per_activation": (
+        "Statistics for every element, not for every channel",
+        "The norm has its own mean and variance at each position (`spatial=0` of old opsets), so no channel affine "
+        "describes it and the layer before it cannot take it.",
+        "Nothing: re-train with per-channel statistics if the norm shall vanish.",
+    ),
+    "not_in_graph": (
+        "The layer has no trace in the inference graph",
+        "The checkpoint holds the layer's variables, but nothing that leads to the outputs uses them.",
+        "Nothing, if the layer belongs to training or to another output; else name that output with `--output`.",
+    ),
     "unhealthy": (
         "The statistics are unhealthy",
         "The layer was left as it is because its statistics are not fit to be folded.",

@@ -175,7 +175,7 @@ Key = Annotated[
     str | None,
     typer.Option(
         "--key",
-        envvar="BNFOLD_API_KEY",
+        envvar="BNFOLD_KEY",
         help="API key; better given by the environment.",
         show_default=False,
         rich_help_panel="Service",

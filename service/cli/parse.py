@@ -95,9 +95,10 @@ def arrays(path: Path | None, option: str) -> Feeds | None:
     import numpy as np
 
     try:
-        with np.load(path, allow_pickle=False) as data:
-            if not hasattr(data, "files"):
-                raise UsageError(f"{option} {path}: one bare array", hint=_npz_hint(option))
+        data = np.load(path, allow_pickle=False)
+        if isinstance(data, np.ndarray):
+            raise UsageError(f"{option} {path}: one bare array without a name", hint=_npz_hint(option))
+        with data:
             found = {name: data[name] for name in data.files}
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UsageError(

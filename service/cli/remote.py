@@ -68,7 +68,7 @@ def submit(
 
       bnfold submit model.h5 --wait -o model.onnx --report report.json
 
-      BNFOLD_URL=https://bnfold.example BNFOLD_API_KEY=... bnfold submit exported/ --wait --junit bnfold.xml
+      BNFOLD_URL=https://bnfold.example BNFOLD_KEY=... bnfold submit exported/ --wait --junit bnfold.xml
     """
     from service.cli import remote_commands
 

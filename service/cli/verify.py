@@ -22,12 +22,12 @@ def run(
     given: dict[str, Any],
 ) -> int:
     """Compare and print; 0 when the verdict is pass, 3 otherwise."""
-    from folding import pipeline
-
     output = Output(as_json, quiet)
     options = fold_options(given)
     parse.existing(b, "model")
     feeds = parse.arrays(probe and parse.existing(probe), "--probe")
+    from folding import pipeline  # heavy: after everything that can be said without it
+
     with parse.model(a) as model, output.progress(("verify",)) as listener:
         found = pipeline.verify(model, b, options, probe=feeds, certificate=certificate, listener=listener)
     describe.verification(found, output)
