@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-BUDGET = 1.0  # seconds of inference that the probes of one reference and one candidate may take
-FLOAT64_BUDGET = 6e9  # multiplications that float64 evaluation may take (about 0.3 s on two cores)
+import onnx
+from onnx import helper, shape_inference
+
+from folding.sources.base import Feeds
+from folding.verify.graphs import Loaded, variant
+
+MACS_PER_SECOND = 80e9  # two current x86-64 cores, float32 convolutions
+ELEMENTS_PER_SECOND = 2e9
+SECONDS_PER_NODE = 3e-6
 
 
 @dataclass(frozen=True)
@@ -13,7 +21,7 @@ class Effort:
     """probes: how many generated ones. noise_probes: on how many noise is measured, `noise_runs` each.
 
     batch: largest batch of a probe. sizes: how many further sizes of dynamic dimensions. framework: on how
-    many probes the source framework runs.
+    many probes the source framework runs. sharper: further noise runs on a probe before it may fail.
     """
 
     probes: int
@@ -22,22 +30,67 @@ class Effort:
     batch: int
     sizes: int
     framework: int
+    sharper: int
     seconds: float
 
     def words(self) -> str:
         """For the report."""
         return (
-            f"one run takes {self.seconds * 1e3:.3g} ms: {self.probes} probes, noise from "
+            f"one run takes about {self.seconds * 1e3:.3g} ms: {self.probes} probes, noise from "
             f"{self.noise_runs} run(s) on {self.noise_probes} of them, {self.sizes} further input size(s)"
         )
+
+
+def estimate(loaded: Loaded, feeds: Feeds) -> float | None:
+    """Seconds of one run, from shapes alone, so that two verifications of one model do the same work.
+
+    None where shape inference does not reach; the first run's own time is used then.
+    """
+    model = variant(loaded, (), {})
+    for value in model.graph.input:
+        if value.name in feeds:
+            shape = feeds[value.name].shape
+            value.CopyFrom(helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, shape))
+    del model.graph.value_info[:]
+    for value in model.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    try:
+        inferred = shape_inference.infer_shapes(model, data_prop=True)
+    except Exception:  # noqa: BLE001 - an estimate that cannot be made is no fault of the model
+        return None
+    shapes = {
+        value.name: [d.dim_value for d in value.type.tensor_type.shape.dim]
+        for value in (*inferred.graph.value_info, *inferred.graph.output, *inferred.graph.input)
+    }
+    macs = elements = 0
+    for node in inferred.graph.node:
+        size = math.prod(shapes.get(node.output[0], []))
+        elements += size
+        if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+            if size == 0:
+                return None
+            macs += size * per_element(node, shapes)
+    return (
+        macs / MACS_PER_SECOND + elements / ELEMENTS_PER_SECOND + SECONDS_PER_NODE * len(inferred.graph.node)
+    )
+
+
+def per_element(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:
+    """Multiplications for one element of a linear node's output."""
+    weight = shapes.get(node.input[1], [])
+    if node.op_type in ("Gemm", "MatMul"):
+        return shapes.get(node.input[0], [1])[-1]
+    if node.op_type == "Conv":
+        return math.prod(weight[1:])
+    return math.prod(weight) // max(1, weight[1] if len(weight) > 1 else 1)
 
 
 def plan(seconds: float) -> Effort:
     """Effort for a model of which one run at batch 1 takes `seconds`."""
     if seconds < 0.004:
-        return Effort(10, 10, 3, 3, 2, 10, seconds)
+        return Effort(10, 10, 3, 3, 2, 10, 12, seconds)
     if seconds < 0.02:
-        return Effort(8, 4, 2, 3, 1, 5, seconds)
-    if seconds < 0.06:
-        return Effort(5, 2, 2, 2, 1, 3, seconds)
-    return Effort(3, 2, 1, 2, 1 if seconds < 0.3 else 0, 2, seconds)
+        return Effort(8, 4, 2, 3, 1, 4, 8, seconds)
+    if seconds < 0.08:
+        return Effort(4, 2, 1, 2, 1, 2, 4, seconds)
+    return Effort(3, 2, 1, 2, 1 if seconds < 0.3 else 0, 2, 2, seconds)

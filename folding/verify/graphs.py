@@ -20,7 +20,7 @@ from folding.verify.ort import OrtSession
 
 # Consumers that want a constant, or whose parameters are not weights: theirs stay in the graph.
 CONSTANT_CONSUMERS = frozenset(
-    [
+    {
         "Resize",
         "Upsample",
         "Pad",
@@ -43,7 +43,7 @@ CONSTANT_CONSUMERS = frozenset(
         "Scan",
         "SequenceMap",
         "RoiAlign",
-    ]
+    }
 )
 FLOATS: dict[int, type[np.floating[Any]]] = {
     TensorProto.FLOAT: np.float32,
@@ -93,7 +93,8 @@ class Loaded:
 
         extra_outputs: inner values to return as well.
         forced: inner values (with their dtypes) that their consumers read from an input called
-            `<name>/forced` instead; the value itself is still computed, so each segment between forced values runs on its own.
+            `<name>/forced` instead; the value itself is still computed, so each segment between forced
+            values runs on its own.
         """
         return FedSession(self, extra_outputs, forced or {})
 

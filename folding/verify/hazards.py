@@ -1,16 +1,180 @@
-"""Runtimes that answer differently at different optimization levels."""
+"""Runtimes that answer differently at different optimization levels, and the optimizer to blame.
+
+Bisection: the lowest level that differs, then, within the optimizers that ONNX Runtime lets one switch off,
+the smallest set whose absence mends it (`disabled_optimizers`), found by halving.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from folding.report import Hazard
+from folding.sources.base import Feeds
+from folding.verify.compare import compare
+from folding.verify.optimizers import OPTIMIZERS
+from folding.verify.ort import OrtSession
 from folding.verify.rows import Candidate
 
 if TYPE_CHECKING:
     from folding.verify.core import Study
 
+LEVELS = ("enable_basic", "enable_extended", "enable_layout", "enable_all")
+Answer = Callable[[str, Sequence[str]], Feeds]
 
-def find(study: Study, candidates: list[Candidate]) -> list[Hazard]:
-    """Hazards of this artifact."""
-    return []
+
+@dataclass(frozen=True)
+class Known:
+    """An optimizer that is known to be wrong, and on what. docs/reference/hazards.md says more."""
+
+    code: str
+    optimizers: frozenset[str]
+    what: str
+
+
+KNOWN = (
+    Known(
+        "pad_fusion_max_pool",
+        frozenset(("PadFusion", "Pad_Fusion")),
+        "Pad with zeros is merged into MaxPool, which pads with -inf: windows of negative values change",
+    ),
+    Known(
+        "matmul_bn_fusion_moved_axis",
+        frozenset(("MatMul_BatchNormalization_Fusion", "MatmulBNFusion")),
+        "BatchNormalization behind MatMul and Transpose or Reshape is folded along the wrong axis",
+    ),
+)
+UNKNOWN = "optimization_level"
+
+
+def find(study: Study, candidates: Sequence[Candidate]) -> list[Hazard]:
+    """Hazards of the artifact on each provider, and of the source where the artifact avoids one."""
+    found = []
+    by_provider: dict[str, dict[str, Candidate]] = {}
+    for candidate in candidates:
+        by_provider.setdefault(candidate.provider, {})[candidate.level] = candidate
+    for provider, levels in by_provider.items():
+        plain, full = levels.get("disable_all"), levels.get("enable_all")
+        if plain is None or full is None or plain.unavailable or plain.error or full.unavailable:
+            continue
+        probe, size = disagreement(study, plain.answers, full.answers)
+        if full.error:
+            detail = f"loads and runs at disable_all, but not at enable_all: {full.error}"
+            found.append(Hazard(code=UNKNOWN, provider=provider, detail=detail, workaround=level_words()))
+        elif probe is not None and provider == "cpu":
+            found.append(describe(study, study.artifact.path, probe, size, "the artifact"))
+        elif probe is not None:
+            detail = f"the artifact differs by {size:.3g} between optimization levels on probe {probe!r}"
+            workaround = level_words()
+            found.append(
+                Hazard(code=UNKNOWN, provider=provider, max_abs=size, detail=detail, workaround=workaround)
+            )
+    if not found:
+        found.extend(of_source(study))
+    return found
+
+
+def of_source(study: Study) -> list[Hazard]:
+    """Whether the unfolded graph, run with the runtime's defaults, would have gone wrong."""
+    try:
+        session = OrtSession(study.source.path, "enable_all")
+    except Exception as exc:  # noqa: BLE001 - the runtime's own classes
+        detail = f"the source loads at disable_all only: {str(exc).strip()[:200]}; the artifact loads at both"
+        return [Hazard(code=UNKNOWN, detail=detail, workaround=level_words())]
+    answers: dict[str, Feeds] = {}
+    for probe in study.probes[: study.effort.framework]:
+        try:
+            answers[probe.name] = session.run(probe.feeds)
+        except Exception:  # noqa: BLE001 - a probe that runs at one level only is a difference by itself
+            return []
+    probe_name, size = disagreement(study, study.unfolded, answers)
+    if probe_name is None:
+        return []
+    hazard = describe(
+        study, study.source.path, probe_name, size, "the source, run with the runtime's defaults,"
+    )
+    hazard.detail += "; the artifact avoids it: right at both levels"
+    return [hazard]
+
+
+def disagreement(study: Study, plain: dict[str, Feeds], full: dict[str, Feeds]) -> tuple[str | None, float]:
+    """The probe on which two levels are furthest apart beyond the tolerance, and by how much."""
+    worst: tuple[str | None, float] = (None, 0.0)
+    for probe in plain:
+        if probe not in full:
+            continue
+        for name in study.noise:
+            result = compare(name, probe, plain[probe][name], full[probe][name], study.tolerance(name, probe))
+            if not result.passed and (worst[0] is None or result.max_abs > worst[1]):
+                worst = (probe, result.max_abs)
+    return worst
+
+
+def describe(study: Study, model: Path, probe: str, size: float, whose: str) -> Hazard:
+    """Bisect on one probe and name what was found."""
+    feeds = next(p.feeds for p in study.probes if p.name == probe)
+    right = OrtSession(model, "disable_all").run(feeds)
+
+    def mended(level: str, disabled: Sequence[str]) -> bool:
+        try:
+            answer = OrtSession(model, level, disabled_optimizers=disabled).run(feeds)
+        except Exception:  # noqa: BLE001 - a level that does not load is not a mended one
+            return False
+        return all(
+            compare(name, probe, right[name], answer[name], study.tolerance(name, probe)).passed
+            for name in study.noise
+        )
+
+    level, culprits = bisect(mended)
+    known = next((k for k in KNOWN if culprits and k.optimizers & set(culprits)), None)
+    what = known.what if known else "the cause is not one that we know"
+    names = ", ".join(culprits) or f"something in {level} that cannot be switched off alone"
+    return Hazard(
+        code=known.code if known else UNKNOWN,
+        optimizer=culprits[0] if culprits else None,
+        max_abs=None if not np.isfinite(size) else size,
+        detail=f"{whose} differs by {size:.3g} from {level} on (probe {probe!r}); caused by {names}: {what}",
+        workaround=option_words(culprits) if culprits else level_words(),
+    )
+
+
+def bisect(mended: Callable[[str, Sequence[str]], bool]) -> tuple[str, list[str]]:
+    """(lowest level that differs, smallest set of optimizers whose absence mends it; empty if none does)."""
+    level = next((level for level in LEVELS if not mended(level, ())), LEVELS[-1])
+    suspects = list(OPTIMIZERS)
+    if not mended(level, suspects):
+        return level, []
+    while len(suspects) > 1:
+        half = len(suspects) // 2
+        first, second = suspects[:half], suspects[half:]
+        if mended(level, first):
+            suspects = first
+        elif mended(level, second):
+            suspects = second
+        else:
+            return level, minimal(lambda names: mended(level, names), suspects)
+    return level, suspects
+
+
+def minimal(mended: Callable[[Sequence[str]], bool], suspects: list[str]) -> list[str]:
+    """Drop one name after the other as long as the rest still mends it (several culprits together)."""
+    for name in list(suspects):
+        rest = [other for other in suspects if other != name]
+        if rest and mended(rest):
+            suspects = rest
+    return suspects
+
+
+def option_words(culprits: Sequence[str]) -> str:
+    """The session option that avoids the optimizers."""
+    names = ", ".join(f'"{name}"' for name in culprits)
+    return f"InferenceSession(path, disabled_optimizers=[{names}])"
+
+
+def level_words() -> str:
+    """The session option that avoids all optimizers."""
+    return "SessionOptions.graph_optimization_level = GraphOptimizationLevel.ORT_DISABLE_ALL"

@@ -29,7 +29,7 @@ ALIGNED = 1e-2  # root mean square distance, relative, within which a shared nam
 BYTES = 96 << 20  # activations held for one side
 RELIABLE = 18  # draws after which the largest of them is no smaller than half its usual size, but once in 1e7
 DISCONTINUOUS = frozenset(
-    [
+    {
         "Round",
         "Floor",
         "Ceil",
@@ -47,8 +47,9 @@ DISCONTINUOUS = frozenset(
         "Mod",
         "NonMaxSuppression",
         "Hardmax",
-    ]
+    }
 )
+SHARPER = 4  # further noise runs before a segment is called wrong
 FLIPS = 1e-3  # share of elements that may sit on the other side of a rounding step in such a model
 
 
@@ -93,8 +94,14 @@ class Layers:
         self.sites = set(sites)
         self.wobbly = bool(DISCONTINUOUS & source.op_types())
 
-    def check(self, rng: np.random.Generator, noise_runs: int, weights: Feeds | None = None) -> LayerCheck:
-        """Run both sides. weights: other weights for the artifact (mutants, in tests)."""
+    def check(
+        self, rng: np.random.Generator, shaken: Sequence[Feeds], weights: Feeds | None = None
+    ) -> LayerCheck:
+        """Run both sides.
+
+        shaken: the source's weights one ulp off, a set per noise run. weights: other weights for the
+        artifact (mutants, in tests).
+        """
         result = LayerCheck()
         base = floats(self.source.session(self.names).run(self.feeds))
         free = floats(self.artifact.session(self.names).run(self.feeds, weights))
@@ -102,12 +109,17 @@ class Layers:
         outputs = [name for name in self.source.outputs if name in base]
         for attempt in (1, 2):
             inner = [cut for cut in cuts if cut.name not in outputs]
-            noise = self._noise(inner, base, rng, noise_runs)
+            noise = self._noise(inner, base, rng, shaken)
             forced = {cut.name: cut.theirs(base[cut.name]) for cut in inner}
             session = self.artifact.session(list(forced), dtypes(forced))
             got = floats(session.run(self.feeds, weights, forced))
             verdicts = self._judge(cuts, base, got, noise)
             bad = {name for name, v in verdicts.items() if not v.passed}
+            if bad:
+                more = [neighbours(self.source.weights, rng) for _ in range(SHARPER)]
+                noise += self._noise(inner, base, rng, more)
+                verdicts = self._judge(cuts, base, got, noise)
+                bad = {name for name, v in verdicts.items() if not v.passed}
             loose = {c.name for c in cuts if c.name in bad and not c.declared and c.name not in outputs}
             if attempt == 2 or not loose:
                 break
@@ -138,17 +150,15 @@ class Layers:
             result.drift.append(drift_row(cut, mine, theirs))
         return cuts
 
-    def _noise(self, cuts: list[Cut], base: Feeds, rng: np.random.Generator, runs: int) -> list[Feeds]:
+    def _noise(
+        self, cuts: list[Cut], base: Feeds, rng: np.random.Generator, shaken: Sequence[Feeds]
+    ) -> list[Feeds]:
         """Equivalent executions of the source's segments: weights, inputs and cut values one ulp off."""
         forced = {cut.name: base[cut.name] for cut in cuts}
         session = self.source.session(list(forced), dtypes(forced))
         return [
-            floats(
-                session.run(
-                    neighbours(self.feeds, rng), neighbours(self.source.weights, rng), neighbours(forced, rng)
-                )
-            )
-            for _ in range(runs)
+            floats(session.run(neighbours(self.feeds, rng), weights, neighbours(forced, rng)))
+            for weights in shaken
         ]
 
     def _judge(

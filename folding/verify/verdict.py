@@ -21,6 +21,7 @@ class Evidence:
     faults: list[str] = field(default_factory=list)
     gaps: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    limits: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     reacting: list[str] = field(default_factory=list)
     constant: bool = False
@@ -47,7 +48,7 @@ def conclude(study: Study) -> Verification:
     else:
         verdict, words = Verdict.PASS, pass_words(study, len(passed))
     limits = sorted({f"{row.provider} not checked: {row.detail}" for row in absent})
-    words = "; ".join([words, *evidence.notes, *limits])
+    words = "; ".join([words, *evidence.notes, *evidence.limits, *limits])
     layers = study.layers
     return Verification(
         verdict=verdict,

@@ -126,11 +126,11 @@ class Net:
         weight = self.rng.normal(0, cin**-0.5, (cin, cout)).astype("f")
         return self.linear("Gemm", x, weight, 1)
 
-    def head(self, x: str, cin: int, cout: int) -> str:
-        """Pooled logits, without a batch norm."""
+    def head(self, x: str, cin: int, cout: int, gain: float = 1.0) -> str:
+        """Pooled logits, without a batch norm. gain: small where a softmax would saturate."""
         pooled = self.both("GlobalAveragePool", [x])
         flat = self.both("Flatten", [pooled])
-        w = self.constant(self.rng.normal(0, cin**-0.5, (cin, cout)).astype("f"))
+        w = self.constant(self.rng.normal(0, gain * cin**-0.5, (cin, cout)).astype("f"))
         return self.both("Gemm", [flat, w, self.constant(np.zeros(cout, "f"))])
 
     def save(self, folder: Path, output: str, shape: list[int | str]) -> tuple[Path, Path]:
@@ -241,7 +241,7 @@ def grouped(net: Net) -> str:
     x = net.both("Relu", [net.conv("x", 3, 16)])
     for _ in range(3):
         x = net.both("HardSwish", [net.conv(x, 16, 16, group=4)])
-    return net.both("Softmax", [net.head(x, 16, 10)], axis=-1)
+    return net.both("Softmax", [net.head(x, 16, 10, gain=0.02)], axis=-1)
 
 
 NETWORKS: dict[str, tuple[Callable[[Net], str], list[int | str]]] = {

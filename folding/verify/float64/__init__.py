@@ -1,0 +1,64 @@
+"""The model in float64, by our own evaluation: the reference that neither side's rounding touches.
+
+Operators that we do not evaluate ourselves go one by one through onnx's reference implementation; an answer
+of theirs that is not float64 is refused, so nothing is ever float32 in silence.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from folding.verify.float64.evaluator import Float64UnavailableError, evaluate
+from folding.verify.noise import distance
+from folding.verify.rows import Answers
+
+if TYPE_CHECKING:
+    from folding.verify.core import Study
+
+# float64 evaluation in numpy costs about this many float32 runs of ONNX Runtime (measured on ResNet50).
+COST = 6.0
+SECONDS = 1.5
+TRUSTED = 50.0
+
+__all__ = ["Float64UnavailableError", "evaluate", "reference"]
+
+
+def reference(study: Study) -> Answers | None:
+    """float64 answers on the first probes; None where not to be had. Notes the source's own error."""
+    estimate = study.effort.seconds * COST
+    if estimate > SECONDS:
+        study.evidence.limits.append(f"float64 left out: it would take about {estimate:.0f} s")
+        return None
+    wanted = max(1, min(4, int(SECONDS / 3 / max(estimate, 1e-3))))
+    answers: Answers = {}
+    deadline = time.perf_counter() + 2 * SECONDS
+    for probe in study.probes[:wanted]:
+        try:
+            answers[probe.name] = evaluate(study.source, probe.feeds, deadline=deadline)
+        except Float64UnavailableError as exc:
+            study.evidence.limits.append(f"float64 left out: {exc}")
+            break
+    if answers and not trusted(study, answers):
+        return None
+    return answers or None
+
+
+def trusted(study: Study, answers: Answers) -> bool:
+    """Note the source's own error; an evaluation further off than noise explains is not a reference."""
+    for name, noise in study.noise.items():
+        if noise.dtype.kind != "f":
+            continue
+        for probe, outputs in answers.items():
+            error = distance(study.unfolded[probe][name], outputs[name])
+            scale = noise.scales[probe]
+            if outputs[name].shape != study.unfolded[probe][name].shape or error > TRUSTED * noise.of(probe):
+                study.evidence.limits.append(
+                    f"float64 left out: on {name!r} it is {error:.2g} from the source's float32 "
+                    f"(scale {scale:.2g}), more than the measured noise {noise.of(probe):.2g} explains"
+                )
+                return False
+    for name, noise in study.noise.items():
+        for probe, outputs in answers.items():
+            noise.float64_distance[probe] = distance(study.unfolded[probe][name], outputs[name])
+    return True
