@@ -10,9 +10,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-FLOATS = frozenset(
-    {ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE}
-)
+FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
 
 
 def is_op(node: ir.Node | None, *op_types: str) -> bool:

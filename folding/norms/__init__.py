@@ -1,16 +1,34 @@
-"""Find every batch norm of a graph, whatever its spelling."""
+"""Find every batch norm of a graph, whatever its spelling. One file per spelling."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import onnx_ir as ir
 
-from folding.norms import onnx_batch_norm
+from folding.norms import arithmetic, onnx_batch_norm
+from folding.norms import hints as hinted
 from folding.norms.base import BatchNorm, NormHint
 from folding.norms.constants import Constants
+from folding.norms.shapes import ensure_shapes
+
+SPELLINGS: tuple[Callable[[list[ir.Node], Constants], list[BatchNorm]], ...] = (
+    onnx_batch_norm.find,  # one node: nothing to guess
+    arithmetic.find,  # constant arithmetic around sqrt(variance + epsilon)
+)
 
 
-def find(model: ir.Model, hints: list[NormHint] | None = None, *, freeze_inputs: bool = False) -> list[BatchNorm]:
-    """Batch norms in graph order, subgraphs included; then those that only the hints know."""
+def find(
+    model: ir.Model, hints: list[NormHint] | None = None, *, freeze_inputs: bool = False
+) -> list[BatchNorm]:
+    """Batch norms in graph order, subgraphs included; then those that only the hints know.
+
+    Reads no array but the norms' own. Changes nothing but fills in missing shapes.
+    """
+    ensure_shapes(model)
     constants = Constants(model, freeze_inputs=freeze_inputs)
     nodes = list(model.graph.all_nodes())
-    return onnx_batch_norm.find(nodes, constants)
+    order = {node: i for i, node in enumerate(nodes)}
+    norms = [norm for spelling in SPELLINGS for norm in spelling(nodes, constants)]
+    norms.sort(key=lambda norm: order[norm.nodes[0]])
+    return hinted.join(norms, list(hints or ()), nodes, constants)

@@ -107,6 +107,3 @@ def lower(norm: BatchNorm) -> ChannelAffine:
         shift = beta - mean * scale
     scale, shift = np.broadcast_arrays(scale, shift)
     return ChannelAffine(scale, shift, norm.channel_axis)
-
-
-

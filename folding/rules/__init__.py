@@ -7,6 +7,7 @@ import onnx_ir as ir
 from folding import graph as g
 from folding.norms.base import BatchNorm
 from folding.norms.constants import Constants
+from folding.norms.shapes import ensure_shapes
 from folding.options import FoldOptions
 from folding.rules import decide, sites
 from folding.rules.base import FoldResult
@@ -21,6 +22,7 @@ def fold(model: ir.Model, norms: list[BatchNorm], options: FoldOptions | None = 
     Graph inputs and outputs keep names, order, types and shapes. The same model gives the same bytes.
     """
     options = options or FoldOptions()
+    ensure_shapes(model)
     constants = Constants(model, freeze_inputs=options.freeze_inputs)
     ctx = Context(model, constants, options, names=g.used_names(model))
     by_op: dict[str, Rule] = {op: rule for rule in RULES for op in rule.ops}

@@ -97,4 +97,6 @@ class Affine:
             return None
         if self.scale.shape[axis] not in (1, size):
             return None
-        return np.broadcast_to(self.scale.reshape(-1), (size,)), np.broadcast_to(self.shift.reshape(-1), (size,))
+        return np.broadcast_to(self.scale.reshape(-1), (size,)), np.broadcast_to(
+            self.shift.reshape(-1), (size,)
+        )

@@ -59,7 +59,11 @@ class Fold:
         return FoldResult(decisions, tuple(names), tuple(self.notes))
 
     def _journey(self, site: Site, side: str, affine: Affine) -> Journey | Skip:
-        return self.search.into_producer(site, affine) if side == "out" else self.search.into_consumer(site, affine)
+        return (
+            self.search.into_producer(site, affine)
+            if side == "out"
+            else self.search.into_consumer(site, affine)
+        )
 
     def _whole(self, site: Site, side: str) -> None:
         journey = self._journey(site, side, site.affine)
@@ -213,7 +217,9 @@ class Fold:
             return Decision(norm, True, into, site.direction, None, "", certificate)
         skip = stays.skips[-1] if stays.skips else Skip(SkipReason.NO_LINEAR_NEIGHBOUR, "")
         half = bool(site.absorbers)
-        return Decision(norm, half, into, site.direction if half else None, skip.reason, skip.detail, certificate)
+        return Decision(
+            norm, half, into, site.direction if half else None, skip.reason, skip.detail, certificate
+        )
 
 
 def _along(scale: np.ndarray, shift: np.ndarray, axis: int, rank: int | None) -> Affine:

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from folding import graph as g
 from folding.norms.base import BatchNorm
 from folding.rules.affine import Affine
 from folding.rules.base import Direction, Skip, SkipReason
@@ -82,7 +81,9 @@ class Search:
         """Who can make `site.input` come out as affine(site.input)."""
         journey = Journey()
         parents: dict[ir.Value, ir.Value | None] = {site.input: None}
-        work: list[tuple[ir.Value, Affine, frozenset[ir.Node]]] = [(site.input, affine, frozenset(site.nodes))]
+        work: list[tuple[ir.Value, Affine, frozenset[ir.Node]]] = [
+            (site.input, affine, frozenset(site.nodes))
+        ]
         while work:
             value, wanted, users = work.pop()
             step = self._producer_step(value, wanted, users)

@@ -105,7 +105,10 @@ class Context:
             if isinstance(out, int) and node.op_type == "ConvTranspose":
                 out *= group
             return [None, out, *[None] * (len(weight) - 2)]
-        if g.is_op(node, "BatchNormalization", "Relu", "LeakyRelu", "Identity") and node.inputs[0] is not None:
+        if (
+            g.is_op(node, "BatchNormalization", "Relu", "LeakyRelu", "Identity")
+            and node.inputs[0] is not None
+        ):
             return self.dims(node.inputs[0])
         return None
 

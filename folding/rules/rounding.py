@@ -18,7 +18,9 @@ from folding.verify.certificate import Rounding, measure
 _BLOCK = 1 << 16
 
 
-def scaled(weights: Array, factors: Sequence[Float64Array], dtype: np.dtype[np.generic]) -> tuple[Array, Rounding]:
+def scaled(
+    weights: Array, factors: Sequence[Float64Array], dtype: np.dtype[np.generic]
+) -> tuple[Array, Rounding]:
     """Weights times factors in `dtype`, and what the cast did."""
     result = np.empty(weights.shape, dtype)
     total = Rounding(dtype.name)

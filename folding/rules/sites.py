@@ -15,7 +15,9 @@ from folding.rules.engine import Site
 from folding.rules.moves import Context
 
 # An anonymous scalar beside one of these is part of an activation or a norm that runtimes fuse as a whole.
-_FUSED_ALIKE = frozenset({"Erf", "Tanh", "Sigmoid", "Softmax", "ReduceMean", "Sqrt", "Pow", "Exp", "Softplus"})
+_FUSED_ALIKE = frozenset(
+    {"Erf", "Tanh", "Sigmoid", "Softmax", "ReduceMean", "Sqrt", "Pow", "Exp", "Softplus"}
+)
 
 
 def collect(ctx: Context, norms: list[BatchNorm]) -> tuple[list[Site], dict[BatchNorm, Skip]]:
@@ -89,6 +91,12 @@ def _part_of_activation(step: elementwise.Step) -> bool:
         if g.is_op(producer, "Mul", "Div", "Add"):
             before = [value.producer() for value in producer.inputs if value is not None]
             around.update(node.op_type for node in before if node is not None)
-            deeper = [value for node in before if node is not None for value in node.inputs if value is not None]
-            around.update(p.op_type for value in deeper if (p := value.producer()) is not None and p.op_type in ("Erf", "Tanh", "Sqrt"))
+            deeper = [
+                value for node in before if node is not None for value in node.inputs if value is not None
+            ]
+            around.update(
+                p.op_type
+                for value in deeper
+                if (p := value.producer()) is not None and p.op_type in ("Erf", "Tanh", "Sqrt")
+            )
     return bool(around & _FUSED_ALIKE)

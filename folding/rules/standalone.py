@@ -1,9 +1,9 @@
 """What can't move stays as few nodes as possible.
 
-    scale and shift, channels on axis 1    one BatchNormalization(x, scale, shift, 0, 1) {epsilon 0}
-    scale and shift otherwise              Mul, then Add
-    one of the two                         Mul or Add
-    neither                                nothing
+scale and shift, channels on axis 1    one BatchNormalization(x, scale, shift, 0, 1) {epsilon 0}
+scale and shift otherwise              Mul, then Add
+one of the two                         Mul or Add
+neither                                nothing
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ def emit(ctx: Context, value: ir.Value, affine: Affine, name: str, at: ir.Node, 
         nodes.append(_batch_norm(ctx, graph, value, affine, name, dtype))
         result = nodes[-1].outputs[0]
     else:
-        for op, array, wanted in (("Mul", affine.scale, affine.has_scale), ("Add", affine.shift, affine.has_shift)):
+        for op, array, wanted in (
+            ("Mul", affine.scale, affine.has_scale),
+            ("Add", affine.shift, affine.has_shift),
+        ):
             if wanted:
                 const = constant(ctx, graph, f"{name}/{op.lower()}", operand(array), dtype)
                 nodes.append(_node(ctx, op, [result, const], name, value))

@@ -70,10 +70,12 @@ class Writer:
             self.originals[weight] = weights
         return weights
 
-    def _fold_weight(
-        self, linear: Linear, weights: Array, key: Key
-    ) -> tuple[ir.Value, cert.Rounding] | Skip:
-        factors = [f for f in (_factor(linear.out_factor, linear.s_out), _factor(linear.in_factor, linear.s_in)) if f is not None]
+    def _fold_weight(self, linear: Linear, weights: Array, key: Key) -> tuple[ir.Value, cert.Rounding] | Skip:
+        factors = [
+            f
+            for f in (_factor(linear.out_factor, linear.s_out), _factor(linear.in_factor, linear.s_in))
+            if f is not None
+        ]
         if not factors:
             return linear.weight, cert.Rounding(_dtype_of(linear, weights).name)
         dtype = _dtype_of(linear, weights)
@@ -115,7 +117,9 @@ def _dtype_of(linear: Linear, weights: Array) -> np.dtype[np.generic]:
 
 
 def _digest(linear: Linear) -> bytes:
-    parts = [b"" if item is None or np.all(item == 1.0) else item.tobytes() for item in (linear.s_out, linear.s_in)]
+    parts = [
+        b"" if item is None or np.all(item == 1.0) else item.tobytes() for item in (linear.s_out, linear.s_in)
+    ]
     return b"|".join(parts)
 
 
@@ -175,7 +179,9 @@ class _Bias:
         refusal = result._combine(s_out, terms, dtype)
         return refusal or result
 
-    def _response(self, weights: Array, shift: Float64Array, s_out: Float64Array) -> Float64Array | Skip | None:
+    def _response(
+        self, weights: Array, shift: Float64Array, s_out: Float64Array
+    ) -> Float64Array | Skip | None:
         """What the input's shift adds: a vector (C_out,), or None after it became a border map."""
         exact = weights.astype(np.float64)
         if not self.linear.padded:
@@ -187,7 +193,9 @@ class _Bias:
         self.border, rounding = rounded(table, _dtype_of(self.linear, weights))
         return refuse(rounding, f"border of {label(self.linear.node)}")
 
-    def _combine(self, s_out: Float64Array, terms: list[Float64Array], dtype: np.dtype[np.generic]) -> Skip | None:
+    def _combine(
+        self, s_out: Float64Array, terms: list[Float64Array], dtype: np.dtype[np.generic]
+    ) -> Skip | None:
         linear, bias = self.linear, self.linear.bias
         scaled_at_all = bool(np.any(s_out != 1.0))
         if not terms and not (scaled_at_all and bias is not None) and linear.bias_gain == 1.0:
@@ -248,7 +256,13 @@ class _Bias:
         node = self.linear.node
         x = node.inputs[0]
         weight = g.dims(self.linear.weight)
-        if x is None or self.linear.weight_index != 1 or self.ctx.rank(x) != 2 or weight is None or len(weight) != 2:
+        if (
+            x is None
+            or self.linear.weight_index != 1
+            or self.ctx.rank(x) != 2
+            or weight is None
+            or len(weight) != 2
+        ):
             return False
         if self.ctx.opset < 7 or array.ndim != 1:
             return False

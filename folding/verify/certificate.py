@@ -107,7 +107,9 @@ def certificate(rounding: Rounding, detail: str = "") -> Certificate:
     bfloat16 is reached by way of float32, whose rounding comes on top: hence the factor.
     """
     bound = unit_roundoff(rounding.dtype)
-    holds = rounding.overflow == 0 and rounding.max_relative <= bound * (1 + 2.0**-14) and rounding.lost <= bound
+    holds = (
+        rounding.overflow == 0 and rounding.max_relative <= bound * (1 + 2.0**-14) and rounding.lost <= bound
+    )
     return Certificate(
         holds=holds,
         max_relative_rounding=rounding.max_relative,

@@ -166,7 +166,9 @@ def constant_weight(node: ir.Node, index: int, ctx: Context) -> tuple[int, ...] 
                 SkipReason.OVERRIDABLE_INITIALIZER,
                 f"weights `{leaf.name}` of {label(node)} are also a graph input, callers may override them",
             )
-        return Skip(SkipReason.RUNTIME_WEIGHTS, f"weights `{value.name}` of {label(node)} are computed at run time")
+        return Skip(
+            SkipReason.RUNTIME_WEIGHTS, f"weights `{value.name}` of {label(node)} are computed at run time"
+        )
     dtype = value.dtype or (value.const_value.dtype if value.const_value is not None else None)
     if dtype is not None and dtype not in g.FLOATS:
         return Skip(SkipReason.RUNTIME_WEIGHTS, f"weights of {label(node)} are {dtype.name.lower()}")

@@ -112,7 +112,9 @@ def _transposed(
     return Window(True, tuple(tables))
 
 
-def _transposed_table(size: int, result: int, kernel: int, stride: int, dilation: int, begin: int) -> Float64Array:
+def _transposed_table(
+    size: int, result: int, kernel: int, stride: int, dilation: int, begin: int
+) -> Float64Array:
     """Tap k feeds position p when p + begin - k*dilation = i*stride for an input index i."""
     offset = np.arange(result)[:, None] + begin - np.arange(kernel)[None, :] * dilation
     index = offset // stride

@@ -28,7 +28,10 @@ class ConcatRule:
         if axis not in affine.varying():
             return Passed(tuple((value, affine) for value in inputs))
         sizes = [_size(value, axis, ctx) for value in inputs]
-        if not all(isinstance(size, int) for size in sizes) or sum(s for s in sizes if s) != affine.scale.shape[axis]:
+        if (
+            not all(isinstance(size, int) for size in sizes)
+            or sum(s for s in sizes if s) != affine.scale.shape[axis]
+        ):
             return unknown(node, "the channels of a branch are unknown")
         ends = np.cumsum([size for size in sizes if size is not None])
         parts = []

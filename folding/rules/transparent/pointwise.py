@@ -1,6 +1,6 @@
 """Nodes that change no number, or none that matters to an affine.
 
-    Identity, Dropout (inference), Cast between floating types:  y = x, hence s*y + t = s*x + t
+Identity, Dropout (inference), Cast between floating types:  y = x, hence s*y + t = s*x + t
 """
 
 from __future__ import annotations
@@ -57,7 +57,10 @@ def _training_dropout(node: ir.Node, ctx: Context) -> Skip | None:
 def _cast(node: ir.Node, affine: Affine) -> Skip | None:
     """Between floating types; where one side is narrow, only as long as its range is not at stake."""
     source = node.inputs[0]
-    types = {node.outputs[0].dtype or ir.DataType(g.attr_int(node, "to", 0)), None if source is None else source.dtype}
+    types = {
+        node.outputs[0].dtype or ir.DataType(g.attr_int(node, "to", 0)),
+        None if source is None else source.dtype,
+    }
     if not types <= g.FLOATS:
         return Skip(SkipReason.NONLINEARITY_BETWEEN, f"{label(node)} is not between floating types")
     limit = min((_NARROW[dtype] for dtype in types if dtype in _NARROW), default=np.inf)

@@ -1,9 +1,9 @@
 """Pooling and reductions over space.
 
-    average of windows that hold real elements only      s*avg(x) + t = avg(s*x + t)
-    average that counts zeros of the padding             the scale passes, the shift does not
-    maximum (padding is -inf)                            s >= 0 passes, with its shift
-    sum                                                  the scale passes
+average of windows that hold real elements only      s*avg(x) + t = avg(s*x + t)
+average that counts zeros of the padding             the scale passes, the shift does not
+maximum (padding is -inf)                            s >= 0 passes, with its shift
+sum                                                  the scale passes
 """
 
 from __future__ import annotations
@@ -42,14 +42,17 @@ class PoolRule:
 
     def _refusal(self, node: ir.Node, index: int, affine: Affine) -> Skip | None:
         if any(axis > 1 for axis in affine.varying()):
-            return Skip(SkipReason.CHANNEL_AXIS_LOST, f"{label(node)} slides over an axis that is not scaled alike")
+            return Skip(
+                SkipReason.CHANNEL_AXIS_LOST, f"{label(node)} slides over an axis that is not scaled alike"
+            )
         if node.op_type in MAX:
             if index != 0 or g.output_used(node, 1):
                 return Skip(SkipReason.NONLINEARITY_BETWEEN, f"the indices of {label(node)} are read")
             return _ordered(node, affine)
         if affine.has_shift and not _real_elements_only(node):
             return Skip(
-                SkipReason.PADDED_SHIFT, f"{label(node)} counts the zeros of its padding, which are not shifted"
+                SkipReason.PADDED_SHIFT,
+                f"{label(node)} counts the zeros of its padding, which are not shifted",
             )
         return None
 

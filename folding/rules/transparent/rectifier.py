@@ -1,6 +1,6 @@
 """ReLU, LeakyReLU, PReLU: positively homogeneous, so a scale that is nowhere negative passes; a shift never.
 
-    relu(s*x) = s*relu(x)   for s >= 0
+relu(s*x) = s*relu(x)   for s >= 0
 """
 
 from __future__ import annotations

@@ -54,7 +54,11 @@ class ReshapeRule:
         if old is None or new is None or len(old) != affine.rank:
             return unknown(node, "the shape before or after it is unknown")
         moved = regroup(affine, old, new)
-        return unknown(node, f"{list(old)} to {list(new)} mixes the channels with unknown axes") if moved is None else moved
+        return (
+            unknown(node, f"{list(old)} to {list(new)} mixes the channels with unknown axes")
+            if moved is None
+            else moved
+        )
 
 
 def regroup(affine: Affine, old: Sequence[Dim], new: Sequence[Dim]) -> Affine | None:

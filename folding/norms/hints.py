@@ -1,0 +1,143 @@
+"""Join what the source knows of its layers with what stands in the ONNX graph.
+
+A hint finds its norm by the initializers that its variables were bound to, else by numbers: where constants
+were folded on the way and no name is left, the arrays it carries still give one scale and one shift.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from folding.norms import arithmetic
+from folding.norms.base import BatchNorm, ChannelAffine, Float64Array, NormHint
+from folding.norms.constants import Constants
+from folding.norms.elementwise import Step
+from folding.norms.onnx_batch_norm import ROLES
+
+_CLOSE = 1e-5  # float32 constants computed by a converter, against float64 from the variables
+
+
+def join(
+    norms: list[BatchNorm], hints: list[NormHint], nodes: list[ir.Node], constants: Constants
+) -> list[BatchNorm]:
+    """Norms with their hints' names and variables; hints without a norm as records of their own."""
+    by_array = {
+        name: hint for hint in hints for name in (*hint.initializers.values(), *hint.variables.values())
+    }
+    matched: set[int] = set()
+    for norm in norms:
+        hint = _best(norm, by_array)
+        if hint is not None:
+            _adopt(norm, hint)
+            matched.add(id(hint))
+    left = [hint for hint in hints if id(hint) not in matched]
+    if left:
+        free = _free_chains(norms, nodes, constants)
+        for hint in left:
+            norm = _by_numbers(hint, free, constants)
+            norms.append(norm if norm is not None else _untraced(hint))
+    return norms
+
+
+def _best(norm: BatchNorm, by_array: dict[str, NormHint]) -> NormHint | None:
+    votes = [by_array[name] for name in norm.variables.values() if name in by_array]
+    return max(votes, key=votes.count) if votes else None
+
+
+def _adopt(norm: BatchNorm, hint: NormHint) -> None:
+    """The source's names win; its arrays fill what the graph does not show by role."""
+    roles = {name: role for role, name in hint.initializers.items()}
+    for role, name in list(norm.variables.items()):
+        actual = roles.get(name)
+        if actual is not None and actual != role:  # the source knows better which is which
+            setattr(norm, actual, getattr(norm, role))
+    norm.name, norm.hint = hint.name, hint
+    norm.spelling = hint.spelling or norm.spelling
+    norm.variables = {
+        **{r: n for r, n in norm.variables.items() if r not in hint.variables},
+        **hint.variables,
+    }
+    for role in ROLES:
+        if getattr(norm, role) is None and role in hint.arrays:
+            setattr(norm, role, hint.arrays[role])
+    if norm.epsilon is None:
+        norm.epsilon = hint.epsilon
+
+
+def _untraced(hint: NormHint) -> BatchNorm:
+    if hint.batch_statistics:
+        why = ("batch_statistics", "the inference graph normalizes with the statistics of its own batch")
+    elif hint.missing:
+        why = ("not_in_graph", f"not in the checkpoint: {', '.join(hint.missing)}")
+    else:
+        why = ("not_in_graph", "the converted graph holds no trace of it: it lies outside the exported outputs, "
+               "or the converter folded it into its neighbours")  # fmt: skip
+    return BatchNorm(
+        name=hint.name, spelling=hint.spelling, input=None, output=None, nodes=(),
+        moving_mean=hint.arrays.get("moving_mean"), moving_variance=hint.arrays.get("moving_variance"),
+        gamma=hint.arrays.get("gamma"), beta=hint.arrays.get("beta"), epsilon=hint.epsilon,
+        channel_axis=hint.channel_axis, affine=None, why_not=why, variables=dict(hint.variables), hint=hint,
+    )  # fmt: skip
+
+
+def _free_chains(norms: list[BatchNorm], nodes: list[ir.Node], constants: Constants) -> list[list[Step]]:
+    taken = {node for norm in norms for node in norm.nodes}
+    free = [node for node in nodes if node not in taken]
+    return arithmetic.chains(free, constants)
+
+
+def _by_numbers(hint: NormHint, free: list[list[Step]], constants: Constants) -> BatchNorm | None:
+    """The run of steps whose scale and shift are those of the hint's arrays."""
+    wanted = _affine(hint)
+    if wanted is None:
+        return None
+    for chain in free:
+        for low in range(len(chain)):
+            for high in range(low + 1, min(low + 4, len(chain)) + 1):
+                steps = chain[low:high]
+                scale, shift = np.broadcast_arrays(*arithmetic.compose(steps, constants))
+                if _same(scale, wanted.scale) and _same(shift, wanted.shift):
+                    free.remove(chain)
+                    free.extend(part for part in (chain[:low], chain[high:]) if part)
+                    return _traced(hint, steps, scale, shift)
+    return None
+
+
+def _affine(hint: NormHint) -> ChannelAffine | None:
+    mean, variance = hint.arrays.get("moving_mean"), hint.arrays.get("moving_variance")
+    if mean is None or variance is None or hint.epsilon is None:
+        return None
+    with np.errstate(all="ignore"):
+        scale = 1.0 / np.sqrt(variance.astype(np.float64) + hint.epsilon)
+        if "gamma" in hint.arrays:
+            scale = scale * hint.arrays["gamma"].astype(np.float64)
+        shift = -mean.astype(np.float64) * scale
+        if "beta" in hint.arrays:
+            shift = shift + hint.arrays["beta"].astype(np.float64)
+    return ChannelAffine(scale, shift, hint.channel_axis)
+
+
+def _same(found: Float64Array, wanted: Float64Array) -> bool:
+    if found.size != wanted.size:
+        return False
+    return bool(
+        np.allclose(
+            found.reshape(-1),
+            wanted.reshape(-1),
+            rtol=_CLOSE,
+            atol=_CLOSE * float(np.abs(wanted).max(initial=0)),
+        )
+    )
+
+
+def _traced(hint: NormHint, steps: list[Step], scale: Float64Array, shift: Float64Array) -> BatchNorm:
+    axes = [axis for axis, size in enumerate(scale.shape) if size != 1]
+    shape = (-1,) if axes else ()
+    norm = _untraced(hint)
+    norm.input, norm.output = steps[0].x, steps[-1].y
+    norm.nodes = tuple(step.node for step in steps)
+    norm.channel_axis = axes[0] if axes else None
+    norm.affine = ChannelAffine(scale.reshape(shape), shift.reshape(shape), norm.channel_axis)
+    norm.why_not = None
+    return norm
