@@ -38,23 +38,25 @@ class HealthCode(StrEnum):
 class Health(_Part):
     """One finding about one batch norm: the code, the numbers it rests on, and what to do."""
 
-    code: HealthCode
-    severity: Literal["ok", "warning", "error"]
+    code: HealthCode = Field(description="What was found.")
+    severity: Literal["ok", "warning", "error"] = Field(
+        description="`error` stops the job; `warning` stops it under strict."
+    )
     evidence: str = Field(description="The numbers, in words.")
-    remedy: str = ""
-    figures: dict[str, Any] = Field(default_factory=dict)
+    remedy: str = Field(default="", description="What the user can do.")
+    figures: dict[str, Any] = Field(default_factory=dict, description="The numbers themselves, by name.")
 
 
 class ArrayStats(_Part):
     """Summary of one parameter array (float64 arithmetic), with a histogram for the pages."""
 
     variable: str | None = Field(default=None, description="Name in the source, as its author knows it.")
-    dtype: str
-    size: int
-    min: float | None = None
-    max: float | None = None
-    mean: float | None = None
-    non_finite: int = 0
+    dtype: str = Field(description="As stored.")
+    size: int = Field(description="Number of elements.")
+    min: float | None = Field(default=None, description="Smallest finite element.")
+    max: float | None = Field(default=None, description="Largest finite element.")
+    mean: float | None = Field(default=None, description="Mean of the finite elements.")
+    non_finite: int = Field(default=0, description="Count of NaN and infinite elements.")
     histogram: list[int] = Field(default_factory=list, description="Counts in equal bins over [min, max].")
 
 
@@ -64,144 +66,165 @@ class Certificate(_Part):
     `max_relative_rounding` is over all folded weights, |rounded - exact| / |exact|, exact in float64.
     """
 
-    holds: bool
-    max_relative_rounding: float
+    holds: bool = Field(description="Every folded weight is within `bound`, and none became infinite.")
+    max_relative_rounding: float = Field(description="The worst folded weight.")
     bound: float = Field(description="Unit roundoff of the weights' dtype, e.g. 2**-24 for float32.")
-    overflow: int = 0
-    underflow: int = 0
+    overflow: int = Field(default=0, description="Folded weights that would be infinite.")
+    underflow: int = Field(default=0, description="Folded weights that vanish although exact ones do not.")
     cancellation: int = Field(default=0, description="Bias elements that lost more than half their digits.")
-    detail: str = ""
+    detail: str = Field(default="", description="Remarks, in words.")
 
 
 class NormReport(_Part):
     """One batch norm and what became of it."""
 
-    name: str
-    spelling: str
-    channels: int | None = None
-    epsilon: float | None = None
-    momentum: float | None = None
-    channel_axis: int | None = None
-    health: list[Health] = Field(default_factory=list)
+    name: str = Field(description="The layer's own name where the source has one.")
+    spelling: str = Field(
+        description="How it was written: ONNX BatchNormalization, FusedBatchNorm, arithmetic, ..."
+    )
+    channels: int | None = Field(default=None, description="Number of channels.")
+    epsilon: float | None = Field(default=None, description="Added to the variance.")
+    momentum: float | None = Field(
+        default=None, description="Of the moving averages, where the source tells."
+    )
+    channel_axis: int | None = Field(default=None, description="Axis of the channels.")
+    health: list[Health] = Field(
+        default_factory=list,
+        description="Findings about the statistics; `ok` alone or a list of what is wrong.",
+    )
     stats: dict[str, ArrayStats] = Field(
         default_factory=dict, description="By role: moving_mean, moving_variance, gamma, beta."
     )
     amplification: ArrayStats | None = Field(default=None, description="gamma / sqrt(variance + epsilon).")
-    decision: Literal["folded", "kept"]
+    decision: Literal["folded", "kept"] = Field(description="Folded into weights, or kept in the graph.")
     into: list[str] = Field(default_factory=list, description="Nodes whose weights took the affine.")
-    direction: Literal["into_producer", "into_consumer", "both", "merged", "removed"] | None = None
+    direction: Literal["into_producer", "into_consumer", "both", "merged", "removed"] | None = Field(
+        default=None, description="Which neighbour took it."
+    )
     reason: str | None = Field(default=None, description="SkipReason of a kept one, or of its kept half.")
-    detail: str = ""
-    certificate: Certificate | None = None
+    detail: str = Field(default="", description="The decision in words.")
+    certificate: Certificate | None = Field(default=None, description="Closed-form proof of this fold.")
 
 
 class TensorInfo(_Part):
     """A graph input or output. Symbolic dimensions are strings, unknown ones null."""
 
-    name: str
-    dtype: str
-    shape: list[int | str | None] | None = None
+    name: str = Field(description="As in the graph.")
+    dtype: str = Field(description="ONNX element type.")
+    shape: list[int | str | None] | None = Field(
+        default=None, description="Null where not even the rank is known."
+    )
 
 
 class Assumption(_Part):
     """A value or choice that the source did not settle, and how to override it."""
 
-    what: str
-    value: str
-    why: str
-    override: str = ""
+    what: str = Field(description="The input or choice concerned.")
+    value: str = Field(description="What was taken.")
+    why: str = Field(description="On what grounds.")
+    override: str = Field(default="", description="The option that says otherwise.")
 
 
 class SourceReport(_Part):
     """Where the model came from."""
 
-    format: str
-    framework: str
-    digest: str = ""
+    format: str = Field(description="As recognised by content.")
+    framework: str = Field(description="Who wrote it, with its version where known.")
+    digest: str = Field(default="", description="sha256 of the bytes as given.")
     route: str = Field(default="", description="`structure-first`, or `stock` with the reason it was needed.")
-    inputs: list[TensorInfo] = Field(default_factory=list)
-    outputs: list[TensorInfo] = Field(default_factory=list)
-    assumptions: list[Assumption] = Field(default_factory=list)
-    notes: list[str] = Field(default_factory=list)
+    inputs: list[TensorInfo] = Field(default_factory=list, description="Graph inputs.")
+    outputs: list[TensorInfo] = Field(default_factory=list, description="Graph outputs.")
+    assumptions: list[Assumption] = Field(default_factory=list, description="What the source did not settle.")
+    notes: list[str] = Field(default_factory=list, description="Remarks, in words.")
 
 
 class GraphReport(_Part):
     """Sizes before and after."""
 
-    opset: int
-    nodes_before: int
-    nodes_after: int
-    batch_norms_before: int
-    batch_norms_after: int
-    parameters: int = 0
-    bytes: int = 0
+    opset: int = Field(description="Of the artifact.")
+    nodes_before: int = Field(description="Nodes of the imported graph.")
+    nodes_after: int = Field(description="Nodes of the artifact.")
+    batch_norms_before: int = Field(description="Batch norms found.")
+    batch_norms_after: int = Field(description="Batch norms kept.")
+    parameters: int = Field(default=0, description="Numbers in all weights of the artifact.")
+    bytes: int = Field(default=0, description="Size of the artifact.")
 
 
 class ToleranceReport(_Part):
     """|candidate - reference| <= atol + rtol * |reference|, and why these two numbers."""
 
-    rtol: float
-    atol: float
-    why: str
+    rtol: float = Field(description="Relative part.")
+    atol: float = Field(description="Absolute part.")
+    why: str = Field(description="Where the two numbers come from.")
 
 
 class OutputComparison(_Part):
     """One output over all probes. `max_rel` is relative to the output's scale, not to each element."""
 
-    name: str
-    max_abs: float
-    max_rel: float
-    worst_index: list[int] = Field(default_factory=list)
-    worst_probe: str = ""
-    tolerance: ToleranceReport
-    passed: bool
+    name: str = Field(description="Output of the graph.")
+    max_abs: float = Field(description="Largest absolute difference.")
+    max_rel: float = Field(description="The same, relative to the output's scale.")
+    worst_index: list[int] = Field(default_factory=list, description="Where it is.")
+    worst_probe: str = Field(default="", description="On which input.")
+    tolerance: ToleranceReport = Field(description="What is allowed.")
+    passed: bool = Field(description="Whether the difference is within it.")
 
 
 class VerificationRow(_Part):
     """One reference against one candidate session."""
 
-    reference: str
-    provider: str
-    optimization_level: str
-    status: Literal["pass", "fail", "unavailable"]
+    reference: str = Field(description="What the artifact is compared with.")
+    provider: str = Field(description="ONNX Runtime execution provider.")
+    optimization_level: str = Field(description="Of ONNX Runtime: `disable_all` or `enable_all`.")
+    status: Literal["pass", "fail", "unavailable"] = Field(
+        description="`unavailable` is neither pass nor fail."
+    )
     judged: bool = Field(default=True, description="False: reported only (TF32 on, for instance).")
-    detail: str = ""
-    outputs: list[OutputComparison] = Field(default_factory=list)
-    figures: dict[str, Any] = Field(default_factory=dict)
+    detail: str = Field(default="", description="Remarks, in words.")
+    outputs: list[OutputComparison] = Field(
+        default_factory=list, description="One comparison for each output."
+    )
+    figures: dict[str, Any] = Field(default_factory=dict, description="Further numbers of this row.")
 
 
 class Hazard(_Part):
     """A runtime that answers differently at different optimization levels, and the way around it."""
 
-    code: str
-    optimizer: str | None = None
-    provider: str = "cpu"
-    max_abs: float | None = None
-    detail: str
-    workaround: str = ""
+    code: str = Field(description="See hazards.md.")
+    optimizer: str | None = Field(default=None, description="The optimization that causes it.")
+    provider: str = Field(default="cpu", description="Where it was seen.")
+    max_abs: float | None = Field(default=None, description="How far the answers are apart.")
+    detail: str = Field(description="In words.")
+    workaround: str = Field(default="", description="The session option that avoids it.")
 
 
 class DriftRow(_Part):
     """Error of one intermediate value, in graph order."""
 
-    value: str
-    max_abs: float
-    max_rel: float
-    scale: float
-    provider: str = "cpu"
+    value: str = Field(description="Name of the intermediate value.")
+    max_abs: float = Field(description="Largest absolute difference.")
+    max_rel: float = Field(description="Relative to the value's scale.")
+    scale: float = Field(description="Largest absolute element of the reference.")
+    provider: str = Field(default="cpu", description="Where it was measured.")
 
 
 class Verification(_Part):
     """The proof: rows of reference against candidate, and the verdict that follows from them."""
 
-    verdict: Verdict
-    summary: str = ""
-    rows: list[VerificationRow] = Field(default_factory=list)
-    probes: list[dict[str, Any]] = Field(default_factory=list)
-    drift: list[DriftRow] = Field(default_factory=list)
-    first_divergence: str | None = None
-    hazards: list[Hazard] = Field(default_factory=list)
-    latency: dict[str, Any] | None = None
+    verdict: Verdict = Field(description="The word that follows from the rows.")
+    summary: str = Field(default="", description="The verdict in one sentence.")
+    rows: list[VerificationRow] = Field(default_factory=list, description="Every comparison.")
+    probes: list[dict[str, Any]] = Field(
+        default_factory=list, description="The inputs, so that they can be made again."
+    )
+    drift: list[DriftRow] = Field(default_factory=list, description="Layer by layer, in graph order.")
+    first_divergence: str | None = Field(default=None, description="The first value that is off.")
+    hazards: list[Hazard] = Field(
+        default_factory=list, description="Runtimes that answer otherwise when they optimize."
+    )
+    latency: dict[str, Any] | None = Field(
+        default=None, description="Before and after the fold, where it was measured."
+    )
 
     def __bool__(self) -> bool:
         return self.verdict is Verdict.PASS
@@ -210,33 +233,51 @@ class Verification(_Part):
 class ArtifactReport(_Part):
     """The bytes that were written."""
 
-    digest: str
-    bytes: int
+    digest: str = Field(description="sha256 of the file.")
+    bytes: int = Field(description="Its size.")
 
 
 class Report(_Part):
     """The whole of it."""
 
-    schema_: Literal["bnfold.report/1"] = Field(default="bnfold.report/1", alias="schema")
+    schema_: Literal["bnfold.report/1"] = Field(
+        default="bnfold.report/1", alias="schema", description="Name and version of this form."
+    )
     model_config = ConfigDict(extra="forbid", populate_by_name=True, ser_json_inf_nan="strings")
 
-    verdict: Verdict
-    summary: str = ""
-    source: SourceReport
-    batch_norms: list[NormReport] = Field(default_factory=list)
-    graph: GraphReport
-    verification: list[VerificationRow] = Field(default_factory=list)
-    probes: list[dict[str, Any]] = Field(default_factory=list)
-    drift: list[DriftRow] = Field(default_factory=list)
-    first_divergence: str | None = None
-    hazards: list[Hazard] = Field(default_factory=list)
-    calibration: dict[str, Any] | None = None
-    latency: dict[str, Any] | None = None
-    artifact: ArtifactReport | None = None
-    timings: dict[str, float] = Field(default_factory=dict)
-    toolchain: dict[str, str] = Field(default_factory=dict)
-    sandbox: str = "none"
-    options: dict[str, Any] = Field(default_factory=dict)
+    verdict: Verdict = Field(description="The word that gates the artifact.")
+    summary: str = Field(default="", description="The verdict in one sentence.")
+    source: SourceReport = Field(description="Where the model came from.")
+    batch_norms: list[NormReport] = Field(
+        default_factory=list, description="Every batch norm and what became of it."
+    )
+    graph: GraphReport = Field(description="Sizes before and after.")
+    verification: list[VerificationRow] = Field(default_factory=list, description="Every comparison.")
+    probes: list[dict[str, Any]] = Field(
+        default_factory=list, description="The inputs of the comparisons, so that they can be made again."
+    )
+    drift: list[DriftRow] = Field(
+        default_factory=list, description="Error of intermediate values, in graph order."
+    )
+    first_divergence: str | None = Field(default=None, description="The first value that is off.")
+    hazards: list[Hazard] = Field(
+        default_factory=list, description="Runtimes that answer otherwise when they optimize."
+    )
+    calibration: dict[str, Any] | None = Field(
+        default=None, description="Old and new statistics, where calibration data was given."
+    )
+    latency: dict[str, Any] | None = Field(
+        default=None, description="Before and after the fold, where it was measured."
+    )
+    artifact: ArtifactReport | None = Field(default=None, description="The bytes that were written.")
+    timings: dict[str, float] = Field(default_factory=dict, description="Seconds by stage.")
+    toolchain: dict[str, str] = Field(
+        default_factory=dict, description="Version of every package that decides what an artifact looks like."
+    )
+    sandbox: str = Field(default="none", description="Level of isolation that the job ran at.")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="What differs from the default options."
+    )
 
     def to_json(self, indent: int | None = 2) -> str:
         """The published form (`schema` first, aliases used)."""
@@ -246,22 +287,33 @@ class Report(_Part):
 class Inspection(_Part):
     """What `inspect` tells without converting: a checkpoint with no graph at all is enough."""
 
-    schema_: Literal["bnfold.inspection/1"] = Field(default="bnfold.inspection/1", alias="schema")
+    schema_: Literal["bnfold.inspection/1"] = Field(
+        default="bnfold.inspection/1", alias="schema", description="Name and version of this form."
+    )
     model_config = ConfigDict(extra="forbid", populate_by_name=True, ser_json_inf_nan="strings")
 
-    format: str
-    framework: str
-    digest: str = ""
-    signatures: dict[str, dict[str, list[TensorInfo]]] = Field(default_factory=dict)
-    inputs: list[TensorInfo] = Field(default_factory=list)
-    outputs: list[TensorInfo] = Field(default_factory=list)
-    input_candidates: list[TensorInfo] = Field(default_factory=list)
-    output_candidates: list[TensorInfo] = Field(default_factory=list)
-    batch_norms: list[NormReport] = Field(default_factory=list)
-    assumptions: list[Assumption] = Field(default_factory=list)
-    variables: int | None = None
-    parameters: int | None = None
-    notes: list[str] = Field(default_factory=list)
+    format: str = Field(description="As recognised by content.")
+    framework: str = Field(description="Who wrote it.")
+    digest: str = Field(default="", description="sha256 of the bytes as given.")
+    signatures: dict[str, dict[str, list[TensorInfo]]] = Field(
+        default_factory=dict, description="Inputs and outputs by signature."
+    )
+    inputs: list[TensorInfo] = Field(
+        default_factory=list, description="Graph inputs, where they are settled."
+    )
+    outputs: list[TensorInfo] = Field(
+        default_factory=list, description="Graph outputs, where they are settled."
+    )
+    input_candidates: list[TensorInfo] = Field(default_factory=list, description="What could be an input.")
+    output_candidates: list[TensorInfo] = Field(default_factory=list, description="What could be an output.")
+    batch_norms: list[NormReport] = Field(
+        default_factory=list,
+        description="Every batch norm with statistics and health; nothing is folded yet.",
+    )
+    assumptions: list[Assumption] = Field(default_factory=list, description="What the source did not settle.")
+    variables: int | None = Field(default=None, description="Number of variables.")
+    parameters: int | None = Field(default=None, description="Numbers in all of them.")
+    notes: list[str] = Field(default_factory=list, description="Remarks, in words.")
 
     def to_json(self, indent: int | None = 2) -> str:
         """The published form."""
