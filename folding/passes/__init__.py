@@ -52,6 +52,9 @@ PASSES = (
 )
 
 FINALLY = (
+    Pass("late_chains", peepholes(chains.LATE), "a Reshape would have held layouts in place before"),
+    Pass("chains", peepholes(chains.RULES), "those reshapes may meet others"),
+    Pass("remove_dead_code", remove_dead_code, "what the chains left"),
     Pass("infer_shapes", infer_shapes, "hazards ask for shapes of values that are new"),
     Pass("avoid_hazards", hazards.avoid, "last: no later pass may undo it"),
 )

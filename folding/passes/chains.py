@@ -217,9 +217,11 @@ RULES: tuple[tuple[str, Peephole], ...] = (
     ("Reshape", _static_reshape),
     *((op_type, _relabel_chain) for op_type in _RELABEL),
     ("Transpose", _transpose_chain),
-    ("Transpose", _transpose_of_ones),
     ("Cast", _cast_chain),
     *((op_type, _expand_before_binary) for op_type in _BINARY),
     ("Concat", _concat_chain),
     ("Where", _where_constant),
 )
+
+# A Reshape holds its operand's layout in place, so these come when no Transpose is left to be removed.
+LATE: tuple[tuple[str, Peephole], ...] = (("Transpose", _transpose_of_ones),)

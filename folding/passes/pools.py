@@ -2,8 +2,8 @@
 
 Given:  y = ReduceMean(x (N, C, *space), axes=space, keepdims=1)    Result: y = GlobalAveragePool(x)
 Given:  y = ReduceMax(x, axes=space, keepdims=1)                    Result: y = GlobalMaxPool(x)
-Given:  y = Squeeze | Flatten | Reshape (GlobalAveragePool(x)) to (N, C)
-Result: y = ReduceMean(x, axes=space, keepdims=0)                   one node for two
+Given:  y = Reshape | Unsqueeze (ReduceMean(x, axes=space, keepdims=0)) to (N, C, 1, ...)
+Result: y = GlobalAveragePool(x)
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from folding.passes.base import Peephole
-from folding.passes.tools import attribute, axes_of, insert, rank, replace
+from folding.passes.tools import attribute, axes_of, dims, insert, is_op, only_user, rank, replace
 
 _NAMES = {"ReduceMean": "GlobalAveragePool", "ReduceMax": "GlobalMaxPool"}
 
@@ -30,7 +30,29 @@ def _global(node: ir.Node) -> bool:
     return replace(result, new)
 
 
+def _kept_after_all(node: ir.Node) -> bool:
+    """Reshape or Unsqueeze that gives a reduction over space its axes of length 1 back."""
+    value = node.inputs[0]
+    mean = value.producer() if value is not None else None
+    if value is None or mean is None or not is_op(mean, *_NAMES) or attribute(mean, "keepdims", 1):
+        return False
+    count, axes = rank(mean.inputs[0]), axes_of(mean)
+    result, before = node.outputs[0], dims(mean.inputs[0])
+    after = dims(result)
+    if count is None or count < 3 or not axes or before is None or after is None or only_user(value) is not node:
+        return False
+    if sorted(axis % count for axis in axes) != list(range(2, count)) or after[1:] != [before[1], *[1] * (count - 2)]:
+        return False
+    if before[1] is None or result.dtype not in (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16):
+        return False
+    kind = _NAMES[mean.op_type]
+    new = insert(node, kind, mean.inputs[:1], like=result, shape=result.shape, name=f"{result.name}_pooled")
+    return replace(result, new)
+
+
 RULES: tuple[tuple[str, Peephole], ...] = (
     ("ReduceMean", _global),
     ("ReduceMax", _global),
+    ("Reshape", _kept_after_all),
+    ("Unsqueeze", _kept_after_all),
 )

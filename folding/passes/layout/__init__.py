@@ -35,10 +35,9 @@ def _improve(region: Region) -> bool:
     layouts = fixed_layouts(found)
     if not layouts or not region.transposes:
         return False
-    current = {part.node: inverse(region.frames[part.node.outputs[part.outputs[0]]]) for part in region.parts}
     chosen = _choose(region, found, layouts)
     largest = max((_elements(root.value) for root in found), default=1)
-    if _cost(found, chosen, largest) >= _cost(found, current, largest):
+    if _cost(found, chosen, largest) >= sum(_weight(n.outputs[0], largest) for n in region.transposes):
         return False
     rewrite(region, found, chosen)
     return True
