@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from folding import export, health, norms, passes, rules, sources, toolchain
+from folding import export, graph_map, health, norms, passes, rules, sources, toolchain
 from folding.norms.summary import norm_report
 from folding.options import FoldOptions
 from folding.progress import Listener, Progress, silent
@@ -63,6 +63,7 @@ def _fold(
     model = imported.model
     unfolded = imported.onnx_path
     nodes_before = model.graph.num_nodes()
+    seen = graph_map.look(model.graph)
     if options.verify and unfolded is None:
         unfolded = export.write_plain(model, scratch / "unfolded.onnx")
     with progress.stage("prepare"):
@@ -79,6 +80,7 @@ def _fold(
     with progress.stage("health"):
         findings = {id(norm): health.judge(norm, calibrated) for norm in found}
         health.gate(found, findings, options)
+    norm_nodes = graph_map.norm_nodes(found)
     with progress.stage("fold"):
         result = rules.fold(model, found, options)
     with progress.stage("clean"):
@@ -116,6 +118,7 @@ def _fold(
             parameters=export.parameter_count(model),
             bytes=artifact.bytes,
         ),
+        graph_map=graph_map.build(seen, model.graph, result.decisions, norm_nodes),
         verification=verification.rows,
         probes=verification.probes,
         drift=verification.drift,

@@ -230,6 +230,38 @@ class Verification(_Part):
         return self.verdict is Verdict.PASS
 
 
+class GraphSide(_Part):
+    """One graph as columns, nodes in topological order. Graph inputs come first, outputs last, as nodes of
+    the pseudo operators `input` and `output`."""
+
+    names: list[str] = Field(default_factory=list, description="Node name, or its first output's.")
+    ops: list[int] = Field(default_factory=list, description="Index into `GraphMap.op_types`.")
+    shapes: list[str] = Field(default_factory=list, description="Shape of the first output, in words.")
+    inputs: list[list[int]] = Field(default_factory=list, description="Indices of the producing nodes.")
+
+
+class NormSite(_Part):
+    """Where one batch norm was and where it went; `scale` and `shift` of the first channels."""
+
+    name: str
+    before: list[int] = Field(default_factory=list, description="Its nodes in the graph before.")
+    after: list[int] = Field(default_factory=list, description="Nodes that took it, or that it stayed as.")
+    scale: list[float] = Field(default_factory=list)
+    shift: list[float] = Field(default_factory=list)
+
+
+class GraphMap(_Part):
+    """The graphs before and after, aligned: what the pages draw."""
+
+    op_types: list[str] = Field(default_factory=list)
+    before: GraphSide = Field(default_factory=GraphSide)
+    after: GraphSide = Field(default_factory=GraphSide)
+    rows: list[tuple[int, int]] = Field(
+        default_factory=list, description="(index before, index after) side by side; -1 where one is alone."
+    )
+    sites: list[NormSite] = Field(default_factory=list)
+
+
 class ArtifactReport(_Part):
     """The bytes that were written."""
 
