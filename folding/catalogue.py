@@ -17,6 +17,12 @@ from typing import Final
 Text = tuple[str, str, str]
 
 ERRORS: Final[dict[str, Text]] = {
+    "probe_inputs": (
+        "The probe does not fit the model",
+        "The arrays given as `--probe` lack an input of the model, name one that it does not have, or have a shape or "
+        "dtype that the unfolded model does not run on.",
+        "Give one array per model input, by its name; `bnfold inspect` lists names, dtypes and shapes.",
+    ),
     "usage": (
         "The request is off",
         "An option, a value or a name in the request does not exist or does not fit the model. Nothing was run.",
@@ -391,7 +397,30 @@ SKIPS: Final[dict[str, Text]] = {
     ),
 }  # fmt: skip
 
-HAZARDS: Final[dict[str, Text]] = {}
+HAZARDS: Final[dict[str, Text]] = {
+    "pad_fusion_max_pool": (
+        "Zeros before a max pool become minus infinity",
+        "ONNX Runtime's Pad_Fusion (basic level and above) merges a Pad with zeros into the MaxPool behind it, which pads "
+        "with -inf. Every window at the border that holds only negative values then gives another result. Exports of "
+        "ResNet50V2 have this pattern and are off by 14 % at the runtime's defaults.",
+        "The artifact is written so that the fusion cannot match. For the source itself, open the session with "
+        '`disabled_optimizers=["PadFusion", "Pad_Fusion"]`.',
+    ),
+    "matmul_bn_fusion_moved_axis": (
+        "A batch norm is merged along the wrong axis",
+        "ONNX Runtime's MatMul_BatchNormalization_Fusion merges a BatchNormalization into a MatMul even when a Transpose "
+        "or Reshape between them has moved the channel axis, and scales the wrong axis of the weight.",
+        "The artifact keeps no batch norm in that place. For the source itself, open the session with "
+        '`disabled_optimizers=["MatMul_BatchNormalization_Fusion"]`.',
+    ),
+    "optimization_level": (
+        "The runtime's optimization levels disagree",
+        "The same file gives different answers with graph optimizations off and on, beyond the float noise of the model. "
+        "The report names the lowest level that differs and, where one can be switched off alone, the optimizer.",
+        "Deploy with the session option that the report gives, and report the model to the runtime's makers. The verdict "
+        "stays `fail` as long as the artifact is wrong at the runtime's defaults.",
+    ),
+}  # fmt: skip
 
 KINDS: Final[dict[str, dict[str, Text]]] = {
     "error": ERRORS,

@@ -90,3 +90,20 @@ def verify(
         finally:
             if imported.reference is not None:
                 imported.reference.close()
+
+
+def recheck(
+    source: str | Path,
+    artifact: str | Path,
+    options: FoldOptions | None = None,
+    *,
+    probe: Feeds | None = None,
+    progress: Progress | None = None,
+) -> Verification:
+    """Check the certificates again from the two files alone (`bnfold verify --certificate`).
+
+    Raises: ModelError subclasses when `source` cannot be read.
+    """
+    from folding.verify import recheck as checker
+
+    return checker.recheck(Path(source), Path(artifact), options or FoldOptions(), probe, progress)

@@ -13,9 +13,9 @@ agree at the next cuts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -83,14 +83,38 @@ class LayerCheck:
         return self.failed[0] if self.failed else None
 
 
+class Runner(Protocol):
+    """One graph, cut: runs with its own weights or with others."""
+
+    def run(self, feeds: Feeds, weights: Feeds | None = None, forced: Feeds | None = None) -> Feeds:
+        """Outputs and asked-for inner values by name."""
+        ...
+
+
+Engine = Callable[[Loaded, Sequence[str], Mapping[str, np.dtype[Any]]], Runner]
+
+
+def runtime_engine(loaded: Loaded, extra: Sequence[str], forced: Mapping[str, np.dtype[Any]]) -> Runner:
+    """ONNX Runtime at DISABLE_ALL, in the model's own precision."""
+    return loaded.session(extra, forced)
+
+
 class Layers:
     """The comparison for one pair of graphs and one probe."""
 
     def __init__(
-        self, source: Loaded, artifact: Loaded, sites: Sequence[str], feeds: Feeds, bytes_: int = BYTES
-    ):
+        self,
+        source: Loaded,
+        artifact: Loaded,
+        sites: Sequence[str],
+        feeds: Feeds,
+        *,
+        engine: Engine = runtime_engine,
+        limit: int = BYTES,
+    ) -> None:
         self.source, self.artifact, self.feeds = source, artifact, feeds
-        self.names = shared_values(source, artifact, sites, feeds, bytes_)
+        self.engine = engine
+        self.names = shared_values(source, artifact, sites, feeds, limit)
         self.sites = set(sites)
         self.wobbly = bool(DISCONTINUOUS & source.op_types())
 
@@ -103,15 +127,15 @@ class Layers:
         artifact (mutants, in tests).
         """
         result = LayerCheck()
-        base = floats(self.source.session(self.names).run(self.feeds))
-        free = floats(self.artifact.session(self.names).run(self.feeds, weights))
+        base = floats(self.engine(self.source, self.names, {}).run(self.feeds))
+        free = floats(self.engine(self.artifact, self.names, {}).run(self.feeds, weights))
         cuts = self._align(base, free, result)
         outputs = [name for name in self.source.outputs if name in base]
         for attempt in (1, 2):
             inner = [cut for cut in cuts if cut.name not in outputs]
             noise = self._noise(inner, base, rng, shaken)
             forced = {cut.name: cut.theirs(base[cut.name]) for cut in inner}
-            session = self.artifact.session(list(forced), dtypes(forced))
+            session = self.engine(self.artifact, list(forced), dtypes(forced))
             got = floats(session.run(self.feeds, weights, forced))
             verdicts = self._judge(cuts, base, got, noise)
             bad = {name for name, v in verdicts.items() if not v.passed}
@@ -155,7 +179,7 @@ class Layers:
     ) -> list[Feeds]:
         """Equivalent executions of the source's segments: weights, inputs and cut values one ulp off."""
         forced = {cut.name: base[cut.name] for cut in cuts}
-        session = self.source.session(list(forced), dtypes(forced))
+        session = self.engine(self.source, list(forced), dtypes(forced))
         return [
             floats(session.run(neighbours(self.feeds, rng), weights, neighbours(forced, rng)))
             for weights in shaken
