@@ -243,23 +243,23 @@ class GraphSide(_Part):
 class NormSite(_Part):
     """Where one batch norm was and where it went; `scale` and `shift` of the first channels."""
 
-    name: str
+    name: str = Field(description="Name of the batch norm.")
     before: list[int] = Field(default_factory=list, description="Its nodes in the graph before.")
     after: list[int] = Field(default_factory=list, description="Nodes that took it, or that it stayed as.")
-    scale: list[float] = Field(default_factory=list)
-    shift: list[float] = Field(default_factory=list)
+    scale: list[float] = Field(default_factory=list, description="gamma / sqrt(variance + epsilon).")
+    shift: list[float] = Field(default_factory=list, description="beta - mean * scale.")
 
 
 class GraphMap(_Part):
     """The graphs before and after, aligned: what the pages draw."""
 
-    op_types: list[str] = Field(default_factory=list)
-    before: GraphSide = Field(default_factory=GraphSide)
-    after: GraphSide = Field(default_factory=GraphSide)
+    op_types: list[str] = Field(default_factory=list, description="Operators of both graphs.")
+    before: GraphSide = Field(default_factory=GraphSide, description="The graph as it was read.")
+    after: GraphSide = Field(default_factory=GraphSide, description="The graph as it was written.")
     rows: list[tuple[int, int]] = Field(
         default_factory=list, description="(index before, index after) side by side; -1 where one is alone."
     )
-    sites: list[NormSite] = Field(default_factory=list)
+    sites: list[NormSite] = Field(default_factory=list, description="One for each batch norm.")
 
 
 class ArtifactReport(_Part):
