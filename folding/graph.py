@@ -78,6 +78,12 @@ def rank(value: ir.Value | None) -> int | None:
     return None if shape is None else len(shape)
 
 
+def is_stored(value: ir.Value) -> bool:
+    """An initializer, an input or a Constant's output: nothing has to be computed for it."""
+    node = value.producer()
+    return node is None or node.op_type == "Constant"
+
+
 def opset(model: ir.Model) -> int:
     """Version of the default operator set."""
     return model.graph.opset_imports.get("", model.graph.opset_imports.get("ai.onnx", 1))

@@ -89,3 +89,4 @@ class BatchNorm:
     why_not: tuple[str, str] | None = None
     variables: dict[str, str] = field(default_factory=dict)
     hint: NormHint | None = None
+    restate: bool = False  # the affine is no longer what the nodes compute (recalibration sets it)

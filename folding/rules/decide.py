@@ -52,7 +52,8 @@ class Fold:
                 self._halves(site)
         self._write()
         for site in self.sites:
-            if not site.gone and site.rewritten:
+            wanted = standalone.count(self.ctx, site.affine)
+            if not site.gone and (site.rewritten or len(site.nodes) > wanted):
                 self._restate(site)
         decisions = tuple(self._decision(norm) for norm in self.norms)
         names = dict.fromkeys(value.name for value in self.fold_sites if value.name)

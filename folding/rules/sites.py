@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import onnx_ir as ir
 
 from folding import graph as g
 from folding.norms import elementwise
 from folding.norms.base import BatchNorm
 from folding.rules.absorbers import matmul
-from folding.rules.absorbers.linear import Linear
 from folding.rules.affine import Affine
 from folding.rules.base import Skip, SkipReason
 from folding.rules.engine import Site
@@ -33,7 +34,7 @@ def collect(ctx: Context, norms: list[BatchNorm]) -> tuple[list[Site], dict[Batc
             refused[norm] = made
         else:
             sites.append(made)
-    sites += [site for node in order if node not in taken and (site := _anonymous(ctx, node)) is not None]
+    sites += _anonymous(ctx, (node for node in order if node not in taken))
     sites.sort(key=lambda site: max(order.get(node, 0) for node in site.nodes))
     return sites, refused
 
@@ -60,26 +61,55 @@ def _of_norm(ctx: Context, norm: BatchNorm) -> Site | Skip:
         affine=affine,
         name=norm.name,
         norm=norm,
+        rewritten=norm.restate or any(not g.is_stored(value) for value in _operands(norm)),
     )
 
 
-def _anonymous(ctx: Context, node: ir.Node) -> Site | None:
+def _operands(norm: BatchNorm) -> list[ir.Value]:
+    """The constants that the norm's nodes read."""
+    inner = {value for node in norm.nodes for value in node.outputs} | {norm.input}
+    return [value for node in norm.nodes for value in node.inputs if value is not None and value not in inner]
+
+
+def _anonymous(ctx: Context, nodes: Iterable[ir.Node]) -> list[Site]:
+    """Constant arithmetic that is no batch norm. A Mul and the Add behind it are one site."""
+    found: dict[ir.Value, Site] = {}
+    for node in nodes:
+        site = _single(ctx, node)
+        if site is None:
+            continue
+        before = found.get(site.input)
+        if before is not None and _pair(before, site):
+            found.pop(site.input)
+            site = _joined(before, site)
+        found[site.output] = site
+    return list(found.values())
+
+
+def _single(ctx: Context, node: ir.Node) -> Site | None:
     step = elementwise.step(node, ctx.constants)
-    if step is None or _is_bias_of_matmul(node, step, ctx) or _part_of_activation(step):
+    if step is None or matmul.biased_by(node, ctx) is not None or _part_of_activation(step):
         return None
     affine = Affine.of(*step.arrays(ctx.constants)).compressed()
     if not affine.finite:
         return None
     name = node.name or step.y.name or node.op_type
-    return Site(output=step.y, nodes=(node,), doors=((node, step.x_index),), affine=affine, name=name)
+    computed = step.const is not None and not g.is_stored(step.const)
+    return Site(step.y, (node,), ((node, step.x_index),), affine, name, rewritten=computed)
 
 
-def _is_bias_of_matmul(node: ir.Node, step: elementwise.Step, ctx: Context) -> bool:
-    producer = step.x.producer()
-    if producer is None or not g.is_op(producer, "MatMul"):
+def _pair(first: Site, second: Site) -> bool:
+    """Mul then Add, with nobody else reading between: already the form that a restated affine would take."""
+    if len(first.nodes) != 1 or not g.is_op(first.nodes[0], "Mul") or not g.is_op(second.nodes[0], "Add"):
         return False
-    found = matmul.RULE.linear(producer, ctx)
-    return isinstance(found, Linear) and found.add is node
+    return len(first.output.uses()) == 1 and not first.output.is_graph_output()
+
+
+def _joined(first: Site, second: Site) -> Site:
+    return Site(
+        second.output, first.nodes + second.nodes, first.doors, first.affine.then(second.affine),
+        second.name, rewritten=first.rewritten or second.rewritten,
+    )  # fmt: skip
 
 
 def _part_of_activation(step: elementwise.Step) -> bool:

@@ -19,16 +19,26 @@ _SINCE_PLAIN_BATCH_NORM = 9  # earlier ones carry `spatial`
 _SINCE_BROADCAST = 7  # earlier Mul and Add align by attributes
 
 
+def one_node(ctx: Context, affine: Affine) -> bool:
+    """Whether a BatchNormalization can say both halves. Measured on onnxruntime's CPU provider, it takes the
+    time of the Add alone."""
+    both = affine.has_scale and affine.has_shift
+    return both and affine.varying() == (1,) and ctx.opset >= _SINCE_PLAIN_BATCH_NORM
+
+
+def count(ctx: Context, affine: Affine) -> int:
+    """Nodes that `emit` takes."""
+    return 1 if one_node(ctx, affine) else int(affine.has_scale) + int(affine.has_shift)
+
+
 def emit(ctx: Context, value: ir.Value, affine: Affine, name: str, at: ir.Node, *, before: bool) -> ir.Value:
     """Insert nodes for `affine(value)` next to `at`; returns the resulting value (`value` for identity)."""
     nodes: list[ir.Node] = []
     graph = at.graph
     assert isinstance(graph, ir.Graph)
     result = value
-    axes = affine.varying()
-    both = affine.has_scale and affine.has_shift
     dtype = value.dtype or ir.DataType.FLOAT
-    if both and axes == (1,) and ctx.opset >= _SINCE_PLAIN_BATCH_NORM:
+    if one_node(ctx, affine):
         nodes.append(_batch_norm(ctx, graph, value, affine, name, dtype))
         result = nodes[-1].outputs[0]
     else:

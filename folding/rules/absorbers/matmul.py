@@ -67,6 +67,17 @@ class MatMulRule(LinearRule):
         )  # fmt: skip
 
 
+def biased_by(node: ir.Node, ctx: Context) -> Linear | None:
+    """The MatMul whose bias this Add is, or None."""
+    for value in node.inputs:
+        producer = None if value is None else value.producer()
+        if producer is not None and g.is_op(producer, "MatMul"):
+            found = RULE.linear(producer, ctx)
+            if isinstance(found, Linear) and found.add is node:
+                return found
+    return None
+
+
 def _bias_add(node: ir.Node, axis: int, size: int, ctx: Context) -> tuple[ir.Node | None, int]:
     """The Add of a constant vector along the channels that directly follows, and which input holds it."""
     value = node.outputs[0]

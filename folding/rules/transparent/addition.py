@@ -9,6 +9,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from folding import graph as g
+from folding.rules.absorbers import matmul
 from folding.rules.affine import Affine
 from folding.rules.base import Skip, SkipReason
 from folding.rules.moves import Context, Move, Passed, label, unknown
@@ -21,7 +22,13 @@ class AdditionRule:
 
     def into_producer(self, node: ir.Node, index: int, affine: Affine, ctx: Context) -> Move:
         """Every input has to be able to take the scale; the shift goes to the likeliest."""
+        owner = matmul.biased_by(node, ctx)
+        if owner is not None:
+            return matmul.RULE.into_producer(owner.node, 0, affine, ctx)
         inputs = [value for value in node.inputs if value is not None]
+        if len(set(inputs)) == 1 and node.op_type != "Sub":  # a + a: the shift is halved
+            each = Affine(affine.scale, affine.shift / len(inputs))
+            return Passed(((inputs[0], each),))
         for value in inputs:
             refusal = spans(node, value, affine, ctx)
             if refusal is not None:

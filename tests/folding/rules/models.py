@@ -1,0 +1,118 @@
+"""Small models from text, and the float64 judge that all tests of rules share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from folding import norms, rules
+from folding.options import FoldOptions
+from folding.rules.base import FoldResult
+
+NAMES = {"float32": "float", "float64": "double", "float16": "float16"}
+
+
+def model(
+    inputs: str, body: str, arrays: dict[str, np.ndarray] | None = None, *,
+    outputs: str = "", opset: int = 18, ir_version: int = 9, dtype: str = "float64",
+) -> onnx.ModelProto:  # fmt: skip
+    """A model whose body is onnx text; `T` stands for the dtype, arrays become initializers of that dtype.
+
+    `inputs` like `T[2,3,8,8] x`; outputs default to `T y`, with the shape that onnx infers.
+    """
+    name = NAMES[dtype]
+    text = (
+        f'<ir_version: {ir_version}, opset_import: ["": {opset}]>\n'
+        f"g ({inputs.replace('T[', name + '[')}) => ({(outputs or 'T y').replace('T ', name + ' ')}) {{\n{body}\n}}"
+    )
+    proto = onnx.parser.parse_model(text)
+    for key, array in (arrays or {}).items():
+        if array.dtype.kind == "f":
+            array = array.astype(dtype)
+        proto.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), key))
+    for output in proto.graph.output:
+        output.type.tensor_type.ClearField("shape")  # text without dimensions says rank 0
+    inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+    for output, better in zip(proto.graph.output, inferred.graph.output, strict=True):
+        output.CopyFrom(better)
+    return proto
+
+
+def norm_arrays(channels: int, seed: int = 0, prefix: str = "") -> dict[str, np.ndarray]:
+    """gamma (some negative), beta, mean, variance of a batch norm, named g, b, m, v."""
+    rng = np.random.default_rng(seed)
+    return {
+        f"{prefix}g": rng.normal(size=channels) + np.where(rng.random(channels) < 0.3, -1.0, 1.0),
+        f"{prefix}b": rng.normal(size=channels),
+        f"{prefix}m": rng.normal(size=channels),
+        f"{prefix}v": rng.uniform(0.3, 2.0, channels),
+    }
+
+
+@dataclass
+class Folded:
+    """What came out, beside what went in."""
+
+    before: onnx.ModelProto
+    after: onnx.ModelProto
+    result: FoldResult
+    model: ir.Model
+
+    @property
+    def ops(self) -> list[str]:
+        """Operators left, in order, those of bodies included."""
+        return [node.op_type for node in self.model.graph.all_nodes()]
+
+
+def fold(proto: onnx.ModelProto, **options: object) -> Folded:
+    """Find and fold, check the outcome for validity and for an unchanged interface."""
+    before = onnx.ModelProto()
+    before.CopyFrom(proto)
+    graph = ir.from_proto(proto)
+    chosen = FoldOptions(**options)  # type: ignore[arg-type]
+    found = norms.find(graph, [], freeze_inputs=chosen.freeze_inputs)
+    result = rules.fold(graph, found, chosen)
+    after = ir.to_proto(graph)
+    onnx.checker.check_model(after, full_check=True)
+    real = {init.name for init in before.graph.initializer}
+    assert [i for i in after.graph.input if i.name not in real] == [i for i in before.graph.input if i.name not in real]
+    assert list(after.graph.output) == list(before.graph.output)
+    return Folded(before, after, result, graph)
+
+
+def feeds(proto: onnx.ModelProto, seed: int = 0, dim: int = 2) -> dict[str, np.ndarray]:
+    """Signed random inputs; symbolic dimensions become `dim`."""
+    rng = np.random.default_rng(seed)
+    held = {init.name for init in proto.graph.initializer}
+    result = {}
+    for value in proto.graph.input:
+        if value.name in held:
+            continue
+        shape = [d.dim_value if d.HasField("dim_value") else dim for d in value.type.tensor_type.shape.dim]
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+        if dtype == bool:
+            result[value.name] = np.array(rng.random(shape) < 0.5)
+        elif dtype.kind == "i":
+            result[value.name] = rng.integers(0, 4, shape).astype(dtype)
+        else:
+            result[value.name] = (2.0 * rng.normal(size=shape)).astype(dtype)
+    return result
+
+
+def difference(folded: Folded, seed: int = 0) -> float:
+    """Largest error over all outputs, relative to each output's own scale."""
+    given = feeds(folded.before, seed)
+    want = ReferenceEvaluator(folded.before).run(None, given)
+    have = ReferenceEvaluator(folded.after).run(None, given)
+    worst = 0.0
+    for a, b in zip(want, have, strict=True):
+        assert a.shape == b.shape
+        assert a.dtype == b.dtype
+        a, b = a.astype(np.float64), b.astype(np.float64)
+        worst = max(worst, float(np.abs(a - b).max(initial=0) / max(np.abs(a).max(initial=0), 1e-30)))
+    return worst
