@@ -269,6 +269,14 @@ def _base(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", last).replace("-", "_").lower()
 
 
+def looks_like_a_mode(node: Node) -> bool:
+    """A scalar input that is called like a mode flag or a dropout rate."""
+    if node.op not in INPUT_OPS or not _may_be_scalar(node):
+        return False
+    base = _base(node.name)
+    return bool(_TRAINING.search(base) or _INFERENCE.search(base) or _KEEP.search(base) or _DROP.search(base))
+
+
 def _may_be_scalar(node: Node) -> bool:
     shape = shape_of(node)
     return shape is None or len(shape) == 0 or shape == [1]

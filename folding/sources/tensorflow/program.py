@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
+from folding.report import Assumption, TensorInfo
 from folding.sources.tensorflow.graph import TfGraph
 
 
@@ -66,7 +67,12 @@ class Program:
     tables: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     framework: str = "tensorflow"
     full: TfGraph | None = None  # the graph before surgery, for evidence about training
-    extra: dict[str, Any] = field(default_factory=dict)
+    display: dict[str, str] = field(default_factory=dict)  # variable node -> name that its author knows
+    momenta: dict[str, float] = field(default_factory=dict)  # moving mean -> momentum, where layers tell
+    labels: list[str] = field(default_factory=list)  # inputs that only training reads
+    assumptions: list[Assumption] = field(default_factory=list)
+    signatures: dict[str, dict[str, list[TensorInfo]]] = field(default_factory=dict)
+    signatures_ports: dict[str, tuple[list[Port], list[Port]]] = field(default_factory=dict)
 
 
 class NoWeights:

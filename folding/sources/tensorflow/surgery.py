@@ -17,7 +17,7 @@ import numpy as np
 from folding.errors import AmbiguousModel, CorruptModel, UnhealthyModel
 from folding.options import FoldOptions
 from folding.report import Assumption
-from folding.sources.tensorflow import controlflow, respell
+from folding.sources.tensorflow import controlflow, hints, respell
 from folding.sources.tensorflow.constants import evaluate
 from folding.sources.tensorflow.dropout import turn_dropout_off
 from folding.sources.tensorflow.graph import (
@@ -36,6 +36,7 @@ from folding.sources.tensorflow.graph import (
 from folding.sources.tensorflow.inline import Inliner, branch
 from folding.sources.tensorflow.modes import Modes
 from folding.sources.tensorflow.program import Port, Program, Slot
+from folding.sources.tensorflow.statistics import by_name
 from folding.sources.tensorflow.variables import declared, dereference, detach
 from folding.sources.tensorflow.weights import read_slot
 
@@ -63,6 +64,8 @@ class Prepared:
     missing: dict[str, np.ndarray] = field(default_factory=dict)
     assumptions: list[Assumption] = field(default_factory=list)
     modes: dict[str, np.ndarray] = field(default_factory=dict)
+    norms: list[hints.Found] = field(default_factory=list)
+    used_feeds: set[str] = field(default_factory=set)
 
 
 def prepare(program: Program, options: FoldOptions) -> Prepared:
@@ -92,10 +95,12 @@ def prepare(program: Program, options: FoldOptions) -> Prepared:
     for name, value in modes.values.items():
         if name in readable.nodes:
             readable.set_constant(name, value)
-    slots, shapes, missing = _bind_slots(program, graph, roots, options)
+    slots, shapes, absent = _bind_slots(program, graph, roots)
     for each, final in ((readable, False), (graph, True)):
         _to_values(each, roots, shapes, final=final)
         _default_identities(each, roots, inputs)
+    found = hints.find(graph)
+    missing = _initial_values(program, found, absent, shapes, options) if absent else {}
     used = graph.ancestors(roots, control=False)
     notes = _unused(inputs, used, modes)
     inputs = [port for port in inputs if split(port.tensor)[0] in used]
@@ -105,11 +110,20 @@ def prepare(program: Program, options: FoldOptions) -> Prepared:
     outputs = [
         Port(ref, port.name, port.shape) for ref, port in zip(roots, program.outputs, strict=True)
     ]
-    live = {name: slot for name, slot in slots.items() if name in graph.nodes}
-    absent = {name: value for name, value in missing.items() if name in graph.nodes}
-    constants = _detach_constants(graph, readable)
+    roles = {leaf for hit in found for leaf in hit.roles.values()}
+    constants = _detach_constants(graph, readable, roles)
     return Prepared(
-        graph, readable, inputs, outputs, live, constants, absent, [*modes.assumptions, *notes], modes.values
+        graph,
+        readable,
+        inputs,
+        outputs,
+        slots={name: slot for name, slot in slots.items() if name in graph.nodes},
+        constants=constants,
+        missing={name: value for name, value in missing.items() if name in graph.nodes},
+        assumptions=[*modes.assumptions, *notes],
+        modes=modes.values,
+        norms=found,
+        used_feeds=modes.used_feeds,
     )
 
 
@@ -235,9 +249,9 @@ def _stored(program: Program, name: str) -> np.ndarray | None:
 
 
 def _bind_slots(
-    program: Program, graph: TfGraph, roots: list[str], options: FoldOptions
-) -> tuple[dict[str, Slot], dict[str, tuple[int, list[int | None] | None]], dict[str, np.ndarray]]:
-    """Where each needed variable's value lies; its dtype and shape; what is missing."""
+    program: Program, graph: TfGraph, roots: list[str]
+) -> tuple[dict[str, Slot], dict[str, tuple[int, list[int | None] | None]], list[str]]:
+    """Where each needed variable's value lies; its dtype and shape; names of those that are missing."""
     slots: dict[str, Slot] = {}
     shapes: dict[str, tuple[int, list[int | None] | None]] = {}
     absent: list[str] = []
@@ -253,8 +267,7 @@ def _bind_slots(
             continue
         slots[name] = slot
         shapes[name] = _agree(program, name, slot, dtype, shape)
-    missing = _initial_values(program, graph, absent, shapes, options) if absent else {}
-    return slots, shapes, missing
+    return slots, shapes, absent
 
 
 def _own_key(node: object) -> str:
@@ -290,16 +303,14 @@ def _typename(dtype: int) -> str:
 
 def _initial_values(
     program: Program,
-    graph: TfGraph,
+    found: list[hints.Found],
     absent: list[str],
     shapes: dict[str, tuple[int, list[int | None] | None]],
     options: FoldOptions,
 ) -> dict[str, np.ndarray]:
     """Initial values for missing moving statistics, when the user asked for them."""
-    from folding.sources.tensorflow.statistics import statistic_of
-
-    full = program.full or graph
-    kinds = {name: statistic_of(graph, full, name) for name in absent}
+    parts = {leaf: role for hit in found for role, leaf in hit.roles.items() if role.startswith("moving")}
+    kinds = {name: parts.get(name) or by_name(name) for name in absent}
     weights = sorted(name for name, kind in kinds.items() if kind is None)
     if weights:
         held = ", ".join(list(program.weights.names())[:4]) or "nothing"
@@ -342,8 +353,7 @@ def _to_values(
     graph.keep(graph.ancestors(roots, control=True))
     dereference(graph)
     detach(graph, {name: kind for name, kind in shapes.items() if name in graph.nodes})
-    if final:
-        respell.respell(graph)
+    respell.respell(graph, arithmetic=not final)
 
 
 def _unused(inputs: list[Port], used: set[str], modes: Modes) -> list[Assumption]:
@@ -373,7 +383,7 @@ def _no_strangers(graph: TfGraph, used: set[str], inputs: list[Port], weights: s
         )
 
 
-def _detach_constants(graph: TfGraph, readable: TfGraph) -> dict[str, np.ndarray]:
+def _detach_constants(graph: TfGraph, readable: TfGraph, roles: set[str]) -> dict[str, np.ndarray]:
     """Weights that freezing had put into the graph: placeholders again, their arrays kept aside."""
     detached: dict[str, np.ndarray] = {}
     for name, node in list(graph.nodes.items()):
@@ -381,7 +391,7 @@ def _detach_constants(graph: TfGraph, readable: TfGraph) -> dict[str, np.ndarray
             continue
         dims = [dim.size for dim in node.attr["value"].tensor.tensor_shape.dim]
         large = int(np.prod(dims, dtype=np.int64)) >= LARGE
-        if dims and (large or _read_like_a_variable(graph, name)):
+        if dims and (large or name in roles or _read_like_a_variable(graph, name)):
             value = const_value(node)
             if value is None:
                 continue

@@ -1,0 +1,64 @@
+"""Trained models in, from every supported format. Formats are sniffed by content, never by name.
+
+To add a format: one module with a `FORMAT`, one line in `FORMATS`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import numpy as np
+
+from folding.errors import UnknownFormat
+from folding.options import FoldOptions
+from folding.progress import Progress
+from folding.report import Inspection
+from folding.sources.base import Format, Imported, Upload
+from folding.sources.unpack import open_upload
+
+# Order matters where one format's files contain another's: a SavedModel holds a checkpoint, a checkpoint
+# folder may hold a bare graph; ONNX and Keras files are unmistakable and come first.
+FORMATS: tuple[str, ...] = (
+    "folding.sources.tensorflow.keras_model",
+    "folding.sources.onnx",
+    "folding.sources.tensorflow.saved_model",
+    "folding.sources.tensorflow.checkpoint",
+    "folding.sources.tensorflow.graphdef",
+)
+
+
+def formats() -> list[Format]:
+    """The format objects, in the order in which they are asked."""
+    return [importlib.import_module(module).FORMAT for module in FORMATS]
+
+
+def load(src: Path, options: FoldOptions, workdir: Path, progress: Progress) -> Imported:
+    """Read the model at `src`.
+
+    Raises: UnknownFormat; ModelError subclasses for the model's faults; UsageError for the options'.
+    """
+    upload, kind = recognise(src, workdir)
+    return kind.load(upload, options, workdir, progress)
+
+
+def inspect(
+    src: Path, options: FoldOptions, workdir: Path
+) -> tuple[Inspection, dict[str, np.ndarray]]:
+    """What is in the model at `src`, and its raw statistics by `<layer>/<role>`; nothing is converted."""
+    upload, kind = recognise(src, workdir)
+    return kind.inspect(upload, options, workdir)
+
+
+def recognise(src: Path, workdir: Path) -> tuple[Upload, Format]:
+    """Unpack and find the format. Raises UnknownFormat, naming what was there."""
+    upload = open_upload(Path(src), workdir)
+    for kind in formats():
+        if kind.sniff(upload):
+            return upload, kind
+    listed = ", ".join(upload.files[:5]) or upload.path.name
+    raise UnknownFormat(
+        f"None of the supported formats is among these files: {listed}.",
+        hint="Supported: Keras .keras and .h5, SavedModel, TensorFlow checkpoint, GraphDef (.pb, .pbtxt), ONNX. "
+        "Give the complete file or folder, or an archive of it.",
+    )

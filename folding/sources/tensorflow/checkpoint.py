@@ -1,0 +1,265 @@
+"""Checkpoints: `.index` + `.data-*` (V2) or one table file (V1), with their `.meta` graph, several steps, shards.
+
+The `checkpoint` text file is never read: its paths are the writer's, and the listing says the same.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from folding.errors import AmbiguousModel, CorruptModel, UnsupportedModel, UsageError
+from folding.options import FoldOptions
+from folding.progress import Progress
+from folding.report import Assumption, Inspection, TensorInfo
+from folding.sources.base import Imported, Upload
+from folding.sources.tensorflow import ema, files, graphdef, importer, ports, restore
+from folding.sources.tensorflow.bare import inspect_weights
+from folding.sources.tensorflow.graph import TfGraph
+from folding.sources.tensorflow.program import Port, Program
+from folding.sources.tensorflow.weights import CheckpointWeights
+
+_TABLE_MAGIC = bytes.fromhex("57fb808b247547db")  # the last eight bytes of a LevelDB table
+_SHARD = re.compile(r"(?P<prefix>.+)\.data-\d{5}-of-\d{5}$")
+_V1_SHARD = re.compile(r"(?P<prefix>.+)-\d{5}-of-(?P<count>\d{5})$")
+_STEP = re.compile(r"-(\d+)$")
+
+
+@dataclass(frozen=True)
+class Found:
+    """One checkpoint of an upload. prefix: as TensorFlow wants it. version: 1 or 2."""
+
+    prefix: Path
+    version: int
+
+    @property
+    def step(self) -> int | None:
+        """The number behind the last dash, as `Saver.save(global_step=...)` writes it."""
+        match = _STEP.search(self.prefix.name)
+        return int(match.group(1)) if match else None
+
+    @property
+    def meta(self) -> Path:
+        """Where the graph lies, if it was saved."""
+        return self.prefix.with_name(self.prefix.name + ".meta")
+
+
+class CheckpointFormat:
+    """The `Format` for checkpoints."""
+
+    name = "checkpoint"
+
+    def sniff(self, upload: Upload) -> bool:
+        """A table file (index or V1 data), or a `.meta` graph, is among the files."""
+        return bool(find(upload)) or bool(_metas(upload)) or _orphans(upload)
+
+    def load(self, upload: Upload, options: FoldOptions, workdir: Path, progress: Progress) -> Imported:
+        """See `folding.sources.base.Format`."""
+        program = self._program(upload, options)
+        if isinstance(program, CheckpointWeights):
+            raise UnsupportedModel(
+                f"The checkpoint {program.prefix.name!r} has weights and no graph (.meta).",
+                code="checkpoint_without_graph",
+                hint="Add its .meta file, or the inference graph (.pb), to the upload; `bnfold inspect` reads the "
+                "statistics from the weights alone.",
+            )
+        return importer.bring_in(self.name, upload, program, options, progress)
+
+    def inspect(
+        self, upload: Upload, options: FoldOptions, workdir: Path
+    ) -> tuple[Inspection, dict[str, np.ndarray]]:
+        """Also without a graph: batch norms are then known by the names of their variables."""
+        program = self._program(upload, options)
+        if isinstance(program, CheckpointWeights):
+            return inspect_weights(self.name, upload, program, _version(find(upload)))
+        try:
+            weights = program.weights
+            return importer.look_into(self.name, upload, program, options)
+        except (AmbiguousModel, UnsupportedModel) as error:
+            inspection, arrays = inspect_weights(self.name, upload, weights, "tensorflow")
+            graph = program.full or program.graph
+            inspection.input_candidates = [
+                ports.info(graph, Port(f"{p}:0", f"{p}:0")) for p in ports.placeholders(graph)
+            ]
+            inspection.output_candidates = _candidates(graph, error)
+            inspection.notes.append(f"{error.message} {error.hint or ''}".strip())
+            return inspection, arrays
+
+    def _program(self, upload: Upload, options: FoldOptions) -> Program | CheckpointWeights:
+        found = find(upload)
+        if not found:
+            raise CorruptModel(
+                "The upload has a graph (.meta) or data shards, and no checkpoint index.",
+                code="missing_weights",
+                hint="Add the .index and .data-?????-of-????? files that were saved with it.",
+            )
+        chosen, assumptions = choose(found, options)
+        weights = CheckpointWeights(chosen.prefix)
+        meta = _meta_of(chosen, upload)
+        if meta is not None:
+            program = read_meta(meta, weights)
+        else:
+            graphs = graphdef.graph_files(upload)
+            if not graphs:
+                return weights
+            program = Program(graphdef.read_graph(graphs[0]), weights)
+            assumptions.append(
+                Assumption(what="graph", value=graphs[0].name, why="the graph file beside the checkpoint")
+            )
+        bare = graphdef.graph_files(upload)
+        if meta is not None and len(bare) == 1:
+            program.graph = graphdef.read_graph(bare[0])
+            assumptions.append(
+                Assumption(
+                    what="graph", value=bare[0].name, why="an inference graph lies beside the checkpoint's own .meta"
+                )
+            )
+        program.framework = program.framework or "tensorflow"
+        program.assumptions += assumptions
+        if program.full is None:
+            program.full = program.graph.copy()
+        if options.use_ema:
+            ema.shadow(program)
+        signature = program.signatures_ports.get("serving_default")
+        program.inputs, program.outputs = (
+            ports.choose(program.graph, options, inputs=signature[0], outputs=signature[1])
+            if signature and not options.outputs
+            else ports.choose(program.graph, options, labels=program.labels)
+        )
+        return program
+
+
+def read_meta(path: Path, weights: CheckpointWeights) -> Program:
+    """The program of a MetaGraph file and its weights."""
+    meta = files.parse(path, "MetaGraphDef")
+    if not meta.graph_def.node:
+        raise CorruptModel(f"{path.name!r} holds a MetaGraph without nodes.", code="empty_graph")
+    files.gate("tensorflow", "check_graphdef", meta.graph_def)
+    return from_meta(meta, weights)
+
+
+def from_meta(meta: Any, weights: Any) -> Program:
+    """A MetaGraphDef as a program: slots from its saver, node lists of its collections."""
+    graph = TfGraph(meta.graph_def)
+    collections = {
+        name: list(held.node_list.value)
+        for name, held in meta.collection_def.items()
+        if held.WhichOneof("kind") == "node_list"
+    }
+    version = meta.meta_info_def.tensorflow_version
+    return Program(
+        graph,
+        weights,
+        slots=restore.slots(graph, meta.saver_def),
+        collections=collections,
+        framework=f"tensorflow {version}".strip(),
+        labels=collections.get("targets", []),
+        signatures_ports={
+            key: (
+                [Port(info.name, info.name) for _, info in sorted(signature.inputs.items())],
+                [Port(info.name, info.name) for _, info in sorted(signature.outputs.items())],
+            )
+            for key, signature in meta.signature_def.items()
+            if signature.outputs and key != "__saved_model_init_op"
+        },
+    )
+
+
+def find(upload: Upload) -> list[Found]:
+    """Every checkpoint of the upload, by its files' content."""
+    found: dict[Path, Found] = {}
+    for name in upload.files:
+        path = upload.root / name
+        if not _is_table(path):
+            continue
+        if path.name.endswith(".index"):
+            prefix = path.with_name(path.name.removesuffix(".index"))
+            found[prefix] = Found(prefix, 2)
+        elif match := _V1_SHARD.match(path.name):
+            # TensorFlow opens a sharded V1 checkpoint by a pattern
+            prefix = path.with_name(match.group("prefix"))
+            found[prefix] = Found(path.with_name(f"{prefix.name}-?????-of-{match.group('count')}"), 1)
+        else:
+            found[path] = Found(path, 1)
+    return sorted(found.values(), key=lambda f: str(f.prefix))
+
+
+def choose(found: list[Found], options: FoldOptions) -> tuple[Found, list[Assumption]]:
+    """The checkpoint that is meant: by `--step`, else the newest step, else the only one."""
+    steps = sorted({f.step for f in found if f.step is not None})
+    if options.step is not None:
+        chosen = [f for f in found if f.step == options.step]
+        if not chosen:
+            raise UsageError(
+                f"There is no checkpoint of step {options.step}; there are {steps or 'none with a step'}.",
+                code="unknown_step",
+                details={"candidates": steps},
+            )
+        return _only(chosen), []
+    if len(found) == 1:
+        return found[0], []
+    if not steps:
+        return _only(found), []
+    newest = _only([f for f in found if f.step == steps[-1]])
+    why = f"the newest of {len(found)} checkpoints in the upload (steps {', '.join(map(str, steps[-6:]))})"
+    return newest, [Assumption(what="checkpoint", value=newest.prefix.name, why=why, override="--step N")]
+
+
+def _only(found: list[Found]) -> Found:
+    if len(found) > 1:
+        names = [f.prefix.name for f in found]
+        raise AmbiguousModel(
+            f"The upload holds {len(found)} checkpoints: {', '.join(names)}.",
+            code="ambiguous_checkpoints",
+            hint="Give one of them (its .meta, .index and .data files).",
+            details={"candidates": names},
+        )
+    return found[0]
+
+
+def _is_table(path: Path) -> bool:
+    try:
+        size = path.stat().st_size
+        if path.name.endswith(".index"):
+            return True  # even when damaged: the reader then says how
+        if size < 48:
+            return False
+        with path.open("rb") as file:
+            file.seek(size - 8)
+            return file.read(8) == _TABLE_MAGIC
+    except OSError:
+        return False
+
+
+def _metas(upload: Upload) -> list[Path]:
+    return [upload.root / name for name in upload.files if name.endswith(".meta")]
+
+
+def _orphans(upload: Upload) -> bool:
+    return any(_SHARD.match(name) for name in upload.files) and not any(
+        name.endswith("saved_model.pb") for name in upload.files
+    )
+
+
+def _meta_of(found: Found, upload: Upload) -> Path | None:
+    own = found.prefix.with_name(re.sub(r"-\?{5}-of-\d{5}$", "", found.prefix.name) + ".meta")
+    if own.is_file():
+        return own
+    metas = [path for path in _metas(upload) if path.parent == found.prefix.parent]
+    return metas[0] if len(metas) == 1 else None
+
+
+def _version(found: list[Found]) -> str:
+    return f"tensorflow checkpoint V{found[0].version}" if found else "tensorflow"
+
+
+def _candidates(graph: TfGraph, error: Any) -> list[TensorInfo]:
+    names = [str(name) for name in error.details.get("candidates", ())]
+    return [ports.info(graph, Port(name, name)) for name in names if name.split(":")[0] in graph.nodes]
+
+
+FORMAT = CheckpointFormat()

@@ -1,0 +1,122 @@
+"""GraphDef files: frozen graphs and bare inference graphs, `.pb` or `.pbtxt`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from folding import wire
+from folding.errors import AmbiguousModel, CorruptModel
+from folding.options import FoldOptions
+from folding.progress import Progress
+from folding.report import Inspection
+from folding.sources.base import Imported, Upload
+from folding.sources.tensorflow import files, importer, ports
+from folding.sources.tensorflow.graph import VARIABLE_OPS, TfGraph
+from folding.sources.tensorflow.program import NoWeights, Program
+
+_HEAD = 1 << 16
+
+
+class GraphDefFormat:
+    """The `Format` for a GraphDef on its own."""
+
+    name = "graphdef"
+
+    def sniff(self, upload: Upload) -> bool:
+        """One file of the upload begins like a GraphDef."""
+        return bool(graph_files(upload))
+
+    def load(self, upload: Upload, options: FoldOptions, workdir: Path, progress: Progress) -> Imported:
+        """See `folding.sources.base.Format`."""
+        return importer.bring_in(self.name, upload, self._program(upload, options), options, progress)
+
+    def inspect(
+        self, upload: Upload, options: FoldOptions, workdir: Path
+    ) -> tuple[Inspection, dict[str, np.ndarray]]:
+        """See `folding.sources.base.Format`."""
+        return importer.look_into(self.name, upload, self._program(upload, options), options)
+
+    def _program(self, upload: Upload, options: FoldOptions) -> Program:
+        found = graph_files(upload)
+        if len(found) > 1:
+            raise AmbiguousModel(
+                f"The upload holds {len(found)} graphs: {', '.join(p.name for p in found)}.",
+                code="ambiguous_graphs",
+                hint="Give one of them.",
+                details={"candidates": [p.name for p in found]},
+            )
+        graph = read_graph(found[0])
+        held = [name for name, node in graph.nodes.items() if node.op in VARIABLE_OPS]
+        program = Program(graph, NoWeights(), framework=f"tensorflow (producer {graph.versions.producer})")
+        program.inputs, program.outputs = ports.choose(graph, options)
+        needed = graph.ancestors([port.tensor for port in program.outputs], control=False)
+        unbound = sorted(name for name in held if name in needed)
+        if unbound:
+            raise CorruptModel(
+                f"The graph has {len(unbound)} variables ({', '.join(unbound[:4])}, ...) and no values for them.",
+                code="missing_weights",
+                layer=unbound[0],
+                hint="Give it together with its checkpoint (.index and .data files) in one folder or archive, or freeze it.",
+                details={"missing": unbound[:100]},
+            )
+        return program
+
+
+def read_graph(path: Path) -> TfGraph:
+    """Parse and gate a GraphDef."""
+    graph_def = files.parse(path, "GraphDef")
+    files.gate("tensorflow", "check_graphdef", graph_def)
+    if not graph_def.node:
+        raise CorruptModel(f"{path.name!r} holds a graph without nodes.", code="empty_graph")
+    return TfGraph(graph_def)
+
+
+def graph_files(upload: Upload) -> list[Path]:
+    """The files of an upload that begin like a GraphDef."""
+    paths = [upload.root / name for name in upload.files] or [upload.path]
+    return [path for path in paths if path.is_file() and looks_like_graphdef(path)]
+
+
+def looks_like_graphdef(path: Path) -> bool:
+    """By content: text `node {`, or a protobuf whose first field is a NodeDef (name and op are strings)."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except OSError:
+        return False
+    if files.looks_like_text(head[:4096]):
+        text = head.lstrip()
+        return text.startswith((b"node", b"versions", b"library")) or b"\nnode {" in head
+    buffer = memoryview(head)
+    at = 0
+    try:
+        while at < len(buffer):
+            tag, at = wire.read_varint(buffer, at, len(buffer))
+            if tag not in (0x0A, 0x12, 0x18, 0x22):  # node, library, version, versions
+                return False
+            value, at = wire.read_varint(buffer, at, len(buffer))
+            if tag == 0x18:
+                continue
+            if tag == 0x0A:
+                return _is_node(buffer, at, min(at + value, len(buffer)))
+            at += value
+    except wire.WireError:
+        return False
+    return False
+
+
+def _is_node(buffer: memoryview, at: int, end: int) -> bool:
+    """name (1) and op (2), both plain text."""
+    texts = []
+    for number in (0x0A, 0x12):
+        if at >= end or buffer[at] != number:
+            return False
+        length, at = wire.read_varint(buffer, at + 1, end)
+        texts.append(bytes(buffer[at : min(at + length, end)]))
+        at += length
+    return all(text and text.isascii() and text.decode().isprintable() for text in texts) and b" " not in texts[1]
+
+
+FORMAT = GraphDefFormat()

@@ -1,0 +1,219 @@
+"""SavedModels of TensorFlow 1 and 2, as a graph and a bundle: nothing of them is loaded or run.
+
+A TensorFlow 2 SavedModel holds a TensorFlow 1 graph as well: its signatures are calls over variable handles,
+and its restore function tells which handle is which entry of the bundle. So both are read alike, and neither
+the init op nor the object graph is ever executed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from folding import wire
+from folding.errors import AmbiguousModel, CorruptModel, UnsupportedModel, UsageError
+from folding.options import FoldOptions
+from folding.progress import Progress
+from folding.report import Assumption, Inspection, TensorInfo
+from folding.sources.base import Imported, Upload
+from folding.sources.tensorflow import ema, files, importer, ports, tables
+from folding.sources.tensorflow.checkpoint import from_meta
+from folding.sources.tensorflow.graph import VARIABLE_OPS, TfGraph
+from folding.sources.tensorflow.program import NoWeights, Port, Program, Weights
+from folding.sources.tensorflow.weights import CheckpointWeights
+
+NAMES = ("saved_model.pb", "saved_model.pbtxt")
+_INIT = "__saved_model_init_op"
+_DEFAULTS = ("serving_default", "serve", "predict")
+
+
+class SavedModelFormat:
+    """The `Format` for SavedModel folders and archives of them."""
+
+    name = "saved_model"
+
+    def sniff(self, upload: Upload) -> bool:
+        """A file is a SavedModel message, whatever it is called."""
+        return bool(_roots(upload))
+
+    def load(self, upload: Upload, options: FoldOptions, workdir: Path, progress: Progress) -> Imported:
+        """See `folding.sources.base.Format`."""
+        return importer.bring_in(self.name, upload, read(upload, options), options, progress)
+
+    def inspect(
+        self, upload: Upload, options: FoldOptions, workdir: Path
+    ) -> tuple[Inspection, dict[str, np.ndarray]]:
+        """See `folding.sources.base.Format`."""
+        return importer.look_into(self.name, upload, read(upload, options), options)
+
+
+def _roots(upload: Upload) -> list[Path]:
+    paths = [upload.root / name for name in upload.files] or [upload.path]
+    return [path for path in paths if path.is_file() and looks_like_saved_model(path)]
+
+
+def looks_like_saved_model(path: Path) -> bool:
+    """schema version (1, varint) and a MetaGraphDef (2) that begins with its own info or graph."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(1 << 12)
+    except OSError:
+        return False
+    if files.looks_like_text(head):
+        return b"saved_model_schema_version" in head or head.lstrip().startswith(b"meta_graphs")
+    buffer = memoryview(head)
+    try:
+        at = 0
+        if buffer and buffer[0] == 0x08:
+            version, at = wire.read_varint(buffer, 1, len(buffer))
+            if version > 16:
+                return False
+        if at >= len(buffer) or buffer[at] != 0x12:
+            return False
+        length, at = wire.read_varint(buffer, at + 1, len(buffer))
+        return length > 8 and at < len(buffer) and buffer[at] in (0x0A, 0x12)
+    except wire.WireError:
+        return False
+
+
+def read(upload: Upload, options: FoldOptions) -> Program:
+    """The program behind one signature of one MetaGraph."""
+    roots = _roots(upload)
+    if len(roots) > 1:
+        names = [str(path.parent.relative_to(upload.root)) for path in roots]
+        raise AmbiguousModel(
+            f"The upload holds {len(roots)} SavedModels: {', '.join(names)}.",
+            code="ambiguous_saved_models",
+            hint="Give one of them.",
+            details={"candidates": names},
+        )
+    path = roots[0]
+    message = files.parse(path, "SavedModel")
+    files.gate("tensorflow", "check_saved_model", message)
+    meta = _meta_graph(message, options)
+    program = from_meta(meta, _weights(path.parent, meta))
+    program.full = program.graph.copy()
+    program.tables = tables.read(program.graph, path.parent)
+    program.signatures = _signatures(meta, program.graph)
+    key = _signature(meta, options)
+    if options.use_ema:
+        ema.shadow(program)
+    inputs = [Port(info.name, name) for name, info in _sorted(meta.signature_def[key].inputs)]
+    outputs = [Port(info.name, name) for name, info in _sorted(meta.signature_def[key].outputs)]
+    _check(program.graph, key, [*inputs, *outputs])
+    if key not in ("serving_default", options.signature):
+        program.assumptions.append(
+            Assumption(what="signature", value=key, why="the only one that computes outputs", override="--signature KEY")
+        )
+    program.inputs, program.outputs = ports.choose(program.graph, options, inputs=inputs, outputs=outputs)
+    program.display = _display(program)
+    return program
+
+
+def _sorted(infos: Any) -> list[tuple[str, Any]]:
+    return sorted(infos.items())
+
+
+def _meta_graph(message: Any, options: FoldOptions) -> Any:
+    wanted = set(options.tags or ["serve"])
+    held = [sorted(meta.meta_info_def.tags) for meta in message.meta_graphs]
+    for meta in message.meta_graphs:
+        if set(meta.meta_info_def.tags) == wanted:
+            return meta
+    if len(message.meta_graphs) == 1 and not options.tags:
+        return message.meta_graphs[0]
+    raise UsageError(
+        f"The SavedModel has no MetaGraph with the tags {sorted(wanted)}; it has {held}.",
+        code="unknown_tags",
+        hint="Name its tags with --tag.",
+        details={"candidates": held},
+    )
+
+
+def _weights(folder: Path, meta: Any) -> Weights:
+    prefix = folder / "variables" / "variables"
+    if prefix.with_name("variables.index").is_file():
+        return CheckpointWeights(prefix)
+    if any(node.op in VARIABLE_OPS for node in meta.graph_def.node):
+        shards = sorted((folder / "variables").glob("variables.data-*")) if (folder / "variables").is_dir() else []
+        raise CorruptModel(
+            f"The SavedModel has variables and no variables/variables.index ({len(shards)} data shard(s) present).",
+            code="missing_weights",
+            hint="Upload the whole SavedModel folder, its variables/ folder included.",
+        )
+    return NoWeights()
+
+
+def _signature(meta: Any, options: FoldOptions) -> str:
+    keys = [key for key, value in sorted(meta.signature_def.items()) if key != _INIT and value.outputs]
+    if options.signature is not None:
+        if options.signature not in keys:
+            raise UsageError(
+                f"The SavedModel has no signature {options.signature!r}; it has {', '.join(keys) or 'none'}.",
+                code="unknown_signature",
+                details={"candidates": keys},
+            )
+        return options.signature
+    if "serving_default" in keys:
+        return "serving_default"
+    if len(keys) == 1:
+        return str(keys[0])
+    if not keys:
+        raise UnsupportedModel(
+            "The SavedModel has no signature, so nothing says what to compute.",
+            code="no_signature",
+            hint="Save it with tf.saved_model.save(model, path, signatures=model.call.get_concrete_function(...)).",
+        )
+    raise AmbiguousModel(
+        f"The SavedModel has {len(keys)} signatures and none is called serving_default: {', '.join(keys)}.",
+        code="ambiguous_signature",
+        hint="Name one with --signature.",
+        details={"candidates": keys},
+    )
+
+
+def _check(graph: TfGraph, key: str, used: list[Port]) -> None:
+    for port in used:
+        if port.tensor.split(":")[0] not in graph.nodes:
+            raise CorruptModel(
+                f"Signature {key!r}: {port.name!r} is tensor {port.tensor!r}, which the graph does not have.",
+                code="dangling_reference" if port.tensor else "sparse_signature",
+                layer=port.name,
+                hint="" if port.tensor else "Sparse inputs have no ONNX form.",
+            )
+
+
+def _signatures(meta: Any, graph: TfGraph) -> dict[str, dict[str, list[TensorInfo]]]:
+    from tensorflow.python.framework import dtypes
+
+    def row(name: str, info: Any) -> TensorInfo:
+        shape = info.tensor_shape
+        dims = None if shape.unknown_rank else [None if d.size < 0 else int(d.size) for d in shape.dim]
+        return TensorInfo(name=name, dtype=dtypes.as_dtype(info.dtype or 1).name, shape=dims)
+
+    return {
+        key: {
+            "inputs": [row(name, info) for name, info in _sorted(signature.inputs)],
+            "outputs": [row(name, info) for name, info in _sorted(signature.outputs)],
+        }
+        for key, signature in sorted(meta.signature_def.items())
+        if key != _INIT
+    }
+
+
+def _display(program: Program) -> dict[str, str]:
+    """Keras writes each variable twice; `bn1/gamma_1` is `bn1/gamma` to its author."""
+    nodes = program.graph.nodes
+    shown = {}
+    for name, node in nodes.items():
+        if node.op == "VarHandleOp" and name in program.slots:
+            base, _, count = name.rpartition("_")
+            twin = nodes.get(base)
+            if count.isdigit() and twin is not None and twin.op == "VarHandleOp" and base not in program.slots:
+                shown[name] = base
+    return shown
+
+
+FORMAT = SavedModelFormat()
