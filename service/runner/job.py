@@ -1,0 +1,141 @@
+"""Child side of one job: read the options, call `folding`, write what came of it into `out/`."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import traceback
+import zipfile
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from folding.errors import BnfoldError, InternalError, UnsafeModel, UsageError
+from folding.options import FoldOptions
+from folding.progress import Event
+
+# How frameworks word it when an allocation failed in C++.
+_OUT_OF_MEMORY = re.compile(
+    r"bad[ _]alloc|failed to allocate memory|out of memory|OOM when allocating|Cannot allocate memory", re.I
+)
+_EVENT_SECONDS = 0.05
+_NPZ_BYTES = 8 << 30
+
+
+class Sender(Protocol):
+    """Where messages to the parent go."""
+
+    def send(self, **message: Any) -> None:
+        """One message."""
+
+
+def run_job(job: dict[str, Any], channel: Sender) -> None:
+    """Run it; whatever happens is told in one last message (or by the way the process dies)."""
+    try:
+        _dispatch(job, channel)
+        channel.send(done={})
+    except MemoryError:
+        channel.send(memory={})
+    except RecursionError:
+        error = UnsafeModel(
+            "The model nests deeper than can be followed.", code="unsafe_recursion",
+            hint="Flatten nested models or functions before exporting.",
+        )  # fmt: skip
+        channel.send(error=_scrubbed(error, job))
+    except BnfoldError as error:
+        if _OUT_OF_MEMORY.search(error.message) and error.error_code in ("internal", "unsupported_model"):
+            channel.send(memory={})
+        else:
+            channel.send(error=_scrubbed(error, job))
+    except Exception as error:  # noqa: BLE001  the one place where a job's unforeseen failure becomes a code
+        traceback.print_exc()
+        if _OUT_OF_MEMORY.search(str(error)):
+            channel.send(memory={})
+        else:
+            channel.send(error=_scrubbed(_unforeseen(error), job))
+
+
+def _unforeseen(error: Exception) -> InternalError:
+    where = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in where if "/folding/" in frame.filename or "/service/" in frame.filename]
+    at = f"{Path(own[-1].filename).name}:{own[-1].lineno}" if own else "?"
+    return InternalError(
+        f"{type(error).__name__} at {at}: {str(error)[:500]}",
+        hint="This is a defect of bnfold. Please report it with the model's structure.",
+    )
+
+
+def _scrubbed(error: BnfoldError, job: dict[str, Any]) -> dict[str, Any]:
+    """The error without paths of this machine: the job's folder and the installation become `…`."""
+    text = json.dumps(error.to_dict(), default=str)
+    source = json.dumps(job["input"])[1:-1]
+    text = text.replace(source, Path(job["input"]).name)
+    text = text.replace(json.dumps(job["folder"])[1:-1] + "/", "")
+    text = re.sub(r"(?:/[\w.+@-]+)+/(?:site-packages|python3\.\d+)/", "…/", text)
+    scrubbed: dict[str, Any] = json.loads(text)
+    return scrubbed
+
+
+def _dispatch(job: dict[str, Any], channel: Sender) -> None:
+    from folding import pipeline
+
+    out, work = Path(job["folder"], "out"), Path(job["folder"], "work")
+    options = _options(job["options"])
+    if job["kind"] == "inspect":
+        inspection, stats = pipeline.inspect(Path(job["input"]), options, workdir=work)
+        (out / "report.json").write_text(inspection.to_json())
+        with (out / "stats.npz").open("wb") as file:
+            np.savez(file, **stats)  # type: ignore[arg-type]
+        return
+    report = pipeline.fold(
+        Path(job["input"]),
+        out / "model.onnx",
+        options,
+        calibration=read_npz(job.get("calibration"), "calibration"),
+        probe=read_npz(job.get("probe"), "probe"),
+        listener=_listener(channel),
+        workdir=work,
+    )
+    report = report.model_copy(update={"sandbox": job["sandbox"]})
+    (out / "report.json").write_text(report.to_json())
+
+
+def _options(data: dict[str, Any]) -> FoldOptions:
+    try:
+        return FoldOptions.model_validate(data)
+    except ValueError as error:
+        raise UsageError(f"The options are not valid: {error}", hint="See `bnfold fold --help`.") from error
+
+
+def _listener(channel: Sender) -> Any:
+    last: dict[str, float] = {}
+
+    def listen(event: Event) -> None:
+        now = time.monotonic()
+        inside = event.fraction is not None and 0.0 < event.fraction < 1.0
+        if inside and now - last.get(event.stage, 0.0) < _EVENT_SECONDS:
+            return
+        last[event.stage] = now
+        channel.send(event={"stage": event.stage, "fraction": event.fraction, "message": event.message[:500]})
+
+    return listen
+
+
+def read_npz(path: str | None, what: str) -> dict[str, np.ndarray] | None:
+    """Arrays of a user's .npz by name; never unpickles. Raises UsageError."""
+    if path is None:
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            declared = sum(info.file_size for info in archive.infolist())
+        if declared > _NPZ_BYTES:
+            raise UsageError(f"The {what} data inflates to {declared} bytes; at most {_NPZ_BYTES} are read.")
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError, NotImplementedError) as error:
+        raise UsageError(
+            f"The {what} data cannot be read as .npz: {error}.",
+            hint="Write it with numpy.savez(file, input_name=array, ...), numeric arrays only.",
+        ) from error

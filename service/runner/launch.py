@@ -1,0 +1,335 @@
+"""Starting one child process, and talking to it. Nothing here knows about pools or jobs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import selectors
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from folding.errors import TemporaryFailure
+from service.runner import bubblewrap
+from service.runner.canary import Trap, level_of
+from service.runner.cgroup import Cgroup
+from service.runner.config import NOBODY, RunnerConfig, environment
+from service.runner.jail import JailSpec, installation
+
+_LINE_BYTES: Final = 4 << 20
+_LOG_LINES: Final = 200
+_T = TypeVar("_T")
+
+
+class _Spawner:
+    """One thread that starts all children: a child dies with the *thread* that made it."""
+
+    def __init__(self) -> None:
+        self._calls: queue.Queue[Callable[[], None]] = queue.Queue()
+        threading.Thread(target=self._work, name="runner-spawner", daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            self._calls.get()()
+
+    def call(self, function: Callable[[], _T]) -> _T:
+        """Run it on the thread and hand its result back."""
+        future: Future[_T] = Future()
+
+        def work() -> None:
+            try:
+                future.set_result(function())
+            except BaseException as error:  # noqa: BLE001  raised again where it was asked for
+                future.set_exception(error)
+
+        self._calls.put(work)
+        return future.result()
+
+
+@cache
+def _spawner(pid: int) -> _Spawner:
+    """The spawner of this process (threads do not survive a fork, hence the key)."""
+    return _Spawner()
+
+
+def reachable(path: str | Path, uid: int) -> bool:
+    """Whether a user without groups can get to `path`, judged by mode bits (ACLs only ever add)."""
+    for folder in (Path(path), *Path(path).resolve().parents):
+        try:
+            info = folder.stat()
+        except OSError:
+            return False
+        if info.st_uid != uid and not info.st_mode & stat.S_IXOTH:
+            return False
+    return True
+
+
+def runner_user() -> int | None:
+    """The uid that children change to: nobody's, if we are root and it can read the installation."""
+    if os.geteuid() != 0:
+        return None
+    return NOBODY if all(reachable(path, NOBODY) for path in installation()) else None
+
+
+class Child:
+    """One started runner: its process, its folder, its messages."""
+
+    def __init__(self, config: RunnerConfig, *, wrapped: bool, read: tuple[str, ...] = ()) -> None:
+        self.config = config
+        self.wrapped = wrapped
+        self.uid = runner_user()
+        self.folder = self._make_folder()
+        self.log: deque[str] = deque(maxlen=_LOG_LINES)
+        self.canary: dict[str, str | None] = {}
+        self.layers: dict[str, str] = {}
+        self.level = "none"
+        self.cgroup = Cgroup.create(config.memory_bytes) if config.cgroup else None
+        self._pending = b""
+        self._messages: deque[dict[str, Any]] = deque()
+        self._spec = self._jail((*config.read, *read))
+        self._out, out = os.pipe()
+        try:
+            self.process = _spawner(os.getpid()).call(lambda: self._spawn(out))
+        except OSError as error:
+            self.close()
+            raise TemporaryFailure(
+                f"A runner process could not be started: {error.strerror}.", code="runner_unavailable"
+            ) from error
+        finally:
+            os.close(out)
+        assert self.process.stdout is not None
+        os.set_blocking(self._out, False)
+        os.set_blocking(self.process.stdout.fileno(), False)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._out, selectors.EVENT_READ, "messages")
+        self._selector.register(self.process.stdout, selectors.EVENT_READ, "log")
+
+    def _make_folder(self) -> Path:
+        scratch = self.config.scratch.absolute()
+        scratch.mkdir(parents=True, exist_ok=True)
+        if self.uid is not None and not reachable(scratch, self.uid):
+            scratch = Path(tempfile.gettempdir()).absolute()
+        folder = Path(tempfile.mkdtemp(prefix="runner-", dir=scratch)).resolve()
+        for name in ("in", "work", "out"):
+            (folder / name).mkdir(mode=0o700)
+        if self.uid is not None:
+            folder.chmod(0o711)
+            (folder / "in").chmod(0o755)
+            for name in ("work", "out"):
+                os.chown(folder / name, self.uid, self.uid)
+        return folder
+
+    def _jail(self, read: tuple[str, ...]) -> JailSpec:
+        memory = self.config.memory_bytes
+        return JailSpec(
+            folder=str(self.folder),
+            read=read,
+            layers=self.config.layers,
+            cuda=self.config.cuda,
+            # Written data is bound a little above the watched figure: the watch names the reason, this holds.
+            memory=0 if self.config.cuda else memory + memory // 16 + (1 << 30),
+            address_space=0 if self.config.cuda else 2 * memory + (64 << 30),
+            file_size=self.config.disk_bytes,
+            open_files=self.config.open_files,
+            nice=self.config.nice,
+            parent=0 if self.wrapped else os.getpid(),
+        )
+
+    def _spawn(self, out: int) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-s", "-P", "-m", "service.runner.child", str(out)]
+        identity: dict[str, Any] = {}
+        if self.uid is not None:
+            identity = {"user": self.uid, "group": self.uid, "extra_groups": []}
+        process = subprocess.Popen(
+            bubblewrap.wrap(command, self._spec) if self.wrapped else command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=(out,),
+            cwd=self.folder,
+            env=environment(self.folder, cuda=self.config.cuda),
+            start_new_session=True,
+            **identity,
+        )
+        with contextlib.suppress(OSError):  # first to go when the machine runs out of memory
+            Path(f"/proc/{process.pid}/oom_score_adj").write_text("1000")
+        return process
+
+    # --- talking ---------------------------------------------------------------------------------
+
+    def send(self, **message: Any) -> None:
+        """One line to the child. Raises OSError when it is gone."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(message).encode() + b"\n")
+        self.process.stdin.flush()
+
+    def poll(self, seconds: float) -> Iterator[dict[str, Any] | None]:
+        """Messages that arrive within `seconds`; None at the end of the stream."""
+        ended = False
+        for key, _ in self._selector.select(seconds):
+            fd = key.fileobj if isinstance(key.fileobj, int) else key.fileobj.fileno()
+            data = self._read(fd)
+            if key.data == "log":
+                self._keep_log(data, fd)
+            elif not data:
+                ended = True
+            else:
+                self._split(data)
+        while self._messages:
+            yield self._messages.popleft()
+        if ended:
+            yield None
+
+    def _read(self, fd: int) -> bytes:
+        with contextlib.suppress(BlockingIOError):
+            return os.read(fd, 1 << 16)
+        return b" "
+
+    def _keep_log(self, data: bytes, fd: int) -> None:
+        if not data:
+            self._selector.unregister(self.process.stdout)  # type: ignore[arg-type]
+            return
+        self.log.extend(line[:500] for line in data.decode("utf-8", "replace").splitlines() if line.strip())
+
+    def _split(self, data: bytes) -> None:
+        self._pending += data
+        *lines, self._pending = self._pending.split(b"\n")
+        if len(self._pending) > _LINE_BYTES:
+            self.kill()
+            return
+        for line in lines:
+            with contextlib.suppress(ValueError):
+                message = json.loads(line)
+                if isinstance(message, dict):
+                    self._messages.append(message)
+
+    # --- starting --------------------------------------------------------------------------------
+
+    def enter_jail(self, *, modules: tuple[str, ...]) -> None:
+        """Send the bars, wait for the canary's findings. Sets `level`. Raises TemporaryFailure."""
+        with Trap.set_up(self.uid) as trap:
+            self.send(
+                jail=self._spec.to_dict(), canary=trap.facts(), warm=list(modules), entry=self.config.entry
+            )
+            ready = self._wait_for("ready")
+            self.canary = ready.get("canary", {})
+            self.layers = ready.get("layers", {})
+            self.level = level_of(self.canary, trap.sprung())
+        if self.cgroup is not None:
+            for pid in self.pids():
+                with contextlib.suppress(OSError):
+                    self.cgroup.add(pid)
+
+    def wait_until_warm(self) -> None:
+        """Wait for the imports to be done. Raises TemporaryFailure."""
+        self._wait_for("warm")
+
+    def _wait_for(self, kind: str) -> dict[str, Any]:
+        deadline = time.monotonic() + self.config.start_seconds
+        while time.monotonic() < deadline:
+            for message in self.poll(0.1):
+                if message is None:
+                    break
+                if kind in message:
+                    found: dict[str, Any] = message[kind]
+                    return found
+            if self.process.poll() is not None:
+                break
+        tail = " | ".join(list(self.log)[-3:])
+        self.close()
+        raise TemporaryFailure(
+            f"A runner process did not start ({kind}): {tail}", code="runner_unavailable", stage="start",
+            hint="`bnfold doctor` shows what the sandbox lacks.",
+        )  # fmt: skip
+
+    # --- watching and ending ---------------------------------------------------------------------
+
+    def pids(self) -> list[int]:
+        """The process and its descendants, outermost first, by host pid."""
+        found, pending = [], [self.process.pid]
+        while pending:
+            pid = pending.pop()
+            found.append(pid)
+            with contextlib.suppress(OSError):
+                for task in os.listdir(f"/proc/{pid}/task"):
+                    children = Path(f"/proc/{pid}/task/{task}/children").read_text()
+                    pending.extend(map(int, children.split()))
+        return found
+
+    def kill(self) -> None:
+        """The whole group, now."""
+        pids = self.pids() if self.wrapped else []
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Kill it, reap it, remove its folder and its group."""
+        if hasattr(self, "process"):
+            self.kill()
+            self.process.wait()
+            for stream in (self.process.stdin, self.process.stdout):
+                with contextlib.suppress(OSError, BrokenPipeError):
+                    if stream is not None:
+                        stream.close()
+            self._selector.close() if hasattr(self, "_selector") else None
+        with contextlib.suppress(OSError):
+            os.close(self._out)
+        if self.cgroup is not None:
+            self.cgroup.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def start_child(
+    config: RunnerConfig, *, wrapped: bool, modules: tuple[str, ...], read: tuple[str, ...] = ()
+) -> Child:
+    """A child in its jail, judged by its canary, still importing. Raises TemporaryFailure."""
+    child = Child(config, wrapped=wrapped, read=read)
+    try:
+        child.enter_jail(modules=modules)
+    except (OSError, ValueError) as error:
+        child.close()
+        raise TemporaryFailure(
+            f"A runner process did not start: {error}", code="runner_unavailable"
+        ) from error
+    return child
+
+
+def best_way(config: RunnerConfig) -> tuple[bool, str]:
+    """Whether to wrap in bubblewrap here, and the level that this gives. Raises TemporaryFailure."""
+    ways = [True, False] if config.bubblewrap and bubblewrap.available() else [False]
+    ranks = ("none", "partial", "strong", "full")
+    best: tuple[bool, str] | None = None
+    for wrapped in ways:
+        try:
+            child = start_child(replace(config, start_seconds=20.0), wrapped=wrapped, modules=())
+        except TemporaryFailure:
+            continue
+        level = child.level
+        child.close()
+        if best is None or ranks.index(level) > ranks.index(best[1]):
+            best = wrapped, level
+        if level == "full":
+            break
+    if best is None:
+        raise TemporaryFailure(
+            "No runner process can be started on this machine.", code="runner_unavailable",
+            hint="`bnfold doctor` shows what the sandbox lacks.",
+        )  # fmt: skip
+    return best

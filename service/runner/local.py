@@ -1,0 +1,159 @@
+"""The command line's runner: the same jail for one job on this machine's own files, nothing warmed before.
+
+The model is read where it lies: a file together with the regular files beside it that may belong to it, or a
+folder. Everything else of the user's files stays out of reach.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import tempfile
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from folding.errors import BnfoldError, Cancelled, InternalError, TemporaryFailure, TimedOut
+from folding.options import FoldOptions
+from folding.progress import Listener, silent
+from folding.report import Report
+from service.runner.base import Crash, JobOutcome, JobSpec, Limits, OnEvent, Status
+from service.runner.config import RunnerConfig
+from service.runner.launch import best_way, reachable, runner_user, start_child
+from service.runner.process import require, run_in
+from service.runner.stage import Staged, bring_in
+
+# A folder of models has tens of files; in one with more, only those that share the name's stem are shown.
+_SIBLINGS: Final = 256
+
+
+class LocalRunner:
+    """`JobRunner` that starts one process per job, with read access to just that job's files."""
+
+    def __init__(self, config: RunnerConfig | None = None) -> None:
+        self.config = replace(config or RunnerConfig(), warm=(), nice=0)
+        self._way: tuple[bool, str] | None = None
+
+    def start(self) -> None:
+        """Nothing to prepare: a job's own process brings its own canary."""
+
+    def level(self) -> str:
+        """The level that a process on this machine reaches, by canary."""
+        if self._way is None:
+            self._way = best_way(self.config)
+        return self._way[1]
+
+    def run(self, spec: JobSpec, *, on_event: OnEvent, cancel: threading.Event) -> JobOutcome:
+        """Run one job, again once if its process crashes; see `JobRunner`."""
+        outcome = self._attempt(spec, on_event, cancel)
+        if outcome.status is Status.CRASHED and outcome.crash in (Crash.SIGNAL, Crash.START):
+            outcome = self._attempt(spec, on_event, cancel)
+        return outcome
+
+    def close(self) -> None:
+        """Nothing idles."""
+
+    def _attempt(self, spec: JobSpec, on_event: OnEvent, cancel: threading.Event) -> JobOutcome:
+        started = time.monotonic()
+        self.level()
+        assert self._way is not None
+        wrapped, _ = self._way
+        readable = _belongs_to(spec.input)
+        read = tuple(map(str, [*readable, *filter(None, (spec.calibration, spec.probe))]))
+        copy = (uid := runner_user()) is not None and not _all_readable(read, uid)
+        child = start_child(self.config, wrapped=wrapped, modules=(), read=() if copy else read)
+        try:
+            require(child.level, self.config)
+            child.wait_until_warm()
+            staged = Staged(spec.input, spec.calibration, spec.probe)
+            if copy:
+                staged = self._copy(spec, readable, child.folder, uid)
+            return run_in(child, spec, on_event=on_event, cancel=cancel, started=started, staged=staged)
+        finally:
+            child.close()
+
+    def _copy(self, spec: JobSpec, files: list[Path], folder: Path, uid: int | None) -> Staged:
+        for path in files:
+            bring_in(path, folder, path.name, uid=uid, link=False)
+        extra = [
+            None if path is None else bring_in(path, folder, name, uid=uid, link=False)
+            for path, name in ((spec.calibration, "_calibration.npz"), (spec.probe, "_probe.npz"))
+        ]
+        return Staged(folder / "in" / spec.input.name, *extra)
+
+
+def _belongs_to(source: Path) -> list[Path]:
+    """A folder itself; for a file (or the prefix of a checkpoint), the regular files that may go with it."""
+    if source.is_dir():
+        return [source]
+    folder = source.parent
+    siblings = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    if len(siblings) > _SIBLINGS:
+        stem = source.name.split(".")[0]
+        siblings = [p for p in siblings if p.name.startswith(stem) or p.name == "checkpoint"]
+    return [p for p in siblings if p == source or p.stat().st_nlink == 1]
+
+
+def _all_readable(paths: tuple[str, ...], uid: int) -> bool:
+    return all(
+        reachable(os.path.dirname(path), uid) and os.stat(path).st_mode & stat.S_IROTH for path in paths
+    )
+
+
+def fold_in_runner(
+    src: Path,
+    dst: Path,
+    options: FoldOptions | None = None,
+    *,
+    calibration: Path | None = None,
+    probe: Path | None = None,
+    listener: Listener = silent,
+    cancel: threading.Event | None = None,
+    limits: Limits | None = None,
+    config: RunnerConfig | None = None,
+) -> Report:
+    """`folding.fold` in a sandboxed process of its own; arguments as there, data files by path.
+
+    Raises: BnfoldError as the job did; TemporaryFailure, TimedOut or Cancelled for what befell the process.
+    """
+    runner = LocalRunner(config)
+    with tempfile.TemporaryDirectory(prefix=".bnfold-", dir=dst.absolute().parent) as folder:
+        spec = JobSpec(
+            job_id="local",
+            kind="fold",
+            input=src.absolute(),
+            out_dir=Path(folder),
+            options=(options or FoldOptions()).model_dump(mode="json"),
+            calibration=calibration and calibration.absolute(),
+            probe=probe and probe.absolute(),
+            limits=limits or Limits(),
+        )
+        outcome = runner.run(spec, on_event=listener, cancel=cancel or threading.Event())
+        if outcome.status is not Status.DONE:
+            raise error_of(outcome)
+        report = Report.model_validate(json.loads((Path(folder) / "report.json").read_text()))
+        for name in ("model.onnx.data", "model.onnx"):
+            if (Path(folder) / name).exists():
+                shutil.move(Path(folder) / name, dst.with_name(dst.name + name.removeprefix("model.onnx")))
+        return report
+
+
+def error_of(outcome: JobOutcome) -> BnfoldError:
+    """The error that a job which did not end well amounts to."""
+    if outcome.error is not None:
+        return BnfoldError.from_dict(outcome.error)
+    if outcome.status is Status.CANCELLED:
+        return Cancelled("The job was cancelled; nothing was written.")
+    words = {
+        Crash.TIMEOUT: (TimedOut, "The job ran past its time limit and was killed."),
+        Crash.MEMORY: (InternalError, "The job needed more memory than its limit and was killed."),
+        Crash.SANDBOX: (InternalError, "The job did what no conversion does, and the sandbox killed it."),
+        Crash.START: (TemporaryFailure, "No runner process could be started."),
+    }
+    cls, message = words.get(outcome.crash or Crash.SIGNAL, (InternalError, "The runner process crashed."))
+    code = (outcome.crash or Crash.SIGNAL).value
+    return cls(message, code=code, hint=f"`bnfold explain {code}` tells what can be done.")

@@ -1,0 +1,80 @@
+"""A runner that folds nothing: tests of engines and stores use it. The input's bytes say what to do.
+
+`{"seconds": 0.2, "verdict": "pass", "crash": "runner_crashed", "error": "corrupt_model", "bytes": 1000}`, all
+optional; anything that is no JSON object counts as `{}`. The artifact depends on the input's bytes alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from folding.errors import CorruptModel
+from folding.progress import Event
+from folding.report import ArtifactReport, GraphReport, Inspection, Report, SourceReport, Verdict
+from service.runner.base import Crash, JobOutcome, JobSpec, OnEvent, Status
+
+
+class MemoryRunner:
+    """Pretends, in the worker's own thread."""
+
+    def start(self) -> None:
+        """Nothing to warm."""
+
+    def level(self) -> str:
+        """There is no sandbox, and nothing that would need one."""
+        return "none"
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def run(self, spec: JobSpec, *, on_event: OnEvent, cancel: threading.Event) -> JobOutcome:
+        """Do what the input says."""
+        data = spec.input.read_bytes()
+        orders = _orders(data)
+        on_event(Event("read", 0.0))
+        if cancel.wait(float(orders.get("seconds", 0.0))):
+            return JobOutcome(Status.CANCELLED)
+        if "crash" in orders:
+            return JobOutcome(Status.CRASHED, crash=Crash(orders["crash"]))
+        if "error" in orders:
+            error = CorruptModel("The input says so.", code=str(orders["error"]), stage="read")
+            return JobOutcome(Status.ERROR, error=error.to_dict())
+        on_event(Event("verify", 1.0))
+        report = spec.out_dir / "report.json"
+        if spec.kind == "inspect":
+            report.write_text(Inspection(format="memory", framework="none").to_json())
+            return JobOutcome(Status.DONE, report=report)
+        artifact = _artifact(spec.out_dir, data, int(orders.get("bytes", 1000)))
+        report.write_text(_report(artifact, orders, spec).to_json())
+        return JobOutcome(Status.DONE, report=report, artifact=artifact, wall_seconds=time.process_time())
+
+
+def _orders(data: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(data[:65536])
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _artifact(folder: Path, data: bytes, size: int) -> Path:
+    seed = hashlib.sha256(data).digest()
+    path = folder / "model.onnx"
+    path.write_bytes((seed * (size // len(seed) + 1))[:size])
+    return path
+
+
+def _report(artifact: Path, orders: dict[str, Any], spec: JobSpec) -> Report:
+    size = artifact.stat().st_size
+    return Report(
+        verdict=Verdict(orders.get("verdict", "pass")),
+        source=SourceReport(format="memory", framework="none"),
+        graph=GraphReport(opset=18, nodes_before=2, nodes_after=1, batch_norms_before=1, batch_norms_after=0),
+        artifact=ArtifactReport(digest="", bytes=size),
+        options=spec.options,
+    )

@@ -1,0 +1,232 @@
+"""The service's runner: a pool of warm, jailed processes, each used for one job and thrown away.
+
+A job waits for no import: while it runs, the next process warms up in the background. What a job is given
+is linked or copied into the runner's own folder; what it leaves is moved out after its group is dead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from folding.errors import BnfoldError, TemporaryFailure
+from service.runner.base import Crash, JobOutcome, JobSpec, OnEvent, Status
+from service.runner.config import RunnerConfig
+from service.runner.launch import Child, best_way, start_child
+from service.runner.stage import Staged, bring_in, take_out
+from service.runner.watch import End, Watch, bind_memory, bind_processor
+
+_LOG = logging.getLogger("bnfold.runner")
+# A short job keeps the machine to itself; a longer one shares it with the imports of its successor.
+_REFILL_SECONDS: Final = 2.0
+
+
+class SandboxUnavailable(TemporaryFailure):
+    """No jail holds on this machine, and the operator has not said that this is fine."""
+
+    code = "sandbox_unavailable"
+
+
+def require(level: str, config: RunnerConfig) -> None:
+    """Raise SandboxUnavailable for level `none`, unless allowed."""
+    if level == "none" and not config.allow_unsandboxed:
+        raise SandboxUnavailable(
+            "The canary escaped: on this machine a model could harm more than its own runner.",
+            hint="Use a kernel with Landlock and seccomp (Linux 5.13 or newer), install bubblewrap, or, for "
+            "models that you trust, accept the risk: --allow-unsandboxed (BNFOLD_ALLOW_UNSANDBOXED=true).",
+        )
+
+
+class ProcessRunner:
+    """`JobRunner` over real processes. Thread-safe; as many jobs at a time as callers ask for."""
+
+    def __init__(self, config: RunnerConfig | None = None) -> None:
+        self.config = config or RunnerConfig()
+        self._idle: queue.Queue[Child] = queue.Queue()
+        self._lock = threading.Lock()
+        self._making = 0
+        self._wrapped = False
+        self._level = "none"
+        self._closed = False
+
+    def start(self) -> None:
+        """Find the best jail this machine has, then begin to warm `slots` processes.
+
+        Raises: SandboxUnavailable at level `none` unless allowed; TemporaryFailure if nothing starts.
+        """
+        self._wrapped, self._level = best_way(self.config)
+        require(self._level, self.config)
+        for _ in range(self.config.slots):
+            self._refill(0.0)
+
+    def level(self) -> str:
+        """The level that the canary found at start, or the lowest that a later process reported."""
+        return self._level
+
+    def idle(self) -> int:
+        """How many warm processes wait."""
+        return self._idle.qsize()
+
+    def run(self, spec: JobSpec, *, on_event: OnEvent, cancel: threading.Event) -> JobOutcome:
+        """Run one job; see `JobRunner`."""
+        started = time.monotonic()
+        try:
+            child = self._take()
+        except BnfoldError as error:
+            _LOG.error("no runner: %s", error.message)
+            return JobOutcome(Status.CRASHED, crash=Crash.START, error=error.to_dict(), sandbox=self._level)
+        refill = threading.Timer(_REFILL_SECONDS, self._refill, (0.0,))
+        refill.daemon = True
+        refill.start()
+        try:
+            return run_in(child, spec, on_event=on_event, cancel=cancel, started=started)
+        finally:
+            child.close()
+            refill.cancel()
+            self._refill(0.0)
+
+    def close(self) -> None:
+        """Kill the idle processes; none is made any more."""
+        self._closed = True
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._idle.get_nowait().close()
+
+    # --- the pool ----------------------------------------------------------------------------------
+
+    def _take(self) -> Child:
+        """A warm child; one that died while it waited is replaced. Raises TemporaryFailure."""
+        while True:
+            try:
+                child = self._idle.get_nowait()
+            except queue.Empty:
+                if not self._making:
+                    return self._make()
+                try:
+                    child = self._idle.get(timeout=0.2)
+                except queue.Empty:
+                    continue
+            if child.process.poll() is None:
+                return child
+            child.close()
+
+    def _make(self) -> Child:
+        child = start_child(self.config, wrapped=self._wrapped, modules=self.config.warm)
+        try:
+            require(child.level, self.config)
+            child.wait_until_warm()
+        except BaseException:
+            child.close()
+            raise
+        if child.level != self._level:
+            _LOG.warning("a runner reports level %s, not %s", child.level, self._level)
+            self._level = min(self._level, child.level, key=("none", "partial", "strong", "full").index)
+        return child
+
+    def _refill(self, delay: float) -> None:
+        """Warm processes in the background until `slots` of them wait."""
+        with self._lock:
+            if self._closed or self._idle.qsize() + self._making >= self.config.slots:
+                return
+            self._making += 1
+        threading.Thread(target=self._warm_one, args=(delay,), name="runner-warm", daemon=True).start()
+
+    def _warm_one(self, delay: float) -> None:
+        time.sleep(delay)
+        try:
+            child = self._make()
+        except BnfoldError as error:
+            _LOG.error("a runner did not warm up: %s", error.message)
+            child = None
+        with self._lock:
+            self._making -= 1
+            if child is not None and not self._closed:
+                self._idle.put(child)
+                return
+        if child is not None:
+            child.close()
+
+
+def run_in(
+    child: Child,
+    spec: JobSpec,
+    *,
+    on_event: OnEvent,
+    cancel: threading.Event,
+    started: float,
+    staged: Staged | None = None,
+) -> JobOutcome:
+    """Run `spec` in a warm child and collect what it leaves. Exceptions of `on_event` are raised again."""
+    try:
+        end = _execute(child, spec, staged or _stage(child, spec), on_event, cancel)
+    except BnfoldError as error:
+        return _outcome(child, End(error=error.to_dict()), started)
+    except OSError as error:
+        _LOG.error("job %s: %s", spec.job_id, error)
+        return _outcome(child, End(crash=Crash.START), started)
+    child.kill()
+    child.process.wait()
+    if end.raised is not None:
+        raise end.raised
+    if end.crash is not None:
+        _LOG.warning("job %s: %s; %s", spec.job_id, end.crash.value, " | ".join(list(child.log)[-5:]))
+    if end.crash or end.error or end.cancelled:
+        return _outcome(child, end, started)
+    try:
+        found = take_out(child.folder, spec.out_dir)
+    except BnfoldError as error:
+        return _outcome(child, replace(end, error=error.to_dict()), started)
+    return replace(
+        _outcome(child, end, started), report=found.get("report.json"), artifact=found.get("model.onnx")
+    )
+
+
+def _stage(child: Child, spec: JobSpec) -> Staged:
+    def bring(path: Path | None, name: str) -> Path | None:
+        if path is None:
+            return None
+        return bring_in(path, child.folder, name, uid=child.uid, link=child.level in ("strong", "full"))
+
+    model = bring(spec.input, spec.input.name)
+    assert model is not None
+    return Staged(model, bring(spec.calibration, "_calibration.npz"), bring(spec.probe, "_probe.npz"))
+
+
+def _execute(child: Child, spec: JobSpec, staged: Staged, on_event: OnEvent, cancel: threading.Event) -> End:
+    bind_memory(child, spec.limits.memory_bytes or child.config.memory_bytes)
+    bind_processor(child, spec.limits.cpu_seconds)
+    child.send(
+        job={
+            "kind": spec.kind,
+            "folder": str(child.folder),
+            "input": str(staged.input),
+            "calibration": str(staged.calibration) if staged.calibration else None,
+            "probe": str(staged.probe) if staged.probe else None,
+            "options": spec.options,
+            "sandbox": child.level,
+        }
+    )
+    return Watch(child, spec.limits, on_event, cancel).run()
+
+
+def _outcome(child: Child, end: End, started: float) -> JobOutcome:
+    if end.cancelled:
+        status = Status.CANCELLED
+    elif end.crash is not None:
+        status = Status.CRASHED
+    else:
+        status = Status.ERROR if end.error is not None else Status.DONE
+    return JobOutcome(
+        status,
+        error=end.error,
+        crash=end.crash,
+        sandbox=child.level,
+        peak_rss=end.peak_rss,
+        wall_seconds=time.monotonic() - started,
+    )
