@@ -214,6 +214,32 @@ def verify(
 
 
 @app.command()
+def check(
+    models: Annotated[list[Path], typer.Argument(metavar="SRC...", help="Models, in any supported format.")],
+    health_only: Annotated[
+        bool, typer.Option("--health-only", help="Only judge the statistics; convert nothing.")
+    ] = False,
+    allow_unsandboxed: f.Unsandboxed = False,
+    timeout: f.Timeout = 3600.0,
+    as_json: f.Json = False,
+    quiet: f.Quiet = False,
+) -> int:
+    """Check models and keep nothing: does each fold and verify, are its statistics healthy?
+
+    One line for each model; the worst decides the exit code. Made for hooks, see .pre-commit-hooks.yaml.
+
+    [bold]Examples[/bold]
+
+      bnfold check models/*.onnx
+
+      bnfold check --health-only model.ckpt-1000
+    """
+    from service.cli import check as command
+
+    return command.run(models, health_only, allow_unsandboxed, timeout, as_json, quiet)
+
+
+@app.command()
 def explain(
     code: Annotated[
         str | None, typer.Argument(metavar="CODE", help="A health, skip, hazard or error code.")

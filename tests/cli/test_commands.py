@@ -13,7 +13,7 @@ import pytest
 
 from service.cli import failures, run
 
-COMMANDS = ["inspect", "fold", "verify", "serve", "worker", "submit", "status", "pull", "release", "doctor",
+COMMANDS = ["inspect", "fold", "verify", "check", "serve", "worker", "submit", "status", "pull", "release", "doctor",
             "keys", "explain"]  # fmt: skip
 
 

@@ -1,0 +1,289 @@
+"""A pipeline step: send a model to a bnfold service, wait, annotate, fetch the artifact, fail on the verdict.
+
+Standard library only, so that a runner needs nothing but Python >= 3.9. Everything comes from BNFOLD_*
+variables: MODEL (file or folder) and URL are needed; KEY, OPTIONS (JSON), OUT, CALIBRATION, PROBE, REPORTS
+(folder for report.json, report.html, report.md, junit.xml), TIMEOUT (seconds) are not. Results go to
+GITHUB_OUTPUT, GITHUB_STEP_SUMMARY and to the dotenv file BNFOLD_DOTENV where those are set.
+
+Exit codes as of the command: 0 pass, 2 usage, 3 not proved, 4 model refused, 5 timed out, 75 try again.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import re
+import sys
+import tarfile
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any, NoReturn
+
+FORMS = {"report.json": "application/json", "report.html": "text/html", "report.md": "text/markdown",
+         "junit.xml": "application/junit+xml"}  # fmt: skip
+POLL = 20.0  # seconds that one request waits for the end
+CHUNK = 1 << 20
+
+
+class Stop(Exception):  # noqa: N818 - not always an error
+    """The step ends here, with this exit code and these words."""
+
+    def __init__(self, code: int, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.code, self.hint = code, hint
+
+
+def setting(name: str, default: str = "") -> str:
+    """BNFOLD_<name>, empty counting as not given."""
+    return os.environ.get(f"BNFOLD_{name}", "").strip() or default
+
+
+class Service:
+    """The few requests that a step makes. Refused connections and 5xx are tried again."""
+
+    def __init__(self, url: str, key: str) -> None:
+        self.url = url.rstrip("/")
+        self.headers = {"Authorization": f"Bearer {key}"} if key else {}
+
+    def request(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
+        """The response, open. Raises: Stop with the problem's own words."""
+        for attempt in range(6):
+            if hasattr(body, "seek"):
+                body.seek(0)
+            request = urllib.request.Request(
+                self.url + path, data=body, method=method, headers={**self.headers, **headers}
+            )
+            try:
+                return urllib.request.urlopen(request, timeout=POLL * 3)
+            except urllib.error.HTTPError as error:
+                if error.code not in (429, 502, 503, 504) or attempt == 5:
+                    raise refusal(error) from None
+                pause = float(error.headers.get("Retry-After") or 2**attempt)
+            except OSError as error:
+                if attempt == 5:
+                    raise Stop(75, f"{self.url} does not answer: {error}", "is the address right?") from None
+                pause = 2.0**attempt
+            time.sleep(min(pause, 30.0))
+        raise AssertionError("unreachable")
+
+    def json(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
+        """The same, decoded."""
+        data = None if body is None else json.dumps(body).encode()
+        if data is not None:
+            headers["Content-Type"] = "application/json"
+        with self.request(method, path, data, **headers) as answer:
+            return json.load(answer)
+
+    def upload(self, path: Path) -> str:
+        """Store a file's bytes unless they are there; their digest."""
+        digest = digest_of(path)
+        try:
+            self.request("HEAD", f"/v1/blobs/{digest}").close()
+        except Stop:
+            with path.open("rb") as body:
+                length = str(path.stat().st_size)
+                self.request("PUT", f"/v1/blobs/{digest}", body, **{
+                    "Content-Type": "application/octet-stream", "Content-Length": length}).close()  # fmt: skip
+        return digest
+
+
+def refusal(error: urllib.error.HTTPError) -> Stop:
+    """A problem+json answer as the end of the step."""
+    try:
+        problem = json.load(error)
+    except ValueError:
+        problem = {}
+    code = {401: 2, 403: 2, 404: 2, 429: 75, 503: 75, 507: 75}.get(error.code, 2 if error.code < 500 else 75)
+    return Stop(code, problem.get("detail") or f"HTTP {error.code}", problem.get("hint") or "")
+
+
+def digest_of(path: Path) -> str:
+    """sha256 of a file."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        for piece in iter(lambda: file.read(CHUNK), b""):
+            found.update(piece)
+    return f"sha256:{found.hexdigest()}"
+
+
+def packed(path: Path, folder: Path) -> Path:
+    """A folder as a .tar.gz of its files alone, so that equal folders have equal digests."""
+    out = folder / f"{path.resolve().name}.tar.gz"
+    members = sorted(p for p in path.rglob("*") if p.is_file() and not p.is_symlink())
+    with out.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as zipped:
+        tar = tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT)
+        for member in members:
+            info = tarfile.TarInfo(member.relative_to(path).as_posix())
+            info.size = member.stat().st_size
+            with member.open("rb") as file:
+                tar.addfile(info, file)
+        tar.close()
+    return out
+
+
+def submit(service: Service, model: Path) -> dict[str, Any]:
+    """Upload what is missing and queue the job; equal input and options are answered from the cache."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = packed(model, Path(folder)) if model.is_dir() else model
+        body: dict[str, Any] = {"input": service.upload(source), "filename": source.name}
+        for name in ("calibration", "probe"):
+            data = setting(name.upper())
+            if data:
+                body[name] = service.upload(existing(data))
+    body["options"] = options()
+    job: dict[str, Any] = service.json("POST", "/v1/jobs", body)
+    return job
+
+
+def options() -> dict[str, Any]:
+    """BNFOLD_OPTIONS."""
+    try:
+        found = json.loads(setting("OPTIONS", "{}"))
+    except ValueError as error:
+        raise Stop(2, f"options: not JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise Stop(2, "options: not a JSON object", 'for example {"strict": true}')
+    return found
+
+
+def existing(text: str) -> Path:
+    """The path, which must be there."""
+    path = Path(text)
+    if not path.exists():
+        raise Stop(2, f"no such file: {text}")
+    return path
+
+
+def wait(service: Service, job: dict[str, Any]) -> dict[str, Any]:
+    """Until the job has ended, telling each stage once."""
+    deadline = time.monotonic() + float(setting("TIMEOUT", "3600"))
+    told = None
+    while job["state"] in ("queued", "running", "stopping"):
+        if time.monotonic() > deadline:
+            raise Stop(5, f"job {job['id']} is still {job['state']}", "raise the timeout")
+        if (now := (job["state"], job.get("stage"))) != told:
+            told = now
+            print(f"{job['state']} {job.get('stage') or ''}".rstrip(), flush=True)
+        job = service.json("GET", f"/v1/jobs/{job['id']}?wait={POLL if told else 1:g}")
+    return job
+
+
+def fetch(service: Service, job: dict[str, Any], out: Path) -> None:
+    """The artifact, checked against its digest before it gets its name."""
+    partial = out.with_name(out.name + ".part")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with service.request("GET", job["links"]["artifact"]) as answer, partial.open("wb") as file:
+        for piece in iter(lambda: answer.read(CHUNK), b""):
+            file.write(piece)
+    if digest_of(partial) != job["artifact"]["digest"]:
+        partial.unlink()
+        raise Stop(75, "the artifact was damaged on its way", "run the step again")
+    partial.replace(out)
+
+
+def reports(service: Service, job: dict[str, Any]) -> dict[str, Any]:
+    """Every form of the report into the folder; the JSON one, read."""
+    folder = Path(setting("REPORTS", tempfile.mkdtemp(prefix="bnfold-")))
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, media in FORMS.items():
+        with service.request("GET", f"/v1/jobs/{job['id']}/report", Accept=media) as answer:
+            (folder / name).write_bytes(answer.read())
+    append("GITHUB_STEP_SUMMARY", (folder / "report.md").read_text(encoding="utf-8") + "\n")
+    found: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    return found
+
+
+def annotate(level: str, title: str, message: str) -> None:
+    """A workflow command on GitHub, a plain line elsewhere. Names come from models: no line ends."""
+    title, message = (re.sub(r"[\x00-\x1f\x7f]", " ", text) for text in (title, message))
+    if os.environ.get("GITHUB_ACTIONS"):
+        escaped = message.replace("%", "%25")
+        label = re.sub(r"[%:,]", " ", title)
+        print(f"::{level} title={label}::{escaped}")
+    else:
+        print(f"{level}: {title}: {message}")
+
+
+def findings(report: dict[str, Any]) -> None:
+    """Health and hazards as annotations."""
+    for norm in report["batch_norms"]:
+        for found in norm["health"]:
+            if found["severity"] != "ok":
+                text = f"{found['evidence']} {found['remedy']}"
+                annotate(found["severity"], f"{norm['name']} {found['code']}", text)
+    for hazard in report["hazards"]:
+        annotate("warning", f"runtime hazard {hazard['code']}", f"{hazard['detail']} {hazard['workaround']}")
+
+
+def append(variable: str, text: str) -> None:
+    """Append to the file that a variable of the runner names, if it does."""
+    path = os.environ.get(variable)
+    if path:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(text)
+
+
+def publish(service: Service, job: dict[str, Any]) -> None:
+    """The outputs of the step. Every value is ours: ids, digests, one of three words."""
+    values = {
+        "verdict": job.get("verdict") or "none",
+        "digest": (job.get("artifact") or {}).get("digest") or "",
+        "job": job["id"],
+        "report-url": f"{service.url}/v1/jobs/{job['id']}/report",
+    }
+    for name, value in values.items():
+        append("GITHUB_OUTPUT", f"{name}={value}\n")
+        append("BNFOLD_DOTENV", f"BNFOLD_{name.upper().replace('-', '_')}={value}\n")
+        print(f"{name}: {value}")
+
+
+def outcome(job: dict[str, Any]) -> None:
+    """Raises Stop unless the job succeeded, which takes the verdict pass."""
+    state = job["state"]
+    if state == "succeeded":
+        return
+    if state == "rejected":
+        raise Stop(3, f"verdict {job['verdict']}: the artifact is quarantined", "the report says why")
+    if state == "cancelled":
+        raise Stop(5, "the job was cancelled")
+    error = job.get("error") or {}
+    code = error.get("code", "internal")
+    exits = {"usage": 2, "invalid": 2, "timed_out": 5, "temporary_failure": 75, "internal": 75}
+    crash = ("runner_crashed", "out_of_memory", "lost_lease", "sandbox_violation", "runner_unavailable")
+    number = 75 if code in crash else exits.get(code, 4)
+    raise Stop(number, f"{error.get('message', 'the job failed')} [{code}]", error.get("hint") or "")
+
+
+def run() -> None:
+    """The step."""
+    if not setting("MODEL") or not setting("URL"):
+        raise Stop(2, "BNFOLD_MODEL and BNFOLD_URL are needed")
+    model = existing(setting("MODEL"))
+    service = Service(setting("URL"), setting("KEY"))
+    job = wait(service, submit(service, model))
+    publish(service, job)
+    if "report" in job["links"]:
+        findings(reports(service, job))
+    outcome(job)
+    if setting("OUT"):
+        fetch(service, job, Path(setting("OUT")))
+        print(f"written: {setting('OUT')}")
+
+
+def main() -> NoReturn:
+    """Run, and turn the end into an annotation and an exit code."""
+    try:
+        run()
+    except Stop as stop:
+        annotate("error", "bnfold", f"{stop}{f' ({stop.hint})' if stop.hint else ''}")
+        sys.exit(stop.code)
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()
