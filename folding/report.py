@@ -284,6 +284,7 @@ class Report(_Part):
         default_factory=list, description="Every batch norm and what became of it."
     )
     graph: GraphReport = Field(description="Sizes before and after.")
+    graph_map: GraphMap | None = Field(default=None, description="Both graphs, aligned, for the pages.")
     verification: list[VerificationRow] = Field(default_factory=list, description="Every comparison.")
     probes: list[dict[str, Any]] = Field(
         default_factory=list, description="The inputs of the comparisons, so that they can be made again."
