@@ -20,6 +20,8 @@ from folding.norms.base import BatchNorm
 from folding.rules.affine import Affine
 from folding.rules.base import Direction, Skip, SkipReason
 from folding.rules.moves import Absorbed, Context, Passed, Rule, label
+from folding.rules.transparent.select import disjoint
+from folding.rules.transparent.shape_only import blind
 
 _MAX_JOURNEY = 20_000  # values visited for one affine; beyond that it stays where it is
 
@@ -129,11 +131,10 @@ class Search:
         """Whether only `users` read the value: anybody else would see it changed."""
         if value.is_graph_output():
             return Skip(SkipReason.GRAPH_OUTPUT, f"`{value.name}` is itself an output of the graph")
-        others = [use.node for use in value.uses() if use.node not in users]
-        if others:
-            return Skip(
-                SkipReason.SHARED_PRODUCER_OUTPUT, f"`{value.name}` is also read by {label(others[0])}"
-            )
+        for node, index in value.uses():
+            if node in users or blind(node, index) or disjoint(node, value, wanted, self.ctx):
+                continue
+            return Skip(SkipReason.SHARED_PRODUCER_OUTPUT, f"`{value.name}` is also read by {label(node)}")
         return None
 
     def _no_producer(self, value: ir.Value) -> Skip:

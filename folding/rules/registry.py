@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from folding.rules.absorbers import conv, conv_transpose, gemm, matmul
+from folding.rules.absorbers import conv, conv_transpose, gemm, matmul, norm_parameters, recurrent
 from folding.rules.moves import Rule
 from folding.rules.transparent import (
     addition,
     concat,
+    depth_space,
+    pad,
     pointwise,
     pooling,
+    product,
     rectifier,
     reshape,
+    resize,
+    select,
+    shape_only,
     transpose,
 )
 
@@ -19,6 +25,8 @@ RULES: tuple[Rule, ...] = (
     conv_transpose.RULE,
     gemm.RULE,
     matmul.RULE,
+    recurrent.RULE,  # takes what comes before it only
+    norm_parameters.RULE,  # takes what comes after it only
     pointwise.RULE,  # from here on nodes that an affine passes
     transpose.RULE,
     reshape.RULE,
@@ -28,4 +36,12 @@ RULES: tuple[Rule, ...] = (
     pooling.POOL,
     pooling.REDUCE_RULE,
     rectifier.RULE,
+    product.RULE,
+    resize.RULE,
+    resize.EXPAND,
+    depth_space.RULE,
+    pad.RULE,
+    select.SLICE,
+    select.GATHER,  # an absorber where its table is constant
+    shape_only.RULE,
 )

@@ -19,9 +19,12 @@ _BLOCK = 1 << 16
 
 
 def scaled(
-    weights: Array, factors: Sequence[Float64Array], dtype: np.dtype[np.generic]
+    weights: Array,
+    factors: Sequence[Float64Array],
+    dtype: np.dtype[np.generic],
+    offset: Float64Array | None = None,
 ) -> tuple[Array, Rounding]:
-    """Weights times factors in `dtype`, and what the cast did."""
+    """Weights times factors, plus the offset, in `dtype`, and what the cast did."""
     result = np.empty(weights.shape, dtype)
     total = Rounding(dtype.name)
     rows = weights.shape[0] if weights.ndim else 1
@@ -31,6 +34,8 @@ def scaled(
         exact = weights[block].astype(np.float64)
         for factor in factors:
             exact *= factor[block] if factor.shape[0] != 1 else factor
+        if offset is not None:
+            exact += offset[block] if offset.shape[0] != 1 else offset
         with np.errstate(over="ignore", under="ignore"):  # counted by `measure`
             result[block] = exact.astype(dtype)
         total.add(measure(exact, result[block]))

@@ -15,10 +15,10 @@ from folding.rules.base import Skip, SkipReason
 from folding.rules.engine import Site
 from folding.rules.moves import Context
 
-# An anonymous scalar beside one of these is part of an activation or a norm that runtimes fuse as a whole.
-_FUSED_ALIKE = frozenset(
-    {"Erf", "Tanh", "Sigmoid", "Softmax", "ReduceMean", "Sqrt", "Pow", "Exp", "Softplus"}
-)
+# A constant beside one of these is part of an activation or a norm that runtimes fuse as a whole: GELU, Swish
+# and their like with scalars, a decomposed LayerNormalization with vectors.
+_ACTIVATION = frozenset({"Erf", "Tanh", "Sigmoid", "Softmax", "Pow", "Exp", "Softplus", "ReduceMean", "Sqrt"})
+_LAYER_NORM = frozenset({"Sqrt", "Reciprocal"})
 
 
 def collect(ctx: Context, norms: list[BatchNorm]) -> tuple[list[Site], dict[BatchNorm, Skip]]:
@@ -113,20 +113,20 @@ def _joined(first: Site, second: Site) -> Site:
 
 
 def _part_of_activation(step: elementwise.Step) -> bool:
-    """GELU, Swish variants, decomposed LayerNorm: leave what runtimes recognise as one operator."""
+    """Leave what runtimes recognise as one operator."""
     producer = step.x.producer()
-    around = {use.node.op_type for use in step.y.uses()}
-    if producer is not None:
-        around.add(producer.op_type)
-        if g.is_op(producer, "Mul", "Div", "Add"):
-            before = [value.producer() for value in producer.inputs if value is not None]
-            around.update(node.op_type for node in before if node is not None)
-            deeper = [
-                value for node in before if node is not None for value in node.inputs if value is not None
-            ]
-            around.update(
-                p.op_type
-                for value in deeper
-                if (p := value.producer()) is not None and p.op_type in ("Erf", "Tanh", "Sqrt")
-            )
-    return bool(around & _FUSED_ALIKE)
+    near = [] if producer is None else [producer]
+    if producer is not None and g.is_op(producer, "Mul", "Div", "Add"):
+        near += _producers(producer)
+    far = [node for item in near if g.is_op(item, "Mul", "Div", "Add") for node in _producers(item)]
+    if any(g.is_op(node, *_LAYER_NORM) for node in (*near[1:], *far)):
+        return True
+    scalar = step.const is None or all(size == 1 for size in g.dims(step.const) or [0])
+    around = {node.op_type for node in near} | {use.node.op_type for use in step.y.uses()}
+    around |= {node.op_type for node in far if node.op_type in ("Erf", "Tanh")}
+    return scalar and bool(around & _ACTIVATION)
+
+
+def _producers(node: ir.Node) -> list[ir.Node]:
+    found = [value.producer() for value in node.inputs if value is not None]
+    return [item for item in found if item is not None]

@@ -76,10 +76,11 @@ class Writer:
             for f in (_factor(linear.out_factor, linear.s_out), _factor(linear.in_factor, linear.s_in))
             if f is not None
         ]
-        if not factors:
+        offset = linear.out_factor(linear.t_out) if linear.shift_in_weights and linear.t_out is not None else None
+        if not factors and offset is None:
             return linear.weight, cert.Rounding(_dtype_of(linear, weights).name)
         dtype = _dtype_of(linear, weights)
-        array, rounding = scaled(weights, factors, dtype)
+        array, rounding = scaled(weights, factors, dtype, offset)
         refusal = refuse(rounding, f"weights of {label(linear.node)}")
         if refusal is not None:
             return refusal
@@ -117,10 +118,12 @@ def _dtype_of(linear: Linear, weights: Array) -> np.dtype[np.generic]:
 
 
 def _digest(linear: Linear) -> bytes:
-    parts = [
-        b"" if item is None or np.all(item == 1.0) else item.tobytes() for item in (linear.s_out, linear.s_in)
-    ]
-    return b"|".join(parts)
+    parts = [linear.s_out, linear.s_in, linear.t_out if linear.shift_in_weights else None]
+    neutral = (1.0, 1.0, 0.0)
+    return b"|".join(
+        b"" if item is None or np.all(item == same) else item.tobytes()
+        for item, same in zip(parts, neutral, strict=True)
+    )
 
 
 def _forget(value: ir.Value) -> None:
@@ -165,6 +168,8 @@ class _Bias:
     def of(linear: Linear, weights: Array, ctx: Context) -> _Bias | Skip:
         dtype = _dtype_of(linear, weights)
         result = _Bias(linear, ctx, cert.Rounding(dtype.name))
+        if linear.shift_in_weights:
+            return result
         s_out = np.ones(linear.out_size) if linear.s_out is None else linear.s_out
         shift = np.zeros(linear.out_size) if linear.t_out is None else linear.t_out
         terms: list[Float64Array] = []

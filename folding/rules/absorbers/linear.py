@@ -32,7 +32,8 @@ class Linear:
     contract: (weights float64, (C_in,)) -> (C_out,): response to a constant input where no padding is.
     border: (weights float64, (C_in,)) -> (1, C_out, *space): the same where padding is, None if unknown.
     padded: constant inputs do not give constant outputs.
-    bias_vector: float64 bias (C_out,) or broadcastable, already times gemm_beta; None when absent.
+    shift_in_weights: the weights are the output (a table): they take the shift themselves.
+    bias_gain: factor that the operator applies to its bias (gemm_beta).
     bias_layout: how a (C_out,) vector is shaped to stand in the bias input.
     """
 
@@ -53,17 +54,17 @@ class Linear:
     padded: bool = False
     border: Callable[[Float64Array, Vector], Float64Array | None] | None = None
     border_pays: bool = False
-    weight_gain: float = 1.0
+    shift_in_weights: bool = False
     bias_gain: float = 1.0
     s_out: Vector | None = None
     t_out: Vector | None = None
     s_in: Vector | None = None
     t_in: Vector | None = None
 
-    @property
-    def name(self) -> str:
-        """Node name, for reports."""
-        return self.node.name or self.node.outputs[0].name or self.node.op_type
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        self.name = self.node.name or self.node.outputs[0].name or self.node.op_type
 
     @property
     def weight(self) -> ir.Value:

@@ -21,7 +21,8 @@ def model(
     inputs: str, body: str, arrays: dict[str, np.ndarray] | None = None, *,
     outputs: str = "", opset: int = 18, ir_version: int = 9, dtype: str = "float64",
 ) -> onnx.ModelProto:  # fmt: skip
-    """A model whose body is onnx text; `T` stands for the dtype, arrays become initializers of that dtype.
+    """A model whose body is onnx text; `T` stands for the dtype, arrays become initializers of that dtype
+    if they are float64.
 
     `inputs` like `T[2,3,8,8] x`; outputs default to `T y`, with the shape that onnx infers.
     """
@@ -32,7 +33,7 @@ def model(
     )
     proto = onnx.parser.parse_model(text)
     for key, array in (arrays or {}).items():
-        if array.dtype.kind == "f":
+        if array.dtype == np.float64:
             array = array.astype(dtype)
         proto.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), key))
     for output in proto.graph.output:

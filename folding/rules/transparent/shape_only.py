@@ -1,0 +1,34 @@
+"""Shape, Size, and CastLike's pattern input read no numbers: an affine may come or go unseen."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from folding import graph as g
+from folding.rules.affine import Affine
+from folding.rules.base import Skip, SkipReason
+from folding.rules.moves import Context, Move, Passed, label
+
+
+class ShapeOnlyRule:
+    """See the module."""
+
+    ops = ("Shape", "Size", "CastLike")
+
+    def into_producer(self, node: ir.Node, index: int, affine: Affine, ctx: Context) -> Move:
+        """A shape is no activation."""
+        return Skip(SkipReason.NO_LINEAR_NEIGHBOUR, f"produced by {label(node)}, which takes no affine")
+
+    def into_consumer(self, node: ir.Node, index: int, affine: Affine, ctx: Context) -> Move:
+        """Nothing goes on."""
+        if blind(node, index):
+            return Passed(())
+        return Skip(SkipReason.NO_LINEAR_NEIGHBOUR, f"read by {label(node)}, which takes no affine")
+
+
+def blind(node: ir.Node, index: int) -> bool:
+    """Whether the node reads only type or shape of that input."""
+    return g.is_op(node, "Shape", "Size") or (g.is_op(node, "CastLike") and index == 1)
+
+
+RULE = ShapeOnlyRule()
