@@ -9,7 +9,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from folding.options import FoldOptions
-from folding.passes import activations, chains, gemms, hazards, identities, pads, pools
+from folding.passes import activations, chains, gemms, hazards, identities, normalizations, pads, pools
 from folding.passes.base import Pass, peepholes, run_once, run_until_stable
 from folding.passes.branches import resolve
 from folding.passes.constants import fold_all, fold_structure, lift_constants
@@ -34,6 +34,7 @@ PREPARE = (
         "identities", peepholes(identities.RULES), "Dropout and Identity stand between a layer and its norm"
     ),
     Pass("chains", peepholes(chains.RULES), "after identities: what stood between two reshapes is gone"),
+    Pass("activations", peepholes(activations.RULES), "a hard swish is one node to a rule, not four affines"),
     Pass("eliminate_transposes", eliminate_transposes, "last: moves constants, which the others have made"),
 )
 
@@ -43,6 +44,7 @@ PASSES = (
     Pass("chains", peepholes(chains.RULES), "after identities: neighbours have met"),
     Pass("activations", peepholes(activations.RULES), "before layout: fewer nodes to move"),
     Pass("pads", peepholes(pads.RULES), "before layout: Pad next to Conv is how it is written"),
+    Pass("normalizations", peepholes(normalizations.RULES), "before layout: a norm would hold it in place"),
     Pass("eliminate_transposes", eliminate_transposes, "folded norms no longer hold a layout in place"),
     Pass("pools", peepholes(pools.RULES), "after layout: axes are where pooling wants them"),
     Pass("gemms", peepholes(gemms.RULES), "after layout: reshapes have gone from between product and bias"),

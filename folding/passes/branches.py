@@ -41,11 +41,11 @@ def _move(branch: ir.Graph, graph: ir.Graph, node: ir.Node) -> None:
     branch.remove(nodes)
     graph.insert_before(node, nodes)
     for old, new in zip(list(node.outputs), results, strict=True):
-        name, shape, kind, is_output = old.name, old.shape, old.type, old.is_graph_output()
+        outer, shape, kind, is_output = old.name, old.shape, old.type, old.is_graph_output()
         old.replace_all_uses_with(new, replace_graph_outputs=True)
         if is_output:
-            old.name = fresh_name(graph, f"{name}_chosen")
-            new.name, new.type, new.shape = name, kind or new.type, shape or new.shape
+            old.name = fresh_name(graph, f"{outer}_chosen")
+            new.name, new.type, new.shape = outer, kind or new.type, shape or new.shape
     graph.remove(node, safe=True)
 
 

@@ -55,8 +55,8 @@ def _fits(bias: ir.Value, product: ir.Value, node: ir.Node) -> bool:
         ir.DataType.FLOAT16,
     ):
         return False
-    known = [1] * (2 - len(known)) + known
-    return all(k == 1 or (k is not None and k == w) for k, w in zip(known, wide, strict=True))
+    aligned = [*([1] * (2 - len(known))), *known]
+    return all(k == 1 or (k is not None and k == w) for k, w in zip(aligned, wide, strict=True))
 
 
 def _fuse(node: ir.Node, inputs: list[ir.Value | None], attributes: dict[str, object], gone: ir.Node) -> bool:

@@ -39,9 +39,19 @@ def _kept_after_all(node: ir.Node) -> bool:
     count, axes = rank(mean.inputs[0]), axes_of(mean)
     result, before = node.outputs[0], dims(mean.inputs[0])
     after = dims(result)
-    if count is None or count < 3 or not axes or before is None or after is None or only_user(value) is not node:
+    if (
+        count is None
+        or count < 3
+        or not axes
+        or before is None
+        or after is None
+        or only_user(value) is not node
+    ):
         return False
-    if sorted(axis % count for axis in axes) != list(range(2, count)) or after[1:] != [before[1], *[1] * (count - 2)]:
+    if sorted(axis % count for axis in axes) != list(range(2, count)) or after[1:] != [
+        before[1],
+        *[1] * (count - 2),
+    ]:
         return False
     if before[1] is None or result.dtype not in (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16):
         return False

@@ -1,0 +1,72 @@
+"""`python -m bench`: bnfold beside its peers, in one run on one machine. Ratios hold, milliseconds do not."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from bench import fold
+from bench.nets import NETS
+from bench.table import grid, render
+
+
+def main(argv: list[str] | None = None) -> int:
+    """0 when every bar holds, 1 when one is missed (each is printed)."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("nets", nargs="*", metavar="NET", help=f"of {', '.join(NETS)}; default: all")
+    parser.add_argument("--out", type=Path, help="keep networks and artifacts in this folder")
+    parser.add_argument("--tools", nargs="+", default=fold.OPTIMIZERS, help="default: all installed peers")
+    parser.add_argument(
+        "--rounds", type=int, default=15, help="rounds of latency measurement; 0 for counts only"
+    )
+    parser.add_argument("--keras", action="store_true", help="also Keras networks behind tf2onnx (minutes)")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    options = parser.parse_args(argv)
+    unknown = sorted(set(options.nets) - set(NETS))
+    if unknown:
+        parser.error(f"unknown network {', '.join(unknown)}; there are {', '.join(NETS)}")
+    with tempfile.TemporaryDirectory(prefix="bnfold-bench-") as scratch:
+        return _run(options, options.out or Path(scratch))
+
+
+def _run(options: argparse.Namespace, out: Path) -> int:
+    results = fold.bench_all(out, options.nets, options.tools, options.rounds)
+    print(render(results))
+    missed = fold.bars(results, timed=options.rounds > 0)
+    record: dict[str, object] = {"networks": fold.as_json(results)}
+    if options.rounds and not options.nets:
+        record["cost"], record["growth"] = fold.cost(out), fold.growth(out)
+        missed += _cost_bars(record["cost"], record["growth"])  # type: ignore[arg-type]
+    if options.keras:
+        from bench import keras_nets
+
+        behind = keras_nets.bench_all(out / "keras", options.tools, options.rounds)
+        print("\nKeras networks behind tf2onnx\n\n" + render(behind))
+        record["keras"] = fold.as_json(behind)
+        missed += fold.bars(behind, timed=options.rounds > 0)
+    if options.json:
+        options.json.write_text(json.dumps(record, indent=1))
+    print("\n" + ("\n".join(f"MISSED {line}" for line in missed) if missed else "every bar holds"))
+    return 1 if missed else 0
+
+
+def _cost_bars(cost: dict[str, float], growth: dict[str, float]) -> list[str]:
+    rows = [[name, f"{value:.3f}"] for name, value in (cost | growth).items()]
+    print("\ncost on the 95 MB network, and growth with depth\n" + grid(["", "seconds or ratio"], rows))
+    missed = []
+    if not cost["against load + save"] <= 2.0:
+        missed.append(f"resnet50 takes {cost['against load + save']:.2f} times load + save; the bar is 2")
+    if not cost["against onnxscript"] <= 1.0:
+        missed.append(
+            f"resnet50 takes {cost['against onnxscript']:.2f} times onnxscript's time; the bar is 1"
+        )
+    if not growth["ratio"] <= 4.4:
+        missed.append(f"400 pairs cost {growth['ratio']:.2f} times 100 pairs; the bar is 4.4")
+    return missed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
