@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import suppress
 
 from service.errors import ServiceError
 from service.jobs import leases
 from service.jobs.model import State
 from service.jobs.worker import Attempt, Worker
+from service.store import roster
 from service.store.changes import Changes
 
 log = logging.getLogger("bnfold.worker")
@@ -32,17 +34,27 @@ class Heartbeat:
         """End, after the last attempt."""
         self._stop.set()
         self._thread.join(timeout=5)
+        with suppress(ServiceError):
+            roster.leave(self._worker.db, self._worker.name)
 
     def _loop(self) -> None:
         interval = self._worker.settings.lease / 3
         cursor = self._changes.cursor()
+        reported = 0.0
         while not self._stop.is_set():
             cursor.wait(min(0.5, interval / 2), self._stop)
             due = time.monotonic() - self._renewed > interval
             try:
                 self._beat(renew=due)
+                if time.monotonic() - reported > interval:
+                    reported = time.monotonic()
+                    self._report()
             except ServiceError:
                 self._expire()
+
+    def _report(self) -> None:
+        worker = self._worker
+        roster.report(worker.db, worker.settings, worker.name, worker.runner.level())
 
     def _beat(self, *, renew: bool) -> None:
         attempts = dict(self._worker.active)

@@ -6,6 +6,8 @@ rows whose lease ran out. A worker that was stopped and comes back finds its att
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import Connection, and_, func, or_, select, update
 
 from service.engine.base import Queue
@@ -111,5 +113,5 @@ def lose(db: Database, queue: Queue, settings: Settings, job: Job) -> bool:
         return moved
 
 
-def _moved(db: Database, connection: Connection, job: Job, cause: Cause, **values: object) -> bool:
+def _moved(db: Database, connection: Connection, job: Job, cause: Cause, **values: Any) -> bool:
     return rows.move(db, connection, job, cause, attempt=job.attempt, **values) is not None

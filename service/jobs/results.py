@@ -32,15 +32,15 @@ class Stored:
 
 
 def store(blobs: Blobs, job: Job, outcome: JobOutcome) -> Stored:
-    """Put the outcome's files into the store. Raises StorageFull, Unavailable; InternalError for a lying runner."""
+    """Put the outcome's files into the store. Raises StorageFull, Unavailable."""
     if outcome.report is None:
         raise InternalError("The runner said that it was done and left no report.")
     report = json.loads(outcome.report.read_bytes())
     if job.kind is Kind.INSPECT:
         data = json.dumps(report, separators=(",", ":")).encode()
         digest = put_bytes(blobs, data)
-        values = {"report_digest": digest, "sandbox": outcome.sandbox}
-        return Stored(Cause.PASS, values, sizes=((digest, len(data)),))
+        found: dict[str, Any] = {"report_digest": digest, "sandbox": outcome.sandbox}
+        return Stored(Cause.PASS, found, sizes=((digest, len(data)),))
     if outcome.artifact is None:
         raise InternalError("The runner said that it was done and left no artifact.")
     path, media_type = _packed(outcome.artifact)
@@ -51,7 +51,7 @@ def store(blobs: Blobs, job: Job, outcome: JobOutcome) -> Stored:
     data = json.dumps(report, separators=(",", ":")).encode()
     report_digest = put_bytes(blobs, data)
     verdict = str(report["verdict"])
-    values = {
+    values: dict[str, Any] = {
         "verdict": verdict,
         "sandbox": outcome.sandbox,
         "artifact_digest": digest,

@@ -11,6 +11,7 @@ from service.jobs.model import TERMINAL, Job, State
 from service.jobs.transitions import Cause, after
 from service.store import tables
 from service.store.db import Database, now
+from service.webhooks.outbox import announce
 
 J = tables.jobs.c
 
@@ -66,6 +67,8 @@ def move(
     if moved.error and target is State.FAILED:
         data["error"] = {"code": moved.error.get("code"), "message": moved.error.get("message")}
     _add(connection, moved.id, moved.event_seq, "state", data)
+    if target in TERMINAL:
+        announce(db, connection, moved)
     db.touch(connection, moved.id)
     return moved
 
@@ -95,6 +98,8 @@ def create(db: Database, connection: Connection, values: dict[str, Any]) -> Job:
     row = connection.execute(insert(tables.jobs).values(**values).returning(*tables.jobs.c)).one()
     job = Job.of(row)
     _add(connection, job.id, job.event_seq, "state", {"state": job.state.value, "attempt": job.attempt})
+    if job.done:
+        announce(db, connection, job)
     db.touch(connection, job.id)
     return job
 

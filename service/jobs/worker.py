@@ -64,7 +64,6 @@ class Worker:
     queue: Queue
     settings: Settings
     name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
-    finished: Callable[[Job], None] = lambda job: None
     active: dict[str, Attempt] = field(default_factory=dict)
 
     def run(self, job_id: str) -> bool:
@@ -79,7 +78,6 @@ class Worker:
             done = self._conclude(attempt)
             if done is not None:
                 log.info("job ended", extra={"job": done.id, "state": done.state.value})
-                self.finished(done)
         except (StorageFull, Unavailable) as error:
             # Nothing can be written now. The lease runs out, and the reaper re-queues the job.
             log.error("job left to the reaper", extra={"job": job.id, "code": error.error_code})
@@ -90,12 +88,8 @@ class Worker:
 
     def _conclude(self, attempt: Attempt) -> Job | None:
         job = attempt.job
-        hit = (
-            find_cached(self.db, Verifier(self.blobs), job.tenant, job.cache_key)
-            if job.attempt == 1
-            else None
-        )
-        if hit is not None and hit.id != job.id:
+        hit = self._earlier(job)
+        if hit is not None:
             return self._reuse(job, hit)
         try:
             outcome = self._execute(attempt)
@@ -104,17 +98,27 @@ class Worker:
             if outcome.status is Status.DONE:
                 stored = self._insist(attempt, lambda: results.store(self.blobs, job, outcome))
                 return self._insist(attempt, lambda: results.commit(self.db, job, stored))
-        except (StorageFull, Unavailable):
-            return self._insist(attempt, lambda: self._postpone(job, error))
-        except BnfoldError:
-            return self._insist(attempt, lambda: self._end(job, Cause.FAIL, error=error.to_dict()))
-        except Exception as error:
+        except (StorageFull, Unavailable) as away:
+            return self._postpone(attempt, away)
+        except BnfoldError as error:
+            return self._fail(attempt, error)
+        except Exception as defect:
             log.exception("job failed inside the service", extra={"job": job.id})
-            internal = InternalError(
-                f"The service failed on this job ({type(error).__name__}).", stage="service"
+            kind = type(defect).__name__
+            return self._fail(
+                attempt, InternalError(f"The service failed on this job ({kind}).", stage="service")
             )
-            return self._insist(attempt, lambda: self._end(job, Cause.FAIL, error=internal.to_dict()))
         return self._insist(attempt, lambda: self._after(attempt, outcome))
+
+    def _earlier(self, job: Job) -> Job | None:
+        """A job that did the same work while this one waited."""
+        if job.attempt > 1:
+            return None
+        return find_cached(self.db, Verifier(self.blobs), job.tenant, job.cache_key)
+
+    def _fail(self, attempt: Attempt, error: BnfoldError) -> Job | None:
+        what = error.to_dict()
+        return self._insist(attempt, lambda: self._end(attempt.job, Cause.FAIL, error=what))
 
     def _execute(self, attempt: Attempt) -> JobOutcome:
         job, folder = attempt.job, self._folder(attempt.job)
@@ -181,12 +185,15 @@ class Worker:
                 self.queue.enqueue(connection, job.id, job.pool, max(0.0, moved.not_before - now()))
             return moved
 
-    def _postpone(self, job: Job, error: BnfoldError) -> Job | None:
-        """The disk is full or a store is away: later, as often as a lost worker, then the error is the job's."""
-        losses = job.losses + 1
+    def _postpone(self, attempt: Attempt, error: BnfoldError) -> Job | None:
+        """The disk is full or a store is away: later, as often as for lost workers, then it is an error."""
+        losses = attempt.job.losses + 1
         if losses >= self.settings.max_attempts:
-            return self._end(job, Cause.FAIL, error=error.to_dict(), losses=losses)
-        return self._end(job, Cause.RELEASE, losses=losses, not_before=now() + min(60.0, 2.0**losses))
+            return self._fail(attempt, error)
+        later = now() + min(60.0, 2.0**losses)
+        return self._insist(
+            attempt, lambda: self._end(attempt.job, Cause.RELEASE, losses=losses, not_before=later)
+        )
 
     def _reuse(self, job: Job, hit: Job) -> Job | None:
         values = {
@@ -196,7 +203,7 @@ class Worker:
         cause = Cause.PASS if hit.state is State.SUCCEEDED else Cause.REJECT
         return self._end(job, cause, cached_from=hit.cached_from or hit.id, progress=1.0, **values)
 
-    def _insist(self, attempt: Attempt, act: Callable[[], T]) -> T | None:
+    def _insist(self, attempt: Attempt, act: Callable[[], T]) -> T:
         """Try until it works or the lease is surely gone; the last error then goes up."""
         deadline, pause = time.monotonic() + self.settings.lease, 0.05
         while True:

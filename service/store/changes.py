@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
@@ -28,6 +29,7 @@ class Changes:
         self._db = db
         self._count = 0
         self._condition = threading.Condition()
+        self._waiters: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -61,6 +63,28 @@ class Changes:
         with self._condition:
             self._count += 1
             self._condition.notify_all()
+            waiters, self._waiters = self._waiters, set()
+        for loop, event in waiters:
+            with suppress(RuntimeError):  # its loop has ended
+                loop.call_soon_threadsafe(event.set)
+
+    async def wait_async(self, seen: int, timeout: float) -> int:
+        """Like `wait_past`, for the event loop: no thread is held while waiting."""
+        self.start()
+        waiter = (asyncio.get_running_loop(), asyncio.Event())
+        with self._condition:
+            if self._count != seen or self._closed.is_set():
+                return self._count
+            self._waiters.add(waiter)
+        try:
+            async with asyncio.timeout(max(0.0, timeout)):
+                await waiter[1].wait()
+        except TimeoutError:
+            pass
+        finally:
+            with self._condition:
+                self._waiters.discard(waiter)
+        return self._count
 
     def wait_past(self, seen: int, timeout: float) -> int:
         """Block until the count differs from `seen` or the timeout; the count."""
@@ -94,13 +118,16 @@ class Changes:
 
         while not self._closed.is_set():
             with suppress(psycopg.Error, OSError):
-                with psycopg.connect(self._db.dsn, autocommit=True, connect_timeout=5) as connection:
-                    connection.execute(f"LISTEN {CHANNEL}")
-                    self.wake()  # what happened while nobody listened
-                    while not self._closed.is_set():
-                        for _ in connection.notifies(timeout=0.5, stop_after=1):
-                            self.wake()
+                self._listen(psycopg.connect(self._db.dsn, autocommit=True, connect_timeout=5))
             self._closed.wait(0.5)
+
+    def _listen(self, connection: Any) -> None:
+        with connection:
+            connection.execute(f"LISTEN {CHANNEL}")
+            self.wake()  # what happened while nobody listened
+            while not self._closed.is_set():
+                for _ in connection.notifies(timeout=0.5, stop_after=1):
+                    self.wake()
 
 
 class CountingCursor:

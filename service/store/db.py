@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from service.errors import ServiceError, StorageFull, Unavailable
 
 CHANNEL = "bnfold_jobs"
+log = logging.getLogger("bnfold.store")
 
 # What SQLite and PostgreSQL say when the disk is full or failing.
 _FULL = (
@@ -122,6 +124,7 @@ def _translated() -> Iterator[None]:
             raise StorageFull("The database cannot write: the disk is full or failing.",
                               hint="Free space; nothing was lost, try again.") from error  # fmt: skip
         if isinstance(error, OperationalError):
+            log.warning("database: %s", str(error.orig)[:300])
             raise Unavailable("The database does not answer.", hint="Try again in a moment.") from error
         raise
     except TimeoutError as error:

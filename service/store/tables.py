@@ -181,12 +181,21 @@ uploads = Table(
     Column("length", BigInteger),
     Column("offset", BigInteger, nullable=False),
     Column("attrs", Text, nullable=False),  # Upload-Metadata, as it came
-    Column("parts", JSON, nullable=False),  # [[part id, offset, size], ...] in order
     Column("digest", String(71)),
     Column("lock_until", Float, nullable=False),
     Column("lock_owner", String(40)),
     Column("created_at", Float, nullable=False),
     Column("expires_at", Float, nullable=False, index=True),
+)
+
+upload_parts = Table(
+    "upload_parts",
+    metadata,
+    Column("upload_id", ForeignKey("uploads.id", ondelete="CASCADE"), primary_key=True),
+    Column("offset", BigInteger, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("tenant", String(64), nullable=False),
+    Column("digest", String(71), nullable=False, index=True),
 )
 
 webhooks = Table(
@@ -204,7 +213,7 @@ webhooks = Table(
 deliveries = Table(
     "deliveries",
     metadata,
-    Column("id", String(60), primary_key=True),
+    Column("id", String(80), primary_key=True),
     Column(
         "webhook_id", String(40), ForeignKey("webhooks.id", ondelete="CASCADE"), nullable=False, index=True
     ),
@@ -225,4 +234,15 @@ usage = Table(
     Column("tenant", String(64), primary_key=True),
     Column("day", Integer, primary_key=True),  # days since the epoch, UTC
     Column("uploaded_bytes", BigInteger, nullable=False, server_default=text("0")),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("name", String(120), primary_key=True),
+    Column("pools", JSON, nullable=False),
+    Column("slots", Integer, nullable=False),
+    Column("sandbox", String(16), nullable=False),
+    Column("version", String(40), nullable=False),
+    Column("seen_at", Float, nullable=False),
 )

@@ -1,0 +1,1 @@
+"""HTTP: routes translate, they do not decide."""

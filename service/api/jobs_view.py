@@ -1,0 +1,142 @@
+"""What several routes do with jobs: wait for the end, hand the report over in the form asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.concurrency import run_in_threadpool
+
+from folding.errors import BnfoldError
+from folding.report import Report
+from service.api import problems
+from service.errors import NotAcceptable, NotFound
+from service.jobs.model import Job, Kind
+from service.store.blobs import read_all
+from service.wiring import Services
+
+# Accept -> kind of folding.render; the first entry is the answer to */*.
+FORMS = {
+    "application/json": "json",
+    "text/html": "html",
+    "text/markdown": "markdown",
+    "application/xml": "junit",
+    "text/xml": "junit",
+    "application/junit+xml": "junit",
+    "text/plain": "text",
+}
+_PREFER = re.compile(r"(?:^|[,;\s])wait\s*=\s*(\d{1,6})")
+_TRACE = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def trace_of(request: Request) -> str | None:
+    """A well-formed W3C traceparent."""
+    value = request.headers.get("traceparent", "")
+    return value if _TRACE.fullmatch(value) else None
+
+
+def prefer_wait(request: Request, default: float, limit: float) -> float:
+    """Seconds of `Prefer: wait=N`, within the limit."""
+    match = _PREFER.search(request.headers.get("prefer", ""))
+    return min(float(match[1]) if match else default, limit)
+
+
+async def wait_done(ports: Services, tenant: str, job_id: str, seconds: float) -> Job:
+    """The job when it has ended, or as it is after that time. Holds no thread meanwhile."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + min(seconds, ports.settings.max_wait)
+    ports.changes.start()
+    seen = ports.changes.count
+    while True:
+        job = await run_in_threadpool(ports.jobs.get, tenant, job_id)
+        left = deadline - loop.time()
+        if job.done or left <= 0:
+            return job
+        # One second at most: a change is seen at once, and a missed one costs no more than that.
+        seen = await ports.changes.wait_async(seen, min(left, 1.0))
+
+
+def failure(job: Job) -> Response:
+    """Problem of a job that ended without a published artifact. A job's end is never a 5xx of the service."""
+    error = BnfoldError.from_dict(job.error or {"class": "Cancelled", "message": "The job was cancelled."})
+    if job.error is None and job.state.value == "rejected":
+        error = BnfoldError.from_dict(
+            {
+                "class": "VerificationFailed",
+                "code": "verification_failed",
+                "message": f"Not proved equivalent (verdict {job.verdict}); the artifact is quarantined.",
+                "hint": f"GET /v1/jobs/{job.id}/report tells why.",
+            }
+        )
+    response = problems.of_error(error, job=job.id)
+    if response.status_code >= 500:
+        response = problems.of_error(error, status=problems.JOB_STATUS, job=job.id)
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    return response
+
+
+def report_response(ports: Services, job: Job, accept: str) -> Response:
+    """The report in the first form of Accept that there is."""
+    if job.report_digest is None:
+        raise NotFound(
+            f"The job is {job.state.value} and has no report.",
+            code="no_report",
+            hint="It comes with the end.",
+        )
+    media = choose(accept)
+    data = read_all(ports.blobs, job.report_digest)
+    if job.kind is Kind.INSPECT:
+        media = "application/json"
+    headers = {"Vary": "Accept", "ETag": f'"{job.report_digest[7:39]}-{FORMS[media]}"'}
+    if FORMS[media] == "json":
+        return Response(data, headers=headers, media_type=media)
+    body = render(Report.model_validate_json(data), FORMS[media])
+    return Response(body, headers=headers, media_type=media)
+
+
+def render(report: Report, kind: str) -> str:
+    """The library's rendering."""
+    from folding import render as renderers
+
+    return str(renderers.render(report, kind))
+
+
+def choose(accept: str) -> str:
+    """Best media type of FORMS by the header's weights; NotAcceptable names them all."""
+    best: tuple[float, int, str] | None = None
+    for position, (media, weight) in enumerate(_weights(accept or "*/*")):
+        for name in FORMS:
+            if media in (name, "*/*", name.split("/")[0] + "/*") and weight > 0:
+                candidate = (-weight, position, name)
+                if best is None or candidate[:2] < best[:2]:
+                    best = candidate
+    if best is None:
+        raise NotAcceptable("No such form of the report.", details={"available": list(FORMS)})
+    return best[2]
+
+
+def _weights(accept: str) -> list[tuple[str, float]]:
+    found: list[tuple[str, float]] = []
+    for part in accept.split(",")[:50]:
+        media, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        weight = 1.0
+        for parameter in parameters:
+            name, _, value = parameter.partition("=")
+            if name.strip() == "q":
+                weight = _number(value)
+        found.append((media, weight))
+    return found
+
+
+def _number(text: str) -> float:
+    try:
+        return min(1.0, max(0.0, float(text)))
+    except ValueError:
+        return 0.0
+
+
+def view_of(data: Any) -> Any:
+    """Bodies of hand-made JSON answers."""
+    return data.model_dump(mode="json")

@@ -1,0 +1,79 @@
+"""Prometheus: counters of the process, gauges read from the database at each scrape."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import multiprocess as several
+from prometheus_client.core import GaugeMetricFamily, Metric
+from sqlalchemy import func, select
+
+from service.errors import ServiceError
+from service.jobs.model import State
+from service.store import roster, tables
+from service.store.db import now
+from service.wiring import Services
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+_MULTI = "PROMETHEUS_MULTIPROC_DIR" in os.environ
+_registry = CollectorRegistry() if not _MULTI else None
+REQUESTS = Counter(
+    "bnfold_http_requests", "Requests answered.", ["method", "route", "status"], registry=_registry
+)
+SECONDS = Histogram(
+    "bnfold_http_request_seconds", "Time until the answer's headers.", ["route"], registry=_registry,
+    buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)  # fmt: skip
+BYTES = Counter("bnfold_http_bytes", "Body bytes.", ["direction"], registry=_registry)
+STARTED = time.time()
+
+
+class DatabaseGauges:
+    """Jobs by state, age of the oldest waiting one, live workers, stored bytes."""
+
+    def __init__(self, ports: Services) -> None:
+        self._ports = ports
+
+    def collect(self) -> Iterator[Metric]:
+        """One scrape; nothing when the database is away (`/readyz` says so)."""
+        try:
+            yield from self._jobs()
+            yield from self._rest()
+        except ServiceError:
+            return
+
+    def _jobs(self) -> Iterator[Metric]:
+        jobs = GaugeMetricFamily("bnfold_jobs", "Jobs in the table.", labels=["kind", "state", "pool"])
+        for labels, count in self._ports.jobs.counts().items():
+            jobs.add_metric(list(labels), count)
+        yield jobs
+
+    def _rest(self) -> Iterator[Metric]:
+        J, B, D = tables.jobs.c, tables.blobs.c, tables.deliveries.c  # noqa: N806
+        with self._ports.db.read() as connection:
+            oldest = connection.execute(
+                select(func.min(J.created_at)).where(J.state == State.QUEUED.value)
+            ).scalar()
+            stored = connection.execute(select(func.coalesce(func.sum(B.size), 0))).scalar_one()
+            waiting = connection.execute(select(func.count()).where(D.state == "pending")).scalar_one()
+        live = roster.alive(self._ports.db, self._ports.settings)
+        age = max(0.0, now() - oldest) if oldest is not None else 0.0
+        yield GaugeMetricFamily("bnfold_oldest_queued_seconds", "Age of the oldest waiting job.", value=age)
+        yield GaugeMetricFamily("bnfold_workers", "Workers heard of within a lease.", value=len(live))
+        slots = sum(row.slots for row in live)
+        yield GaugeMetricFamily("bnfold_worker_slots", "Jobs that they run at a time.", value=slots)
+        yield GaugeMetricFamily("bnfold_stored_bytes", "Bytes that tenants have stored.", value=float(stored))
+        yield GaugeMetricFamily("bnfold_webhooks_pending", "Deliveries not made yet.", value=waiting)
+
+
+def render(ports: Services) -> bytes:
+    """The exposition."""
+    scrape = CollectorRegistry()
+    if _MULTI:
+        several.MultiProcessCollector(scrape)  # type: ignore[no-untyped-call]
+    scrape.register(DatabaseGauges(ports))
+    own = generate_latest(_registry) if _registry is not None else b""
+    return own + generate_latest(scrape)

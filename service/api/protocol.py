@@ -1,0 +1,92 @@
+"""uvicorn's protocol with what it lacks: a deadline for headers, a cap on connections and on header bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MAX_HEADER_BYTES = 64 << 10
+MAX_HEADERS = 100
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """`header_timeout` and `max_connections` are class attributes, set by `service.app.serve`."""
+
+    header_timeout = 10.0
+    max_connections = 2048
+    _deadline: asyncio.TimerHandle | None = None
+    _in_headers = True
+    _header_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Count, and start the clock."""
+        super().connection_made(transport)
+        if len(self.connections) > self.max_connections:
+            self._refuse(503, "too_many_connections", "Too many connections are open.")
+            return
+        self._arm()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The clock stops with the connection."""
+        self._disarm()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Count header bytes before the parser keeps them."""
+        if self._in_headers:
+            self._header_bytes += len(data)
+            # A first piece may carry body too; uvicorn reads at most 256 KiB at once.
+            if self._header_bytes > MAX_HEADER_BYTES and b"\r\n\r\n" not in data[:MAX_HEADER_BYTES]:
+                self._refuse(431, "headers_too_large", "The request's headers are too large.")
+                return
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        """A request begins (again, on a connection that is kept)."""
+        super().on_message_begin()
+        self._in_headers, self._header_bytes = True, 0
+        if self._deadline is None:
+            self._arm()
+
+    def on_headers_complete(self) -> None:
+        """In time."""
+        self._in_headers = False
+        self._disarm()
+        if len(self.headers) > MAX_HEADERS:
+            self._refuse(431, "headers_too_large", f"The request has more than {MAX_HEADERS} headers.")
+            return
+        super().on_headers_complete()
+
+    def _arm(self) -> None:
+        self._deadline = self.loop.call_later(self.header_timeout, self._expire)
+
+    def _disarm(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _expire(self) -> None:
+        self._deadline = None
+        if self._in_headers and not self.transport.is_closing():
+            self._refuse(408, "request_timeout", "The request's headers did not come in time.")
+
+    def _refuse(self, status: int, code: str, detail: str) -> None:
+        body = json.dumps({"type": f"/problems/{code}", "title": code, "status": status, "detail": detail,
+                           "code": code}).encode()  # fmt: skip
+        phrase = {408: "Request Timeout", 431: "Request Header Fields Too Large", 503: "Service Unavailable"}
+        head = (
+            f"HTTP/1.1 {status} {phrase[status]}\r\ncontent-type: application/problem+json\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        )
+        self._disarm()
+        self.transport.write(head.encode() + body)
+        self.transport.close()
+
+
+def guarded(header_timeout: float, max_connections: int) -> type[Any]:
+    """The protocol class with these limits."""
+    limits = {"header_timeout": header_timeout, "max_connections": max_connections}
+    return type("Guarded", (GuardedProtocol,), limits)

@@ -1,0 +1,15 @@
+"""One module per resource; `ROUTERS` is their order in the contract."""
+
+from service.api.routes import artifacts, blobs, fold, jobs, models, releases, system, uploads, webhooks
+
+ROUTERS = (
+    fold.router,
+    blobs.router,
+    uploads.router,
+    models.router,
+    jobs.router,
+    artifacts.router,
+    releases.router,
+    webhooks.router,
+    system.router,
+)

@@ -1,0 +1,118 @@
+"""Artifacts: what a job made. Only published ones are handed out, unless the reader insists."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+from sqlalchemy import Row, select
+
+from service.api import bundle, files
+from service.api.deps import Digest, Ports, Reader
+from service.auth.principal import Principal
+from service.errors import Forbidden, Gone, NotFound
+from service.jobs import rows
+from service.jobs.model import Job
+from service.jobs.results import ZIP
+from service.store import tables
+from service.store.blobs import read_all
+from service.store.db import now
+from service.wiring import Services
+
+router = APIRouter(prefix="/v1/artifacts", tags=["artifacts"])
+A = tables.artifacts.c
+BYTES = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+Insist = Annotated[
+    bool, Query(description="Read it although its verdict is not pass. Such bytes must not be deployed.")
+]
+
+
+def find(ports: Services, who: Principal, digest: str, insist: bool) -> Row[Any]:
+    """The tenant's artifact, allowed to be read, its bytes checked."""
+    with ports.db.read() as connection:
+        query = select(tables.artifacts).where(A.tenant == who.tenant, A.digest == digest)
+        row = connection.execute(query).first()
+    if row is None:
+        raise NotFound(f"No artifact {digest}.")
+    if row.state != "published" and not insist:
+        raise Forbidden(
+            "The artifact is quarantined: its verdict is not pass.",
+            code="quarantined",
+            hint="The job's report tells why; ?allow_quarantined=true reads it nevertheless.",
+            details={"job": row.job_id},
+        )
+    try:
+        ports.verifier.check(digest, now())
+    except NotFound as error:
+        raise Gone(
+            "The artifact's bytes are lost.", code="artifact_lost", hint="Run its job again."
+        ) from error
+    return row
+
+
+@router.api_route(
+    "/{digest}",
+    methods=["GET"],
+    response_class=Response,
+    responses={
+        200: BYTES | {"description": "All of it."},
+        206: BYTES | {"description": "The range asked for."},
+        304: {"description": "If-None-Match holds."},
+    },
+    summary="Download",
+)
+async def get_artifact(
+    digest: Digest, request: Request, ports: Ports, who: Reader, allow_quarantined: Insist = False
+) -> Response:
+    """Strong ETag, one Range, If-Range, Repr-Digest; immutable. `resume` by Range, check by digest."""
+    row = await run_in_threadpool(find, ports, who, digest, allow_quarantined)
+    extra = {} if row.state == "published" else {"Bnfold-Quarantined": "true"}
+    suffix = "zip" if row.media_type == ZIP else "onnx"
+    return files.serve(
+        request, ports.blobs, digest, row.size,
+        media_type=row.media_type, filename=f"{digest[7:19]}.{suffix}", extra=extra,
+    )  # fmt: skip
+
+
+@router.head("/{digest}", response_class=Response, summary="Size and digest")
+async def head_artifact(
+    digest: Digest, request: Request, ports: Ports, who: Reader, allow_quarantined: Insist = False
+) -> Response:
+    """The headers of the download."""
+    return await get_artifact(digest, request, ports, who, allow_quarantined)
+
+
+@router.get(
+    "/{digest}/bundle",
+    response_class=Response,
+    responses={200: {"description": "A zip.", "content": {ZIP: {}}}},
+    summary="Triton model repository",
+)
+async def get_bundle(
+    digest: Digest,
+    ports: Ports,
+    who: Reader,
+    name: Annotated[str, Query(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] = "model",
+) -> Response:
+    """`<name>/config.pbtxt` and `<name>/1/model.onnx`, with the report beside them."""
+    row = await run_in_threadpool(find, ports, who, digest, False)
+    job = await run_in_threadpool(_job, ports, who, row.job_id)
+    report = await run_in_threadpool(read_all, ports.blobs, str(job.report_digest))
+    return bundle.response(ports.blobs, digest, row.size, row.media_type, name, report)
+
+
+@router.get("/{digest}/attestation", summary="Signed provenance (in-toto, SLSA form)")
+def get_attestation(digest: Digest, ports: Ports, who: Reader) -> JSONResponse:
+    """Binds source, options, toolchain, verification figures and artifact."""
+    from service.api import attest
+
+    row = find(ports, who, digest, False)
+    job = _job(ports, who, row.job_id)
+    return JSONResponse(attest.envelope(ports, job), media_type="application/vnd.dsse.envelope.v1+json")
+
+
+def _job(ports: Services, who: Principal, job_id: str) -> Job:
+    with ports.db.read() as connection:
+        return rows.find(connection, who.tenant, job_id)

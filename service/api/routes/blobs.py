@@ -1,0 +1,58 @@
+"""Blobs: raw bytes in, by digest."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+
+from service.api import files
+from service.api.bodies import keep, pieces, refuse_early, sink
+from service.api.deps import Digest, Ports, Reader, Submitter
+from service.api.schemas import BlobOut
+from service.errors import Unprocessable
+from service.store import references
+
+router = APIRouter(prefix="/v1/blobs", tags=["blobs"])
+BODY = {"requestBody": {"required": True, "content": {"application/octet-stream": {
+    "schema": {"type": "string", "format": "binary"}}}}}  # fmt: skip
+
+
+@router.put(
+    "/{digest}",
+    response_model=BlobOut,
+    responses={201: {"model": BlobOut, "description": "Stored."}},
+    openapi_extra=BODY,
+    summary="Upload bytes",
+)
+async def put_blob(digest: Digest, request: Request, ports: Ports, who: Submitter) -> Response:
+    """Raw stream. The bytes must have the digest of the path; 201 is sent when they are durable."""
+    refuse_early(request, ports.settings.max_upload_bytes)
+    async with sink(ports, who) as out:
+        async for piece in pieces(request, ports):
+            await out.feed(piece)
+        await out.flush()
+        found = out.writer.digest()
+        if found != digest:
+            raise Unprocessable(
+                f"The {out.writer.size} bytes that came have digest {found}.",
+                code="digest_mismatch",
+                hint="The body was cut or changed on its way, or the digest is of another file.",
+                details={"expected": digest, "found": found, "bytes": out.writer.size},
+            )
+        _, size, new = await keep(ports, who, out)
+    headers = {"Location": f"/v1/blobs/{digest}", "Repr-Digest": files.repr_digest(digest)}
+    return JSONResponse({"digest": digest, "bytes": size}, 201 if new else 200, headers)
+
+
+@router.head("/{digest}", response_class=Response, summary="Is it there?")
+async def head_blob(digest: Digest, ports: Ports, who: Reader) -> Response:
+    """200 with the length when this tenant has stored the bytes, else 404."""
+
+    def look() -> int:
+        with ports.db.read() as connection:
+            return references.require_blob(connection, who.tenant, digest)
+
+    size = await run_in_threadpool(look)
+    headers = {"Content-Length": str(size), "ETag": f'"{digest}"', "Repr-Digest": files.repr_digest(digest)}
+    return Response(status_code=200, headers=headers, media_type="application/octet-stream")

@@ -1,0 +1,142 @@
+"""How the service is, what it can, and what its numbers are."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse, PlainTextResponse
+from pydantic import BaseModel, Field
+
+import folding
+from folding import toolchain
+from folding.errors import BnfoldError
+from folding.options import FoldOptions
+from service.api import metrics
+from service.api.deps import Ports, Reader
+from service.api.jobs_view import FORMS
+from service.store import roster
+from service.wiring import Services
+
+router = APIRouter(tags=["system"])
+READY_TTL = 1.0
+
+
+class Alive(BaseModel):
+    """The process answers."""
+
+    status: str = "ok"
+
+
+class Check(BaseModel):
+    """One part of the deployment."""
+
+    ok: bool
+    detail: str = ""
+
+
+class Ready(BaseModel):
+    """Whether work can be taken, and at which sandbox level it would run."""
+
+    ready: bool
+    sandbox: str = Field(description="Weakest level among live workers; `unknown` while none has reported.")
+    workers: int
+    checks: dict[str, Check]
+
+
+class Capabilities(BaseModel):
+    """What this deployment can do."""
+
+    version: str
+    engine: str
+    pools: list[str]
+    sandbox: str
+    options: dict[str, Any] = Field(description="JSON schema of the options of a fold.")
+    report_forms: list[str]
+    limits: dict[str, float]
+    toolchain: dict[str, str]
+
+
+@router.get("/livez", response_model=Alive, summary="Does the process live?")
+async def livez() -> Alive:
+    """Touches nothing but the event loop."""
+    return Alive()
+
+
+@router.get(
+    "/readyz",
+    response_model=Ready,
+    responses={503: {"model": Ready, "description": "Not ready; `checks` says why."}},
+    summary="Can it take work?",
+)
+async def readyz(request: Request, ports: Ports) -> JSONResponse:
+    """Database, blob store and engine are tried, at most once a second."""
+    known: tuple[float, Ready] | None = getattr(request.app.state, "ready", None)
+    if known is None or time.monotonic() - known[0] > READY_TTL:
+        known = (time.monotonic(), await run_in_threadpool(look, ports))
+        request.app.state.ready = known
+    found = known[1]
+    return JSONResponse(found.model_dump(), 200 if found.ready else 503)
+
+
+def look(ports: Services) -> Ready:
+    """Try every part."""
+    checks = {"database": _try(ports.db.ping), "blobs": _try(ports.blobs.ping)}
+    health: dict[str, Any] = {}
+    if checks["database"].ok:
+        health = ports.queue.health()
+    checks["engine"] = Check(ok=bool(health.get("ok")), detail=str(health.get("detail", "")))
+    live = roster.alive(ports.db, ports.settings) if checks["database"].ok else []
+    order = ("none", "partial", "strong", "full")
+    levels = sorted(
+        (row.sandbox for row in live), key=lambda level: order.index(level) if level in order else 0
+    )
+    return Ready(
+        ready=all(check.ok for check in checks.values()),
+        sandbox=levels[0] if levels else "unknown",
+        workers=len(live),
+        checks=checks,
+    )
+
+
+def _try(act: Any) -> Check:
+    try:
+        act()
+    except BnfoldError as error:
+        return Check(ok=False, detail=error.message)
+    return Check(ok=True)
+
+
+@router.get("/v1/capabilities", response_model=Capabilities, summary="What can it do?")
+def capabilities(ports: Ports, who: Reader) -> Capabilities:
+    """Options, limits, report forms, pools and versions."""
+    settings = ports.settings
+    live = roster.alive(ports.db, settings)
+    return Capabilities(
+        version=getattr(folding, "__version__", "0"),
+        engine=settings.engine,
+        pools=sorted({pool for row in live for pool in row.pools} or set(settings.pools)),
+        sandbox=look(ports).sandbox,
+        options=FoldOptions.model_json_schema(),
+        report_forms=list(FORMS),
+        limits={
+            "upload_bytes": settings.max_upload_bytes,
+            "json_bytes": settings.max_json_bytes,
+            "wait_seconds": settings.max_wait,
+            "job_seconds": settings.job_timeout,
+        },
+        toolchain=toolchain.versions(),
+    )
+
+
+@router.get(
+    "/metrics",
+    response_class=PlainTextResponse,
+    responses={200: {"description": "Prometheus text.", "content": {"text/plain": {}}}},
+    summary="Prometheus metrics",
+)
+def get_metrics(ports: Ports) -> Response:
+    """Requests of this process (of all, with several), jobs by state from the database."""
+    return Response(metrics.render(ports), media_type=metrics.CONTENT_TYPE)

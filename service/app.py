@@ -1,0 +1,220 @@
+"""The ASGI application, and `serve`: uvicorn with our limits, one process or several."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+import folding
+from service import logs, telemetry
+from service.api import problems
+from service.api.middleware import Envelope
+from service.api.routes import ROUTERS
+from service.auth.keys import Keys, load_pepper
+from service.errors import Forbidden
+from service.settings import Settings
+from service.store.db import Database
+from service.store.migrate import migrate
+from service.wiring import Services, build
+
+log = logging.getLogger("bnfold.app")
+DESCRIPTION = (
+    "Folds batch-norm moving statistics into trained models, exports ONNX and proves the result equivalent. "
+    "Errors are RFC 9457 problems with a stable `code`."
+)
+
+
+def create_app(settings: Settings | None = None, services: Services | None = None) -> FastAPI:
+    """The application. With `services`, their owner closes them; else they live as long as the app runs."""
+    settings = settings or (services.settings if services else Settings())
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        ports = services or build(settings)
+        app.state.services = ports
+        telemetry.configure(settings, "api")
+        ports.changes.start()
+        ports.queue.start()
+        try:
+            yield
+        finally:
+            ports.queue.stop()
+            if services is None:
+                ports.close()
+
+    app = FastAPI(
+        title="bnfold",
+        version=getattr(folding, "__version__", "0.1.0"),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        responses=problems.RESPONSES,
+        separate_input_output_schemas=False,
+    )
+    if services is not None:
+        app.state.services = services
+    problems.install(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    app.openapi = lambda: contract(app)  # type: ignore[method-assign]
+    app.add_middleware(Envelope)
+    _mount_pages(app)
+    return app
+
+
+def _mount_pages(app: FastAPI) -> None:
+    from service import web
+
+    web.mount(app)
+
+
+def contract(app: FastAPI) -> dict[str, Any]:
+    """OpenAPI 3.1, with what FastAPI does not know by itself."""
+    if app.openapi_schema is None:
+        schema = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes,
+            separate_input_output_schemas=False,
+        )  # fmt: skip
+        components = schema.setdefault("components", {}).setdefault("schemas", {})
+        components["Problem"] = problems.Problem.model_json_schema(
+            ref_template="#/components/schemas/{model}"
+        )
+        components["Report"] = _report_schema(components)
+        for name in ("HTTPValidationError", "ValidationError"):
+            components.pop(name, None)
+        for methods in schema["paths"].values():
+            for operation in methods.values():
+                operation["responses"].pop("422", None)
+        app.openapi_schema = schema
+    return app.openapi_schema
+
+
+def _report_schema(components: dict[str, Any]) -> dict[str, Any]:
+    from folding.report import Report
+
+    schema = Report.model_json_schema(by_alias=True, ref_template="#/components/schemas/{model}")
+    for name, part in schema.pop("$defs", {}).items():
+        components.setdefault(name, part)
+    return schema
+
+
+def check_bind(settings: Settings) -> None:
+    """Refuse a public address while no key exists: anybody could use the service as its owner."""
+    if settings.is_loopback:
+        return
+    db = Database(settings.db_url)
+    try:
+        migrate(db, settings)
+        if Keys(db, load_pepper(settings)).any_exist():
+            return
+    finally:
+        db.close()
+    raise Forbidden(
+        f"Refusing to listen on {settings.host} without an API key.",
+        code="public_bind_without_key",
+        hint="Make one with `bnfold keys create`, or bind 127.0.0.1.",
+    )
+
+
+def serve(settings: Settings) -> int:
+    """`bnfold serve`: until SIGTERM or SIGINT; exit code. Raises Forbidden for an open public bind."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    check_bind(settings)
+    logs.configure(settings)
+    listener = _listen(settings)
+    host, port = listener.getsockname()[:2]
+    log.info("listening", extra={"url": f"http://{host}:{port}", "processes": settings.web_workers})
+    print(f"bnfold serves on http://{host}:{port}", file=sys.stderr, flush=True)
+    if settings.web_workers == 1:
+        _run(settings, listener)
+        return 0
+    return _run_several(settings, listener)
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((settings.host.strip("[]"), settings.port))
+    listener.listen(2048)
+    listener.set_inheritable(True)
+    return listener
+
+
+def _run(settings: Settings, listener: socket.socket) -> None:
+    from service.api.protocol import guarded
+
+    config = uvicorn.Config(
+        create_app(settings),
+        http=guarded(settings.header_timeout, settings.max_connections),
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=20,
+        h11_max_incomplete_event_size=64 << 10,
+    )
+    # uvicorn raises the signal again when it is done; an orderly end is exit code 0.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _child(settings: Settings, listener: socket.socket) -> None:
+    logs.configure(settings)
+    _run(settings, listener)
+    os._exit(0)
+
+
+def _run_several(settings: Settings, listener: socket.socket) -> int:
+    """One parent that replaces children that die. Metrics of all of them go through one folder."""
+    shared = tempfile.mkdtemp(prefix="bnfold-metrics-")
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = shared
+    context = multiprocessing.get_context("spawn")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+
+    def start() -> Any:
+        child = context.Process(target=_child, args=(settings, listener), daemon=False)
+        child.start()
+        return child
+
+    children = [start() for _ in range(settings.web_workers)]
+    try:
+        while not stop.wait(0.3):
+            for index, child in enumerate(children):
+                if not child.is_alive():
+                    log.error("process died", extra={"exitcode": child.exitcode})
+                    children[index] = start()
+    finally:
+        for child in children:
+            if child.is_alive():
+                os.kill(child.pid, signal.SIGTERM)
+        for child in children:
+            child.join(timeout=25)
+            if child.is_alive():
+                child.kill()
+        shutil.rmtree(shared, ignore_errors=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(serve(Settings()))

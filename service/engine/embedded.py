@@ -1,0 +1,177 @@
+"""The default engine: the `jobs` table is the queue, one supervisor process takes from it.
+
+Every HTTP process keeps a guard that starts a supervisor when none holds `supervisor.lock`; the kernel drops
+the lock with its holder, so there is never more than one, and never none for long. It ends when the
+process that started it is gone (its stdin closes), after it has given its jobs back.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection
+
+from service.errors import ServiceError
+from service.jobs import leases
+from service.jobs.worker import Worker
+from service.settings import Settings
+from service.store.changes import Changes
+
+log = logging.getLogger("bnfold.engine")
+
+
+class Lock:
+    """An exclusive lock on a file, held until the process ends or `release`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._fd = path, -1
+
+    def acquire(self) -> bool:
+        """Take it without waiting."""
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            return False
+        self._fd = descriptor
+        return True
+
+    def release(self) -> None:
+        """Give it back."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def lock_path(settings: Settings) -> Path:
+    """The supervisor's lock."""
+    return settings.data_dir.absolute() / "supervisor.lock"
+
+
+class EmbeddedQueue:
+    """The API's side: nothing to hand over, a supervisor to keep alive."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stop = threading.Event()
+        self._child: subprocess.Popen[bytes] | None = None
+        self._thread: threading.Thread | None = None
+
+    def enqueue(self, connection: Connection, job_id: str, pool: str, delay: float = 0.0) -> None:
+        """The row is the queue; `not_before` holds the delay."""
+
+    def start(self) -> None:
+        """Begin to guard."""
+        if self._settings.spawn_supervisor:
+            self._thread = threading.Thread(target=self._guard, name="guard", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Let the supervisor end (its stdin closes) and wait for it."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=5)
+        if self._child is not None and self._child.stdin is not None:
+            self._child.stdin.close()
+            try:
+                self._child.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                self._child.kill()
+                self._child.wait()
+
+    def health(self) -> dict[str, Any]:
+        """Fine when somebody holds the lock."""
+        probe = Lock(lock_path(self._settings))
+        if probe.acquire():
+            probe.release()
+            return {"ok": False, "engine": "embedded", "detail": "no supervisor is running"}
+        return {"ok": True, "engine": "embedded"}
+
+    def _guard(self) -> None:
+        pause = 0.2
+        while not self._stop.is_set():
+            began = time.monotonic()
+            if self._child is None or self._child.poll() is not None:
+                if not self.health()["ok"]:
+                    self._child = self._spawn()
+                # A supervisor that dies at once must not be started in a tight loop.
+                pause = min(5.0, pause * 2) if time.monotonic() - began < 2 else 0.2
+            else:
+                pause = 0.2
+            self._stop.wait(pause)
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "service.engine.main", "--supervisor"]
+        environment = os.environ | environment_of(self._settings)
+        return subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, start_new_session=True)
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """The settings as variables, so that a child process sees exactly what we see."""
+    found = {}
+    for name in settings.model_fields_set:
+        value = getattr(settings, name)
+        if hasattr(value, "get_secret_value"):
+            value = value.get_secret_value()
+        if isinstance(value, list):
+            value = ",".join(value)
+        if value is not None:
+            found[f"BNFOLD_{name.upper()}"] = str(value)
+    return found
+
+
+class EmbeddedConsumer:
+    """The supervisor's side: claims in order of age, `slots` at a time."""
+
+    def __init__(self, worker: Worker, changes: Changes) -> None:
+        self._worker, self._changes = worker, changes
+
+    def serve(self, stop: threading.Event) -> None:
+        """Run jobs until `stop`."""
+        slots = self._worker.settings.slots
+        running: dict[Future[bool], str] = {}
+        cursor = self._changes.cursor()
+        with ThreadPoolExecutor(slots, thread_name_prefix="job") as pool:
+            while not stop.is_set():
+                for future in [future for future in running if future.done()]:
+                    _log_defect(future, running.pop(future))
+                free = slots - len(running)
+                taken = self._take(free + len(running), set(running.values())) if free else []
+                for job_id in taken[:free]:
+                    running[pool.submit(self._run, job_id)] = job_id
+                if not taken[:free]:
+                    cursor.wait(0.25, stop)
+
+    def _take(self, limit: int, mine: set[str]) -> list[str]:
+        try:
+            found = leases.next_queued(self._worker.db, self._worker.settings.pools, limit + 16)
+        except ServiceError as error:
+            log.warning("queue not readable: %s", error.error_code)
+            time.sleep(0.2)
+            return []
+        return [job_id for job_id in found if job_id not in mine]
+
+    def _run(self, job_id: str) -> bool:
+        try:
+            done = self._worker.run(job_id)
+        finally:
+            self._changes.wake()
+        if not done:
+            time.sleep(0.05)  # its tenant is at its limit, or the row has just changed
+        return done
+
+
+def _log_defect(future: Future[bool], job_id: str) -> None:
+    error = future.exception()
+    if error is not None:
+        log.error("job thread failed", extra={"job": job_id}, exc_info=error)

@@ -1,0 +1,62 @@
+"""The worker process of both engines: `bnfold worker`, and the embedded engine's supervisor."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+
+from service import logs
+from service.engine.embedded import Lock, lock_path
+from service.settings import Settings
+from service.wiring import build, build_worker
+
+log = logging.getLogger("bnfold.engine")
+
+
+def run_worker(settings: Settings, *, supervisor: bool = False) -> int:
+    """Serve jobs until SIGTERM or SIGINT (or, for a supervisor, until stdin closes); exit code."""
+    logs.configure(settings)
+    stop = threading.Event()
+    lock = Lock(lock_path(settings))
+    if settings.engine == "embedded":
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        if not lock.acquire():
+            log.info("another supervisor holds the lock")
+            return 0
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    if supervisor:
+        threading.Thread(target=_until_orphaned, args=(stop,), name="orphan", daemon=True).start()
+    services = build(settings)
+    process = build_worker(services)
+    try:
+        process.serve(stop)
+    finally:
+        process.close()
+        services.close()
+        lock.release()
+    return 0
+
+
+def _until_orphaned(stop: threading.Event) -> None:
+    while os.read(0, 4096):
+        pass
+    stop.set()
+
+
+def main() -> None:
+    """`python -m service.engine.main [--supervisor]`."""
+    parser = argparse.ArgumentParser(prog="bnfold worker")
+    parser.add_argument("--supervisor", action="store_true", help="end when stdin closes")
+    arguments = parser.parse_args()
+    code = run_worker(Settings(), supervisor=arguments.supervisor)
+    sys.stdout.flush()
+    os._exit(code)  # runner threads of a killed model must not hold the process
+
+
+if __name__ == "__main__":
+    main()

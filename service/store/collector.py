@@ -1,0 +1,148 @@
+"""Start-up reconciliation and garbage collection. What a release or an unfinished job needs never goes.
+
+Order: old or surplus finished jobs -> models and artifacts that nothing names -> tenants' claims on blobs ->
+bytes that no tenant claims. Bytes younger than the grace time stay: their row may be about to be written.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Connection, delete, exists, func, or_, select
+
+from service.jobs.model import TERMINAL, Job
+from service.jobs.service import remove
+from service.settings import Settings
+from service.store import tables
+from service.store.blobs import Blobs
+from service.store.db import Database, now
+
+log = logging.getLogger("bnfold.store")
+J, B, M, A = tables.jobs.c, tables.blobs.c, tables.models.c, tables.artifacts.c
+H, P = tables.release_history.c, tables.upload_parts.c
+DAY = 86_400.0
+
+
+@dataclass(frozen=True)
+class Collector:
+    """Run by workers; several at a time do no harm."""
+
+    db: Database
+    blobs: Blobs
+    settings: Settings
+
+    def run(self) -> dict[str, int]:
+        """One round; what went, by kind."""
+        cutoff = now() - self.settings.retention_days * DAY
+        went = {
+            "uploads": self._expire_uploads(),
+            "jobs": self._jobs(J.finished_at < cutoff),
+            "models": self._models(cutoff),
+            "surplus": self._surplus(),
+            "claims": self._claims(),
+            "blobs": self._bytes(),
+            "leftovers": self.blobs.sweep(now() - max(self.settings.gc_grace, self.settings.body_timeout)),
+        }
+        if any(went.values()):
+            log.info("collected", extra=went)
+        return went
+
+    def reconcile(self) -> dict[str, int]:
+        """Tables against bytes, at start: rows whose bytes are gone must not be promised to anybody."""
+        missing = 0
+        with self.db.read() as connection:
+            claims = connection.execute(select(B.tenant, B.digest)).all()
+        present = {stat.digest for stat in self.blobs.walk()}
+        for tenant, digest in claims:
+            # Look again: the blob may have come after the listing.
+            if digest in present or self.blobs.stat(digest) is not None:
+                continue
+            missing += 1
+            log.error("blob lost", extra={"digest": digest})
+            with self.db.write() as connection:
+                connection.execute(delete(tables.blobs).where(B.tenant == tenant, B.digest == digest))
+        return {"missing": missing, "present": len(present)}
+
+    def _jobs(self, which: ColumnElement[bool], limit: int = 500) -> int:
+        released = exists().where(H.tenant == J.tenant, H.digest == J.artifact_digest)
+        finished = J.state.in_([state.value for state in TERMINAL])
+        query = select(tables.jobs).where(finished, which, ~released).order_by(J.finished_at).limit(limit)
+        with self.db.write() as connection:
+            old = [Job.of(row) for row in connection.execute(query)]
+            for job in old:
+                remove(connection, job)
+        return len(old)
+
+    def _models(self, cutoff: float) -> int:
+        used = exists().where(J.model_id == M.id)
+        with self.db.write() as connection:
+            return connection.execute(delete(tables.models).where(M.created_at < cutoff, ~used)).rowcount
+
+    def _surplus(self) -> int:
+        """Above the cap, the oldest finished jobs go, in small lots, until it holds."""
+        cap, went = self.settings.storage_cap_bytes, 0
+        while cap and self._stored() > cap:
+            lot = self._jobs(J.finished_at.is_not(None), limit=16)
+            freed = self._models(now()) + self._claims(grace=self.settings.gc_grace) + lot
+            went += lot
+            if not freed:
+                break
+        return went
+
+    def _stored(self) -> int:
+        with self.db.read() as connection:
+            sizes = select(B.digest, func.max(B.size).label("size")).group_by(B.digest).subquery()
+            return int(connection.execute(select(func.coalesce(func.sum(sizes.c.size), 0))).scalar_one())
+
+    def _claims(self, grace: float | None = None) -> int:
+        grace = max(self.settings.gc_grace, DAY) if grace is None else grace
+        with self.db.write() as connection:
+            return connection.execute(
+                delete(tables.blobs).where(_unused(), B.last_used_at < now() - grace)
+            ).rowcount
+
+    def _bytes(self) -> int:
+        cutoff, went = now() - self.settings.gc_grace, 0
+        for stat in self.blobs.walk():
+            if stat.modified < cutoff and self._unclaimed(stat.digest):
+                went += self._drop(stat.digest, cutoff)
+        return went
+
+    def _unclaimed(self, digest: str) -> bool:
+        with self.db.read() as connection:
+            return not _claimed(connection, digest)
+
+    def _drop(self, digest: str, cutoff: float) -> bool:
+        """Look again inside a write transaction: nobody can register the digest in between."""
+        with self.db.write() as connection:
+            stat = self.blobs.stat(digest)
+            if stat is None or stat.modified >= cutoff or _claimed(connection, digest):
+                return False
+            self.blobs.delete(digest)
+            return True
+
+    def _expire_uploads(self) -> int:
+        table = tables.uploads
+        with self.db.write() as connection:
+            return connection.execute(delete(table).where(table.c.expires_at < now())).rowcount
+
+
+def _claimed(connection: Connection, digest: str) -> bool:
+    query = select(func.count()).select_from(tables.blobs).where(B.digest == digest)
+    return bool(connection.execute(query).scalar_one())
+
+
+def _unused() -> ColumnElement[bool]:
+    """No model, job, artifact or release of the tenant names the digest, nor a part of an open upload."""
+    jobs = exists().where(
+        J.tenant == B.tenant,
+        or_(*(column == B.digest for column in (
+            J.input_digest, J.calibration_digest, J.probe_digest, J.report_digest, J.artifact_digest,
+        ))),
+    )  # fmt: skip
+    models = exists().where(M.tenant == B.tenant, M.digest == B.digest)
+    artifacts = exists().where(A.tenant == B.tenant, A.digest == B.digest)
+    history = exists().where(H.tenant == B.tenant, H.digest == B.digest)
+    parts = exists().where(P.tenant == B.tenant, P.digest == B.digest)
+    return ~jobs & ~models & ~artifacts & ~history & ~parts

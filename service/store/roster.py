@@ -1,0 +1,42 @@
+"""Which workers are alive, and what they are: one row each, written with the heartbeat."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Row, delete, select
+
+import folding
+from service.settings import Settings
+from service.store import tables
+from service.store.db import Database, now
+
+W = tables.workers.c
+
+
+def report(db: Database, settings: Settings, name: str, sandbox: str) -> None:
+    """Say that this worker is alive; forget those that have been silent for long."""
+    values = {
+        "pools": settings.pools,
+        "slots": settings.slots,
+        "sandbox": sandbox,
+        "version": getattr(folding, "__version__", "0"),
+        "seen_at": now(),
+    }
+    with db.write() as connection:
+        insert = db.insert(tables.workers).values(name=name, **values)
+        connection.execute(insert.on_conflict_do_update(index_elements=["name"], set_=values))
+        connection.execute(delete(tables.workers).where(W.seen_at < now() - 20 * settings.lease))
+
+
+def leave(db: Database, name: str) -> None:
+    """This worker ends."""
+    with db.write() as connection:
+        connection.execute(delete(tables.workers).where(W.name == name))
+
+
+def alive(db: Database, settings: Settings) -> list[Row[Any]]:
+    """Workers heard of within a lease."""
+    query = select(tables.workers).where(W.seen_at > now() - settings.lease).order_by(W.name)
+    with db.read() as connection:
+        return list(connection.execute(query))

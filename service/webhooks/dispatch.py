@@ -1,0 +1,106 @@
+"""Sends what is in the outbox: at least once, with growing pauses, signed as Standard Webhooks asks."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, select, update
+
+from service.errors import ServiceError, Unprocessable
+from service.settings import Settings
+from service.store import tables
+from service.store.db import Database, now
+from service.webhooks.targets import HTTPException, post
+
+log = logging.getLogger("bnfold.webhooks")
+D, W = tables.deliveries.c, tables.webhooks.c
+PAUSES = (5, 30, 120, 600, 1800, 3600, 7200, 14400)
+
+
+@dataclass(frozen=True)
+class Dispatcher:
+    """One thread per worker process; a delivery is taken by moving its `next_at`, so only one sends it."""
+
+    db: Database
+    settings: Settings
+
+    def serve(self, stop: threading.Event) -> None:
+        """Until `stop`."""
+        while not stop.is_set():
+            try:
+                sent = self.run()
+            except ServiceError as error:
+                log.warning("webhooks put off: %s", error.error_code)
+                sent = 0
+            except Exception:
+                log.exception("webhooks failed")
+                sent = 0
+            stop.wait(0.0 if sent else 0.5)
+
+    def run(self) -> int:
+        """Send everything that is due; how many."""
+        with self.db.read() as connection:
+            query = select(D.id, D.next_at).where(D.state == "pending", D.next_at <= now())
+            due = connection.execute(query.order_by(D.next_at).limit(20)).all()
+        return sum(self._send(row.id, row.next_at) for row in due)
+
+    def _send(self, delivery_id: str, next_at: float) -> bool:
+        with self.db.write() as connection:
+            mine = update(tables.deliveries).where(D.id == delivery_id, D.next_at == next_at)
+            row = connection.execute(
+                mine.values(
+                    next_at=now() + 60 + self.settings.webhook_timeout, attempts=D.attempts + 1
+                ).returning(*D)
+            ).first()
+            if row is None:
+                return False
+            hook = connection.execute(select(tables.webhooks).where(W.id == row.webhook_id)).first()
+        if hook is not None:
+            self._record(row, self._attempt(row, hook))
+        return True
+
+    def _attempt(self, row: Row[Any], hook: Row[Any]) -> dict[str, Any]:
+        began = time.monotonic()
+        entry: dict[str, Any] = {"at": now(), "status": None, "error": None}
+        stamp, body = str(int(now())), row.payload.encode()
+        headers = {
+            "content-type": "application/json",
+            "user-agent": "bnfold",
+            "webhook-id": row.id,
+            "webhook-timestamp": stamp,
+            "webhook-signature": sign(hook.secret, row.id, stamp, body),
+        }
+        settings = self.settings
+        try:
+            entry["status"] = post(
+                hook.url, body, headers, settings.webhook_timeout, settings.webhook_allow_private
+            )
+        except Unprocessable as error:
+            entry["error"] = error.error_code
+        except (OSError, HTTPException, ValueError) as error:
+            entry["error"] = type(error).__name__
+        entry["seconds"] = round(time.monotonic() - began, 3)
+        return entry
+
+    def _record(self, row: Row[Any], entry: dict[str, Any]) -> None:
+        delivered = entry["status"] is not None and 200 <= entry["status"] < 300
+        given_up = row.attempts >= self.settings.webhook_attempts or entry["status"] == 410
+        state = "delivered" if delivered else "failed" if given_up else "pending"
+        pause = PAUSES[min(row.attempts, len(PAUSES)) - 1]
+        values = {"state": state, "next_at": now() + pause, "log": [*row.log, entry][-20:]}
+        with self.db.write() as connection:
+            connection.execute(update(tables.deliveries).where(D.id == row.id).values(**values))
+
+
+def sign(secret: str, message_id: str, timestamp: str, body: bytes) -> str:
+    """`v1,` + base64(HMAC-SHA256(secret, id.timestamp.body)), https://www.standardwebhooks.com."""
+    key = base64.b64decode(secret.removeprefix("whsec_"))
+    signed = f"{message_id}.{timestamp}.".encode() + body
+    return "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()

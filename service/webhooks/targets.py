@@ -1,0 +1,95 @@
+"""Addresses that a webhook may reach, checked on the very address that is then connected to: no rebinding."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import ssl
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from urllib.parse import urlsplit
+
+from service.errors import Unprocessable
+
+
+def addresses(host: str, port: int) -> list[tuple[int, str]]:
+    """(family, address) of a name, in the resolver's order."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise Unprocessable(
+            f"The webhook's host {host[:100]!r} has no address.", code="bad_webhook_url"
+        ) from error
+    return [(int(family), str(place[0])) for family, _, _, _, place in found]
+
+
+def is_public(address: str) -> bool:
+    """True for addresses of the open internet; IPv4 inside IPv6 is looked through."""
+    ip = ipaddress.ip_address(address.split("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
+        if inner is None and ip in ipaddress.ip_network("64:ff9b::/96"):
+            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        if inner is not None:
+            return is_public(str(inner))
+    return ip.is_global and not ip.is_multicast and not ip.is_reserved
+
+
+def check_target(host: str, port: int, allow_private: bool) -> tuple[int, str]:
+    """The address to connect to. Every address of the name must be public, so that none can be slipped in."""
+    found = addresses(host.strip("[]"), port)
+    for _, address in found:
+        if not allow_private and not is_public(address):
+            raise Unprocessable(
+                "Webhooks may not reach private addresses.",
+                code="private_webhook_target",
+                hint="The operator may set BNFOLD_WEBHOOK_ALLOW_PRIVATE=true.",
+            )
+    return found[0]
+
+
+class _Plain(HTTPConnection):
+    def __init__(self, host: str, port: int, timeout: float, allow_private: bool) -> None:
+        super().__init__(host, port, timeout=timeout)
+        self._allow = allow_private
+
+    def connect(self) -> None:
+        family, address = check_target(self.host, self.port, self._allow)
+        self.sock = socket.socket(family, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect((address, self.port))
+
+
+class _Secure(HTTPSConnection):
+    def __init__(self, host: str, port: int, timeout: float, allow_private: bool) -> None:
+        self._tls = ssl.create_default_context()
+        super().__init__(host, port, timeout=timeout, context=self._tls)
+        self._allow = allow_private
+
+    def connect(self) -> None:
+        family, address = check_target(self.host, self.port, self._allow)
+        plain = socket.socket(family, socket.SOCK_STREAM)
+        plain.settimeout(self.timeout)
+        plain.connect((address, self.port))
+        # The certificate is checked against the name, the connection goes to the address that was checked.
+        self.sock = self._tls.wrap_socket(plain, server_hostname=self.host)
+
+
+def post(url: str, body: bytes, headers: dict[str, str], timeout: float, allow_private: bool) -> int:
+    """POST without following redirects; the status. Raises OSError, HTTPException, Unprocessable."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if parts.scheme == "https":
+        connection: HTTPConnection = _Secure(host, parts.port or 443, timeout, allow_private)
+    else:
+        connection = _Plain(host, parts.port or 80, timeout, allow_private)
+    try:
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        connection.request("POST", path, body=body, headers=headers)
+        response: HTTPResponse = connection.getresponse()
+        response.read(4096)
+        return response.status
+    finally:
+        connection.close()
+
+
+__all__ = ["HTTPException", "addresses", "check_target", "is_public", "post"]

@@ -1,0 +1,129 @@
+"""The one place where settings become objects. Everything else gets what it needs handed in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from service.auth.keys import Keys, load_pepper
+from service.auth.limits import RateLimit
+from service.engine.base import Consumer, Queue
+from service.engine.embedded import EmbeddedConsumer, EmbeddedQueue
+from service.engine.process import WorkerProcess
+from service.jobs.heartbeat import Heartbeat
+from service.jobs.service import Jobs
+from service.jobs.worker import Worker
+from service.models import Models
+from service.releases import Releases
+from service.runner.base import JobRunner
+from service.settings import Settings
+from service.store.blobs import Blobs, Verifier, open_blobs
+from service.store.changes import Changes
+from service.store.collector import Collector
+from service.store.db import Database
+from service.store.migrate import migrate
+from service.uploads import Uploads
+from service.webhooks.dispatch import Dispatcher
+from service.webhooks.registry import Webhooks
+
+
+@dataclass(frozen=True)
+class Services:
+    """What routes and workers work with."""
+
+    settings: Settings
+    db: Database
+    blobs: Blobs
+    verifier: Verifier
+    changes: Changes
+    queue: Queue
+    jobs: Jobs
+    models: Models
+    uploads: Uploads
+    releases: Releases
+    webhooks: Webhooks
+    keys: Keys
+    rates: RateLimit
+    collector: Collector
+
+    def close(self) -> None:
+        """Threads and connections end."""
+        self.changes.close()
+        self.db.close()
+
+
+def build(settings: Settings) -> Services:
+    """Open stores, bring the schema up to date, and wire everything. Raises Unavailable, StorageFull."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    db = Database(settings.db_url)
+    migrate(db, settings)
+    blobs = open_blobs(settings)
+    verifier = Verifier(blobs)
+    queue = _queue(settings, db)
+    jobs = Jobs(db, queue, verifier, settings)
+    return Services(
+        settings=settings,
+        db=db,
+        blobs=blobs,
+        verifier=verifier,
+        changes=Changes(db),
+        queue=queue,
+        jobs=jobs,
+        models=Models(db, jobs),
+        uploads=Uploads(db, blobs, settings),
+        releases=Releases(db),
+        webhooks=Webhooks(db, settings),
+        keys=Keys(db, load_pepper(settings)),
+        rates=RateLimit(settings),
+        collector=Collector(db, blobs, settings),
+    )
+
+
+def build_worker(services: Services, runner: JobRunner | None = None) -> WorkerProcess:
+    """The worker side, around the same services."""
+    settings = services.settings
+    runner = runner or _runner(settings)
+    worker = Worker(services.db, services.blobs, runner, services.queue, settings)
+    return WorkerProcess(
+        worker=worker,
+        consumer=_consumer(services, worker),
+        heartbeat=Heartbeat(worker, services.changes),
+        queue=services.queue,
+        runner=runner,
+        collector=services.collector,
+        dispatcher=Dispatcher(services.db, settings),
+    )
+
+
+def _queue(settings: Settings, db: Database) -> Queue:
+    if settings.engine == "procrastinate":
+        from service.engine.procrastinate import ProcrastinateQueue
+
+        return ProcrastinateQueue(settings, db)
+    return EmbeddedQueue(settings)
+
+
+def _consumer(services: Services, worker: Worker) -> Consumer:
+    if services.settings.engine == "procrastinate":
+        from service.engine.procrastinate import ProcrastinateConsumer
+
+        return ProcrastinateConsumer(worker, services.db)
+    return EmbeddedConsumer(worker, services.changes)
+
+
+def _runner(settings: Settings) -> JobRunner:
+    if settings.runner == "memory":
+        from service.runner.memory import MemoryRunner
+
+        return MemoryRunner()
+    from service.runner.config import RunnerConfig
+    from service.runner.process import ProcessRunner
+
+    settings.scratch.mkdir(parents=True, exist_ok=True)
+    return ProcessRunner(
+        RunnerConfig(
+            scratch=settings.scratch,
+            slots=settings.slots,
+            allow_unsandboxed=settings.allow_unsandboxed,
+            cuda="cuda" in settings.pools,
+        )
+    )
