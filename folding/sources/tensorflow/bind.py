@@ -43,7 +43,7 @@ def bind(proto: Any, prepared: Prepared, weights: Weights) -> ir.Model:
         node = prepared.graph.nodes.get(name)
         value.name = name if name not in taken else f"{name}:0"
         _set_tensor(value, readers[name], _numpy_type(prepared, name, node), list(value.shape or ()))
-    del graph.inputs[:]
+    graph.inputs.clear()  # not `del inputs[:]`: values would go on saying that they are graph inputs
     graph.inputs.extend(kept)
     for value, reader in bound:
         if value.uses() or value.is_graph_output():
