@@ -1,0 +1,240 @@
+"""The pages. Each asks the API what it needs, shapes it with `views` and renders one template."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+from fastapi import APIRouter
+from pydantic import ValidationError
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from folding import catalogue
+from folding.report import Inspection, Report
+from service.web import latency, netron, snippets, views
+from service.web.backend import Api, ApiError
+from service.web.forms import options_form
+from service.web.headers import REPORT_CSP
+from service.web.templating import render
+
+router = APIRouter(include_in_schema=False)
+UPLOADS = "/v1/uploads"
+HISTORIES = 50  # channels whose history is fetched for the page
+STATES = ("queued", "running", "stopping", "succeeded", "rejected", "failed", "cancelled")
+STAGES = (
+    ("read", "Read"),
+    ("prepare", "Prepare"),
+    ("find", "Find batch norms"),
+    ("calibrate", "Calibrate"),
+    ("health", "Judge health"),
+    ("fold", "Fold"),
+    ("clean", "Clean up"),
+    ("export", "Export"),
+    ("verify", "Verify"),
+)
+TITLES = ("Moving mean", "Moving variance", "Gamma", "Beta", "Amplification")
+MARKS = ("M-4 0a4 4 0 108 0a4 4 0 10-8 0z", "M-4-4h8v8h-8z", "M0-5l5 9h-10z", "M0-5l5 5l-5 5l-5-5z")
+REPORTS = {
+    "html": "text/html",
+    "json": "application/json",
+    "md": "text/markdown",
+    "xml": "application/xml",
+}
+
+
+@router.get("/")
+async def home(request: Request) -> Response:
+    """Drop a model; the newest jobs below."""
+    async with Api(request) as api:
+        try:
+            jobs = [job_of(row) for row in (await api.get("/v1/jobs", limit=6, kind="fold"))["jobs"]]
+        except ApiError as error:
+            if error.status != 401:
+                raise
+            jobs = []
+    return render(request, "home.html", jobs=jobs, uploads=UPLOADS)
+
+
+@router.get("/jobs")
+async def jobs(request: Request, state: str = "", page_token: str = "") -> Response:
+    """The list, newest first, one page at a time."""
+    asked = {"kind": "fold", "limit": 50, "state": state, "page_token": page_token}
+    async with Api(request) as api:
+        page = await api.get("/v1/jobs", **{name: value for name, value in asked.items() if value})
+    rows = [job_of(row) for row in page["jobs"]]
+    return render(request, "jobs.html", jobs=rows, next=page.get("next"), state=state, states=STATES)
+
+
+@router.get("/jobs/{job_id}")
+async def job(request: Request, job_id: str, norms: str = "") -> Response:
+    """One job: followed live while it runs, its result afterwards."""
+    path = f"/v1/jobs/{quote(job_id, safe='')}"
+    async with Api(request) as api:
+        found = job_of(await api.get(path))
+        if found["kind"] == "inspect" and found["model"]:
+            return RedirectResponse(f"/models/{quote(found['model'], safe='')}", 303)
+        if found["state"] in ("queued", "running", "stopping"):
+            return render(request, "live.html", job=found, stages=STAGES)
+        body = await api.find(f"{path}/report") if found["state"] in ("succeeded", "rejected") else None
+    report = parsed(Report, body)
+    if report is None:
+        return _ended(request, found, body is not None)
+    return _result(request, found, report, everything=norms == "all")
+
+
+def _result(request: Request, job: dict[str, Any], report: Report, *, everything: bool) -> Response:
+    artifact = job["artifact_digest"] or (report.artifact.digest if report.artifact else None)
+    published = job["state"] == "succeeded"
+    base = str(request.base_url).rstrip("/")
+    return render(
+        request,
+        "result.html",
+        job=job,
+        report=report,
+        view=views.result(report, everything=everything),
+        titles=TITLES,
+        marks=MARKS,
+        artifact=artifact,
+        artifact_url=f"/v1/artifacts/{quote(artifact or '', safe=':')}",
+        published=published,
+        download_name=download_name(job["filename"]),
+        source_url=f"/v1/blobs/{quote(job['input'], safe=':')}",
+        netron=netron.folder() is not None,
+        latency=latency.rows(report.latency),
+        calibration=sorted((report.calibration or {}).items()),
+        snippets=snippets.for_job(
+            base, job["id"], job["filename"], report.options, artifact if published else None
+        ),
+    )
+
+
+def _ended(request: Request, job: dict[str, Any], unreadable: bool) -> Response:
+    problem = problem_of(job["error"])
+    note = (
+        "Its report was written by another version of bnfold; the JSON is still there." if unreadable else ""
+    )
+    return render(
+        request,
+        "ended.html",
+        job=job,
+        problem=problem,
+        note=note,
+        explanation=views.explained(problem["code"]) if problem else None,
+    )
+
+
+@router.get("/jobs/{job_id}/report.{suffix}")
+async def report_as(request: Request, job_id: str, suffix: str) -> Response:
+    """The report in another form, for links: browsers can't send an Accept header by a click."""
+    kind = REPORTS.get(suffix)
+    if kind is None:
+        raise ApiError(404, {"title": "No such report", "detail": f"Forms: {', '.join(REPORTS)}."})
+    async with Api(request) as api:
+        answer = await api.raw(f"/v1/jobs/{quote(job_id, safe='')}/report", accept=kind)
+    headers = {"Content-Disposition": f'inline; filename="bnfold-report.{suffix}"'}
+    if suffix == "html":
+        headers["Content-Security-Policy"] = REPORT_CSP
+    return Response(answer.content, media_type=answer.headers["content-type"], headers=headers)
+
+
+@router.get("/models/{model_id}")
+async def model(request: Request, model_id: str, norms: str = "") -> Response:
+    """What is in a model, before any job; and the form that sends one."""
+    async with Api(request) as api:
+        found = await api.get(f"/v1/models/{quote(model_id, safe='')}")
+        providers = await _providers(api)
+    inspection = parsed(Inspection, found.get("inspection"))
+    reading = found.get("inspection_job") or {}
+    problem = problem_of(reading.get("error"))
+    pending = reading.get("state") in ("queued", "running", "stopping")
+    shown = inspection.batch_norms if inspection is not None else []
+    count = len(shown) if norms == "all" else views.PAGE
+    return render(
+        request,
+        "model.html",
+        model=found,
+        inspection=inspection,
+        problem=problem,
+        pending=f"/v1/jobs/{quote(reading['id'], safe='')}" if pending else "",
+        flagged=views.flagged(shown),
+        norms=[views.norm_view(norm, index) for index, norm in enumerate(shown[:count])],
+        hidden=max(0, len(shown) - count),
+        titles=TITLES,
+        groups=options_form(inspection, providers),
+        uploads=UPLOADS,
+    )
+
+
+async def _providers(api: Api) -> list[str]:
+    """Providers that the service can verify on; CPU and CUDA are always offered, `unavailable` is an answer."""
+    known = await api.find("/v1/capabilities") or {}
+    names = [row.get("name") if isinstance(row, dict) else row for row in known.get("providers", [])]
+    return list(dict.fromkeys(["cpu", "cuda", *(str(name) for name in names if name)]))
+
+
+@router.get("/releases")
+async def releases(request: Request) -> Response:
+    """Names and channels, what they point to, and what they pointed to before."""
+    async with Api(request) as api:
+        rows = (await api.get("/v1/releases"))["releases"]
+        for row in rows[:HISTORIES]:
+            place = f"{quote(row['name'], safe='')}/{quote(row['channel'], safe='')}"
+            past = await api.find(f"/v1/releases/{place}/history") or {}
+            row["history"] = past.get("history", [])
+    return render(request, "releases.html", releases=rows)
+
+
+@router.get("/problems/{code}")
+async def problem_page(request: Request, code: str) -> Response:
+    """What an error's `type` points to: the code, explained."""
+    entries = catalogue.lookup(code)
+    if not entries:
+        raise ApiError(404, {"title": "Unknown code", "detail": "No code of this service is called so."})
+    return render(request, "explain.html", code=code, entries=entries)
+
+
+def parsed(kind: type[Any], body: Any) -> Any:
+    """The record, or None where there is none or it is of a version that this program does not know."""
+    if not body:
+        return None
+    try:
+        return kind.model_validate(body)
+    except ValidationError:
+        return None
+
+
+def problem_of(error: Any) -> dict[str, Any] | None:
+    """A job's error as `problem.html` shows it."""
+    if not isinstance(error, dict):
+        return None
+    code = str(error.get("code") or str(error.get("type") or "").rsplit("/", 1)[-1] or "internal")
+    details = error.get("details")
+    title, _, _ = views.explained(code) or (code, "", "")
+    candidates = details.get("candidates") if isinstance(details, dict) else None
+    return {
+        "code": code,
+        "title": title,
+        "message": error.get("message") or error.get("detail") or "",
+        "hint": error.get("hint"),
+        "stage": error.get("stage"),
+        "layer": error.get("layer"),
+        "candidates": [str(item) for item in candidates[:200]] if isinstance(candidates, list) else [],
+    }
+
+
+def download_name(filename: str | None) -> str:
+    """`model.h5` becomes `model-folded.onnx`; only letters that every file system takes."""
+    stem = (filename or "model").rsplit("/", 1)[-1].split(".")[0]
+    safe = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in stem).strip("-")
+    return f"{safe or 'model'}-folded.onnx"
+
+
+def job_of(body: dict[str, Any]) -> dict[str, Any]:
+    """A job of the API with the fields that templates ask for."""
+    artifact = body.get("artifact") or {}
+    return body | {
+        "filename": body.get("filename") or "model",
+        "artifact_digest": artifact.get("digest"),
+        "artifact_bytes": artifact.get("bytes"),
+    }

@@ -1,0 +1,64 @@
+// What every page does: theme switch, local times, copy buttons, reloading while something is pending.
+import { announce } from "./util.js";
+
+const root = document.documentElement;
+
+document.getElementById("theme").addEventListener("click", () => {
+  const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  root.dataset.theme = dark ? "light" : "dark";
+  try { localStorage.setItem("theme", root.dataset.theme); } catch { /* storage may be forbidden */ }
+});
+
+for (const time of document.querySelectorAll("time[datetime]")) {
+  const when = new Date(time.dateTime);
+  if (!time.dateTime || Number.isNaN(when.getTime())) continue;
+  time.title = time.textContent;
+  time.textContent = when.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+}
+
+for (const button of document.querySelectorAll("[data-copy]")) {
+  button.addEventListener("click", async () => {
+    const text = button.closest(".snippet").querySelector("code").textContent;
+    try {
+      await navigator.clipboard.writeText(text);
+      button.textContent = "Copied";
+    } catch {
+      getSelection().selectAllChildren(button.closest(".snippet").querySelector("code"));
+      button.textContent = "Selected";
+    }
+    announce(button.textContent);
+    setTimeout(() => { button.textContent = "Copy"; }, 1500);
+  });
+}
+
+for (const form of document.querySelectorAll("[data-filter]")) {
+  const rows = document.querySelectorAll(`#${form.dataset.filter} tbody tr`);
+  const text = form.querySelector("[data-filter-text]");
+  const flagged = form.querySelector("[data-filter-flagged]");
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.addEventListener("input", () => {
+    const wanted = text.value.trim().toLowerCase();
+    let count = 0;
+    for (const row of rows) {
+      const keep = row.dataset.name.toLowerCase().includes(wanted) && (!flagged.checked || row.dataset.flagged === "yes");
+      row.hidden = !keep;
+      count += keep;
+    }
+    announce(`${count} layers`);
+  });
+}
+
+const pending = document.querySelector("[data-reload]");
+if (pending) {
+  // The page itself comes back changed when the inspection is done; a hidden tab waits.
+  let wait = 700;
+  const look = async () => {
+    if (!document.hidden) {
+      const answer = await fetch(pending.dataset.reload, { headers: { accept: "application/json" } }).catch(() => null);
+      if (answer && answer.ok && !["queued", "running", "stopping"].includes((await answer.json()).state)) return location.reload();
+      wait = Math.min(wait * 1.3, 5000);
+    }
+    return setTimeout(look, wait);
+  };
+  setTimeout(look, wait);
+}

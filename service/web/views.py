@@ -1,0 +1,176 @@
+"""What the result page shows, taken from the report: plain records that templates only lay out."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+
+from folding import catalogue
+from folding.report import ArrayStats, HealthCode, NormReport, OutputComparison, Report, Verdict
+from service.web import charts, formats
+
+ROLES = (
+    ("moving_mean", "mean"),
+    ("moving_variance", "variance"),
+    ("gamma", "gamma"),
+    ("beta", "beta"),
+)
+# Above this many batch norms the page shows the first ones and asks before it shows all.
+PAGE = 300
+
+
+@dataclass(frozen=True)
+class Banner:
+    """The verdict in words. `tone` picks colour and icon; the words alone say it too."""
+
+    tone: str
+    title: str
+    summary: str
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number under the banner."""
+
+    label: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """One small picture: path and zero mark in a 96 x 24 box, range below, all of it in words for readers."""
+
+    title: str
+    path: str
+    zero: float | None
+    low: str
+    high: str
+    words: str
+    broken: int = 0
+
+
+@dataclass(frozen=True)
+class NormView:
+    """One row of the health table and of the fold table."""
+
+    norm: NormReport
+    anchor: str
+    tone: str
+    findings: list[tuple[str, str, str, str]]
+    pictures: list[Histogram | None]
+    reason: tuple[str, str, str] | None
+
+
+@dataclass(frozen=True)
+class ResultView:
+    """Everything on the page that is not the report itself."""
+
+    banner: Banner
+    figures: list[Figure]
+    norms: list[NormView]
+    flagged: list[tuple[str, int]]
+    folded: int
+    kept: int
+    chart: charts.ErrorChart | None
+    hidden: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+def result(report: Report, *, everything: bool = False) -> ResultView:
+    """The view of one report; `everything` shows all batch norms however many there are."""
+    shown = report.batch_norms if everything else report.batch_norms[:PAGE]
+    folded = sum(norm.decision == "folded" for norm in report.batch_norms)
+    return ResultView(
+        banner=banner(report),
+        figures=figures(report, folded),
+        norms=[norm_view(norm, index) for index, norm in enumerate(shown)],
+        flagged=flagged(report.batch_norms),
+        folded=folded,
+        kept=len(report.batch_norms) - folded,
+        chart=charts.error_chart(report.drift, report.first_divergence),
+        hidden=len(report.batch_norms) - len(shown),
+    )
+
+
+def banner(report: Report) -> Banner:
+    """Verdict first: what it means for somebody who wants to deploy this."""
+    if report.verdict is Verdict.PASS:
+        text = "The folded model gives the same answers as the source."
+        return Banner("pass", "Verified equivalent", report.summary or text)
+    if report.verdict is Verdict.FAIL:
+        text = "The folded model differs from the source. The artifact is quarantined."
+        return Banner("fail", "Not equivalent", report.summary or text)
+    text = "The proof could not be completed. The artifact is quarantined."
+    return Banner("unsure", "Inconclusive", report.summary or text)
+
+
+def figures(report: Report, folded: int) -> list[Figure]:
+    """The five numbers that people ask for first."""
+    graph, total = report.graph, len(report.batch_norms)
+    rows = [Figure("Batch norms folded", f"{folded} of {total}" if total else "none found")]
+    worst = worst_output(report)
+    if worst is not None:
+        note = (
+            f"allowed: {formats.number(worst.tolerance.atol)} + {formats.number(worst.tolerance.rtol)} × |y|"
+        )
+        rows.append(Figure("Largest difference", formats.number(worst.max_abs), note))
+    rows.append(Figure("Nodes", f"{graph.nodes_before:,} → {graph.nodes_after:,}", f"opset {graph.opset}"))
+    written = report.artifact.bytes if report.artifact is not None else graph.bytes
+    rows.append(Figure("Artifact", formats.size(written), f"{graph.parameters:,} parameters"))
+    if report.timings:
+        rows.append(Figure("Time", formats.duration(sum(report.timings.values())), "all stages"))
+    return rows
+
+
+def worst_output(report: Report) -> OutputComparison | None:
+    """The judged comparison that came nearest to its tolerance, or went farthest past it."""
+    judged = [output for row in report.verification if row.judged for output in row.outputs]
+    return max(judged, key=lambda out: (not out.passed, _finite(out.max_rel)), default=None)
+
+
+def _finite(value: float) -> float:
+    return value if math.isfinite(value) else math.inf
+
+
+def flagged(norms: list[NormReport]) -> list[tuple[str, int]]:
+    """Health codes other than ok, with the number of layers that have them."""
+    codes = Counter(item.code for norm in norms for item in norm.health if item.code is not HealthCode.OK)
+    return [(code.value, count) for code, count in codes.most_common()]
+
+
+def norm_view(norm: NormReport, index: int) -> NormView:
+    """One batch norm with its pictures."""
+    severities = [item.severity for item in norm.health]
+    tone = "fail" if "error" in severities else "unsure" if "warning" in severities else "pass"
+    findings = [
+        (item.severity, item.code.value, item.evidence, item.remedy)
+        for item in norm.health
+        if item.code is not HealthCode.OK
+    ]
+    pictures = [histogram(label, norm.stats.get(role)) for role, label in ROLES]
+    pictures.append(histogram("amplification", norm.amplification))
+    return NormView(norm, f"norm-{index}", tone, findings, pictures, explained(norm.reason))
+
+
+def histogram(title: str, stats: ArrayStats | None) -> Histogram | None:
+    """The picture of one parameter; None where the layer has none."""
+    if stats is None:
+        return None
+    low, high = formats.number(stats.min), formats.number(stats.max)
+    text = f"{title}: {stats.size} values from {low} to {high}, mean {formats.number(stats.mean)}"
+    if stats.non_finite:
+        text += f", {stats.non_finite} not finite"
+    return Histogram(
+        title, charts.bars(stats.histogram), charts.zero_mark(stats), low, high, text, stats.non_finite
+    )
+
+
+def explained(code: str | None) -> tuple[str, str, str] | None:
+    """Title, meaning and remedy of a code from the catalogue; the code itself where it is not in there."""
+    if not code:
+        return None
+    for entry in catalogue.lookup(code):
+        return entry.title, entry.meaning, entry.remedy
+    return formats.words(code), "", ""
