@@ -28,6 +28,7 @@ class Constants:
     def __init__(self, model: ir.Model, *, freeze_inputs: bool = False) -> None:
         self._ir_version = model.ir_version
         self._freeze = freeze_inputs
+        self._inputs = {value for graph in g.graphs(model) for value in graph.inputs}
         self._known: dict[ir.Value, bool] = {}
         self._memo: dict[ir.Value, Array] = {}
 
@@ -37,9 +38,8 @@ class Constants:
         Before IR version 4 every initializer had to be listed as an input, and runtimes treat those as
         constants (onnxruntime: `Graph::GetOverridableInitializers`).
         """
-        return (
-            value.is_initializer() and value.is_graph_input() and self._ir_version >= 4 and not self._freeze
-        )
+        listed = value in self._inputs
+        return value.is_initializer() and listed and self._ir_version >= 4 and not self._freeze
 
     def is_const(self, value: ir.Value | None) -> bool:
         """Whether `evaluate` can tell the value. Linear in the size of the expression, memoized."""
