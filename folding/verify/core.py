@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,13 +15,13 @@ from folding.options import FoldOptions
 from folding.progress import Progress
 from folding.report import Hazard, Verification, VerificationRow
 from folding.sources.base import Feeds, Reference
-from folding.verify import effort, float64, hazards, providers, shapes
+from folding.verify import effort, float64, hazards, latency, providers, shapes
 from folding.verify.graphs import FedSession, Loaded, load
 from folding.verify.layers import LayerCheck, Layers
 from folding.verify.noise import Noise, distance, neighbours, scale_of
 from folding.verify.probes import Probe, generate, make
 from folding.verify.providers.cuda import ProviderLostError
-from folding.verify.ranges import InputSpec, inputs_of
+from folding.verify.ranges import InputSpec, inputs_of, stored_array
 from folding.verify.rows import Answers, Candidate, row, run_all
 from folding.verify.tolerance import Tolerance, derive
 from folding.verify.verdict import Evidence, conclude
@@ -50,6 +51,7 @@ class Study:
     rows: list[VerificationRow] = field(default_factory=list)
     hazards: list[Hazard] = field(default_factory=list)
     layers: LayerCheck | None = None
+    latency: dict[str, Any] | None = None
     evidence: Evidence = field(default_factory=Evidence)
     _shaken: list[Feeds] = field(default_factory=list)
     _sharpened: set[str] = field(default_factory=set)
@@ -109,6 +111,8 @@ def examine(
                 study.rows.append(float64_row(study, float64_rows, candidate))
         layer_by_layer(study)
         study.hazards.extend(hazards.find(study, candidates))
+        if options.latency:
+            study.latency = measure_latency(study)
     return conclude(study)
 
 
@@ -142,6 +146,9 @@ def match_outputs(study: Study) -> dict[str, str]:
     for what, a, b in (("inputs", mine[0], theirs[0]), ("outputs", mine[1], theirs[1])):
         if a != b:
             study.evidence.faults.append(f"{what} differ: source {a}, artifact {b}")
+    kept, wanted = overridable(study.artifact), overridable(study.source)
+    if not study.options.freeze_inputs and sorted(kept) != sorted(wanted):
+        study.evidence.faults.append(f"overridable inputs differ: source {wanted}, artifact {kept}")
     return {name: name for name in study.source.outputs}
 
 
@@ -150,6 +157,27 @@ def interface(loaded: Loaded) -> tuple[list[tuple[str, int]], list[tuple[str, in
     sides = (loaded.inputs, list(loaded.proto.graph.output))
     ins, outs = ([(v.name, v.type.tensor_type.elem_type) for v in side] for side in sides)
     return ins, outs
+
+
+def overridable(loaded: Loaded) -> list[str]:
+    """Inputs that have a value of their own, which a caller may replace (not before IR version 4)."""
+    if loaded.proto.ir_version < 4:
+        return []
+    stored = {tensor.name for tensor in loaded.proto.graph.initializer}
+    return [value.name for value in loaded.proto.graph.input if value.name in stored]
+
+
+def overriding_probe(study: Study, first: Probe) -> list[Probe]:
+    """The first probe again, with every overridable float input given another value."""
+    changed: Feeds = {}
+    for name in overridable(study.source):
+        stored = stored_array(study.source, name)
+        if stored is not None and stored.dtype.kind == "f":
+            changed[name] = (stored * 1.25 + 0.125).astype(stored.dtype)
+    if not changed:
+        return []
+    recipe = f"as {first.name!r}, with {len(changed)} overridable inputs replaced by 1.25 x + 0.125"
+    return [Probe("overridden", {**first.feeds, **changed}, recipe, first.seed)]
 
 
 def prepare(study: Study, user: Feeds | None) -> bool:
@@ -178,6 +206,8 @@ def prepare(study: Study, user: Feeds | None) -> bool:
     study.unfolded[first.name] = outputs
     sizes = {**sizes, "batch": study.effort.batch}
     study.probes.extend(list(generate(study.specs, sizes, seed))[: study.effort.probes])
+    if not study.options.freeze_inputs:
+        study.probes.extend(overriding_probe(study, first))
     for i, other in enumerate(shapes.other_sizes(study.specs, sizes)):
         study.probes.append(make(study.specs, other, seed, f"size-{i + 1}", "N(0, 1)", "normal"))
     return keep_runnable(study, session)
@@ -413,6 +443,19 @@ def layer_words(check: LayerCheck) -> str:
     return f"{check.cuts} values agree, each segment run on the source's own inputs"
 
 
-def figures(study: Study) -> Mapping[str, object]:
-    """Figures that belong to the whole verification."""
-    return {"effort": study.effort.words(), "skipped": study.evidence.skipped}
+def measure_latency(study: Study) -> dict[str, Any]:
+    """Before and after, on each provider that is there, at the runtime's defaults."""
+    found: dict[str, Any] = {}
+    for name in study.options.providers:
+        provider = providers.find(name)
+        if provider.unavailable() is not None:
+            continue
+        variant = provider.variants()[0][0]
+        study.progress.report("verify", 0.9, f"latency on {variant}")
+        try:
+            sides = (study.source.path, study.artifact.path)
+            figures = latency.measure(provider, variant, "enable_all", *sides, study.probes[0].feeds)
+            found[variant] = {"enable_all": figures}
+        except Exception as exc:  # noqa: BLE001 - a side that does not run has no latency, and a row says so
+            study.evidence.skipped.append(f"latency on {variant}: {str(exc).strip()[:200]}")
+    return found

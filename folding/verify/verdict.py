@@ -50,6 +50,10 @@ def conclude(study: Study) -> Verification:
     limits = sorted({f"{row.provider} not checked: {row.detail}" for row in absent})
     words = "; ".join([words, *evidence.notes, *evidence.limits, *limits])
     layers = study.layers
+    if study.rows:
+        study.rows[0].figures["effort"] = study.effort.words()
+        if evidence.skipped:
+            study.rows[0].figures["left_out"] = evidence.skipped
     return Verification(
         verdict=verdict,
         summary=words,
@@ -58,6 +62,7 @@ def conclude(study: Study) -> Verification:
         drift=layers.drift if layers else [],
         first_divergence=layers.first_divergence if layers else None,
         hazards=study.hazards,
+        latency=study.latency,
     )
 
 
@@ -78,7 +83,8 @@ def pass_words(study: Study, rows: int) -> str:
     if study.evidence.constant:
         return f"equivalent on {rows} comparisons; the outputs do not depend on the inputs"
     worst = max((o.max_rel for r in study.rows for o in r.outputs if r.judged), default=0.0)
+    proved = f"; {study.evidence.certificates} certificates hold" if study.evidence.certificates else ""
     return (
         f"equivalent: {rows} comparisons over {len(study.evidence.reacting)} probes agree, "
-        f"largest difference {worst:.2g} of an output's scale"
+        f"largest difference {worst:.2g} of an output's scale{proved}"
     )

@@ -1,0 +1,129 @@
+"""The report as one HTML page: no script, no network, light and dark, every name escaped by the template."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from folding.render import charts, words
+from folding.report import NormReport, Report
+
+if TYPE_CHECKING:
+    import jinja2
+
+TEMPLATES = Path(__file__).parent / "templates"
+ROLES = ("moving_mean", "moving_variance", "gamma", "beta")
+MOST_ROWS = 2000
+
+
+@cache
+def environment() -> jinja2.Environment:
+    """Templates beside this file, autoescaped, strict about names."""
+    import jinja2
+
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(number=words.number, size=words.size, seconds=words.seconds, tensor=words.tensor)
+    return made
+
+
+@cache
+def style() -> str:
+    """The page's only style sheet."""
+    return (TEMPLATES / "report.css").read_text(encoding="utf-8")
+
+
+def content_security_policy() -> str:
+    """What the page needs, for whoever serves it: one style sheet, known by its hash, and nothing else."""
+    digest = base64.b64encode(hashlib.sha256(style().encode()).digest()).decode()
+    return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+
+
+def render(report: Report) -> str:
+    """The page."""
+    return environment().get_template("report.html.jinja").render(view(report))
+
+
+def view(report: Report) -> dict[str, Any]:
+    """What the template lays out."""
+    done, total = words.folded(report)
+    holds, certificates, share = words.certificates(report)
+    graph = report.graph
+    return {
+        "report": report,
+        "style": Markup(style()),
+        "policy": content_security_policy(),
+        "title": words.TITLES[report.verdict],
+        "mark": words.MARKS[report.verdict],
+        "marks": words.STATUS_MARKS,
+        "folded": done,
+        "total": total,
+        "findings": list(words.findings(report)),
+        "norms": [norm_view(norm) for norm in report.batch_norms[:MOST_ROWS]],
+        "left_out": max(0, total - MOST_ROWS),
+        "kept": list(words.kept(report)),
+        "rows": [(row, words.worst(row)) for row in report.verification],
+        "drift": charts.drift(report.drift, report.first_divergence),
+        "nodes": charts.pair(
+            graph.nodes_before,
+            graph.nodes_after,
+            (f"{graph.nodes_before} nodes", f"{graph.nodes_after} nodes"),
+        ),
+        "batch_norms": charts.pair(
+            graph.batch_norms_before,
+            graph.batch_norms_after,
+            (f"{graph.batch_norms_before} batch norms", f"{graph.batch_norms_after} batch norms"),
+        ),
+        "holds": holds,
+        "certificates": certificates,
+        "share": share,
+        "certified": [norm for norm in report.batch_norms if norm.certificate is not None],
+        "latency": list(latency_rows(report)),
+        "calibration": calibration_rows(report),
+        "seconds_total": sum(report.timings.values()),
+        "command": words.command(report),
+    }
+
+
+def norm_view(norm: NormReport) -> dict[str, Any]:
+    """A row of the health table."""
+    severities = [finding.severity for finding in norm.health]
+    tone = "error" if "error" in severities else "warning" if "warning" in severities else "ok"
+    pictures = [charts.histogram(norm.stats.get(role), f"{norm.name} {role}") for role in ROLES]
+    pictures.append(charts.histogram(norm.amplification, f"{norm.name} gamma / sqrt(variance + epsilon)"))
+    return {"norm": norm, "tone": tone, "pictures": pictures}
+
+
+def latency_rows(report: Report) -> Iterator[dict[str, Any]]:
+    """One row per provider and level."""
+    for provider, levels in (report.latency or {}).items():
+        for level, figures in levels.items() if isinstance(levels, dict) else ():
+            before, after, speedup = (figures.get(k) for k in ("before", "after", "speedup"))
+            if not (before and after and speedup):
+                continue
+            told = tuple(
+                f"{words.seconds(s['median'])} ({words.seconds(s['low'])} – {words.seconds(s['high'])})"
+                for s in (before, after)
+            )
+            yield {
+                "where": f"{provider}, {level}",
+                "bars": charts.pair(before["median"], after["median"], (told[0], told[1])),
+                "speedup": f"{speedup['ratio']:.2f}x (95 %: {speedup['low']:.2f} to {speedup['high']:.2f})",
+                "runs": before["runs"],
+            }
+
+
+def calibration_rows(report: Report) -> list[tuple[str, str]]:
+    """The calibration summary, flat."""
+    return [(str(key), str(value)[:400]) for key, value in (report.calibration or {}).items()]

@@ -1,0 +1,118 @@
+"""The report as Markdown for a pull request: verdict first, tables folded away, every name escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from folding.render import words
+from folding.report import Report
+
+MOST = 50
+SPECIAL = "\\`*_{}[]<>()#+-!|~&@:"
+
+
+def render(report: Report) -> str:
+    """GitHub-flavoured Markdown."""
+    parts = (head, health, fold, proof, hazards, foot)
+    return "\n".join(line for part in parts for line in part(report)) + "\n"
+
+
+def escape(text: object) -> str:
+    """Text that Markdown shows as it is: punctuation escaped, control characters blank.
+
+    A zero-width space behind @ and # keeps forges from reading mentions and references into names.
+    """
+    plain = "".join(c if c.isprintable() else " " for c in str(text))
+    escaped = "".join("\\" + c if c in SPECIAL else c for c in plain)
+    return escaped.replace("@", "@\u200b").replace("#", "#\u200b")
+
+
+def table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> Iterator[str]:
+    """A table; cells are escaped."""
+    titles = list(header)
+    yield "| " + " | ".join(titles) + " |"
+    yield "|" + " --- |" * len(titles)
+    for row in rows:
+        yield "| " + " | ".join(escape(cell) for cell in row) + " |"
+
+
+def details(title: str, lines: Iterable[str]) -> Iterator[str]:
+    """A section that opens on a click."""
+    yield f"<details><summary>{title}</summary>"
+    yield ""
+    yield from lines
+    yield ""
+    yield "</details>"
+    yield ""
+
+
+def head(report: Report) -> Iterator[str]:
+    """Verdict and the figures that a reviewer looks for."""
+    mark = words.MARKS[report.verdict]
+    yield f"## {mark} bnfold: {words.TITLES[report.verdict]} (`{report.verdict.value}`)"
+    yield ""
+    yield escape(report.summary)
+    yield ""
+    done, total = words.folded(report)
+    graph, findings = report.graph, len(list(words.findings(report)))
+    passed = sum(row.status == "pass" for row in report.verification)
+    rows = [
+        ("batch norms folded", f"{done} of {total}"),
+        ("nodes", f"{graph.nodes_before} before, {graph.nodes_after} after"),
+        ("findings about statistics", findings),
+        ("comparisons passed", f"{passed} of {len(report.verification)}"),
+        ("artifact", report.artifact.digest if report.artifact else "none"),
+    ]
+    yield from table(("", ""), rows)
+    yield ""
+
+
+def health(report: Report) -> Iterator[str]:
+    """Findings, in the open: they are what people act on."""
+    found = list(words.findings(report))
+    if not found:
+        return
+    yield "### Statistics"
+    yield ""
+    rows = ((n.name, h.severity, h.code.value, h.evidence, h.remedy) for n, h in found[:MOST])
+    yield from table(("layer", "", "finding", "evidence", "remedy"), rows)
+    yield ""
+
+
+def fold(report: Report) -> Iterator[str]:
+    """What stayed and why."""
+    stayed = list(words.kept(report))
+    if stayed:
+        rows = ((n.name, n.decision, n.reason or "", n.detail) for n in stayed[:MOST])
+        yield from details(
+            f"Kept, whole or half: {len(stayed)}", table(("layer", "decision", "reason", "detail"), rows)
+        )
+
+
+def proof(report: Report) -> Iterator[str]:
+    """The comparisons."""
+    rows = (
+        (r.status, r.reference, r.provider, r.optimization_level, words.row_words(r))
+        for r in report.verification
+    )
+    header = ("status", "reference", "provider", "level", "result")
+    yield from details(f"Proof: {len(report.verification)} comparisons", table(header, rows))
+    if report.first_divergence:
+        yield f"First divergence: {escape(report.first_divergence)}"
+        yield ""
+
+
+def hazards(report: Report) -> Iterator[str]:
+    """Runtime hazards."""
+    if report.hazards:
+        yield "### Runtime hazards"
+        yield ""
+        rows = ((h.code, h.detail, h.workaround) for h in report.hazards)
+        yield from table(("hazard", "what happens", "way around"), rows)
+        yield ""
+
+
+def foot(report: Report) -> Iterator[str]:
+    """How to repeat."""
+    fence = "````"
+    yield from details("How to repeat", [fence + "sh", words.command(report), fence])

@@ -1,0 +1,122 @@
+"""Numbers and records of a report in words, shared by all forms."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Iterator
+
+from folding.report import Health, NormReport, OutputComparison, Report, TensorInfo, Verdict, VerificationRow
+
+TITLES = {
+    Verdict.PASS: "Proved equivalent",
+    Verdict.FAIL: "Not equivalent",
+    Verdict.INCONCLUSIVE: "Not proved",
+}
+MARKS = {Verdict.PASS: "✓", Verdict.FAIL: "✕", Verdict.INCONCLUSIVE: "?"}
+STATUS_MARKS = {"pass": "✓", "fail": "✕", "unavailable": "–"}
+
+
+def number(value: float | None) -> str:
+    """Three significant digits; words for what is not finite."""
+    if value is None:
+        return "–"
+    if math.isnan(value):
+        return "not a number"
+    if math.isinf(value):
+        return "infinite"
+    return f"{value:.3g}"
+
+
+def size(count: int) -> str:
+    """Bytes for people."""
+    amount = float(count)
+    for unit in ("B", "kB", "MB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.2f} GB"
+
+
+def seconds(value: float) -> str:
+    """A duration for people."""
+    for factor, unit in ((1.0, "s"), (1e3, "ms"), (1e6, "µs")):
+        if value * factor >= 1:
+            return f"{value * factor:.3g} {unit}"
+    return f"{value * 1e9:.3g} ns"
+
+
+def tensor(info: TensorInfo) -> str:
+    """`name: float32 [N, 3, 224, 224]`."""
+    shape = "any shape" if info.shape is None else "[" + ", ".join(str(d or "?") for d in info.shape) + "]"
+    return f"{info.name}: {info.dtype} {shape}"
+
+
+def folded(report: Report) -> tuple[int, int]:
+    """(folded, all) batch norms."""
+    return sum(norm.decision == "folded" for norm in report.batch_norms), len(report.batch_norms)
+
+
+def findings(report: Report) -> Iterator[tuple[NormReport, Health]]:
+    """Everything about the statistics that is not ok."""
+    for norm in report.batch_norms:
+        for health in norm.health:
+            if health.severity != "ok":
+                yield norm, health
+
+
+def kept(report: Report) -> Iterator[NormReport]:
+    """Batch norms that stayed, whole or half."""
+    yield from (norm for norm in report.batch_norms if norm.decision == "kept" or norm.reason)
+
+
+def worst(row: VerificationRow) -> OutputComparison | None:
+    """The output that says most about a row: a failed one first, then the largest relative difference."""
+    return max(row.outputs, key=lambda o: (not o.passed, o.max_rel), default=None)
+
+
+def row_words(row: VerificationRow) -> str:
+    """One line about a row."""
+    chosen = worst(row)
+    parts = [row.detail] if row.detail else []
+    if chosen is not None:
+        parts.append(
+            f"{chosen.name!r} differs by {number(chosen.max_abs)} ({number(chosen.max_rel)} of its scale), "
+            f"allowed {number(chosen.tolerance.atol)} + {number(chosen.tolerance.rtol)} x |reference|"
+        )
+    if not row.judged:
+        parts.append("reported only, not judged")
+    return "; ".join(parts)
+
+
+def certificates(report: Report) -> tuple[int, int, float]:
+    """(that hold, all, largest rounding as a share of its bound)."""
+    found = [norm.certificate for norm in report.batch_norms if norm.certificate is not None]
+    share = max((c.max_relative_rounding / c.bound for c in found if c.bound), default=0.0)
+    return sum(c.holds for c in found), len(found), share
+
+
+def command(report: Report) -> str:
+    """The command that makes this artifact and this report again."""
+    words = ["bnfold", "fold", "MODEL", "-o", "OUT.onnx"]
+    single = {"signature", "step", "missing_stats", "opset", "rtol", "atol", "seed"}
+    flags = {"use_ema", "recalibrate", "freeze_inputs", "strict", "latency"}
+    lists = {"outputs": "--output", "tags": "--tag", "providers": "--provider", "require": "--require"}
+    for name, value in report.options.items():
+        option = "--" + name.replace("_", "-")
+        if name in flags and value:
+            words.append(option)
+        elif name in single and value is not None:
+            words += [option, str(value)]
+        elif name in lists:
+            words += [part for item in value for part in (lists[name], str(item))]
+        elif name == "feeds":
+            words += [part for key, item in value.items() for part in ("--feed", f"{key}={item}")]
+        elif name == "inputs":
+            shapes = ((key, ",".join(str(d or "?") for d in dims)) for key, dims in value.items())
+            words += [part for key, dims in shapes for part in ("--input", f"{key}={dims}" if dims else key)]
+    if report.calibration is not None:
+        words += ["--calibrate", "DATA.npz"]
+    if any(probe.get("name") == "user" for probe in report.probes):
+        words += ["--probe", "PROBE.npz"]
+    return shlex.join(words)

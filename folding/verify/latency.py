@@ -1,0 +1,85 @@
+"""How long one run takes before and after the fold, with 95 % confidence intervals.
+
+The two sides run in turn, so that a busy machine slows both. Medians, because the noise of a computer has one
+side only; their interval is the pair of order statistics that holds the median in 95 of 100 samples, that of
+their ratio comes from resampling.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from folding.sources.base import Feeds
+from folding.verify.base import Provider, Session
+
+SECONDS = 2.0  # for both sides together
+LEAST, MOST = 11, 400
+Z95 = 1.96
+
+
+def measure(
+    provider: Provider,
+    variant: str,
+    level: str,
+    before: Path,
+    after: Path,
+    feeds: Feeds,
+    seconds: float = SECONDS,
+) -> dict[str, Any]:
+    """Medians and intervals in seconds: `before`, `after`, and `speedup` = before / after.
+
+    Raises: whatever the runtime raises when one side does not load or run.
+    """
+    sides = [provider.open(path, level, variant) for path in (before, after)]
+    samples = alternate(sides, feeds, seconds)
+    first, second = (np.asarray(side) for side in samples)
+    return {
+        "before": interval(first),
+        "after": interval(second),
+        "speedup": speedup(first, second),
+        "shape": {name: list(array.shape) for name, array in feeds.items()},
+        "conditions": "runs in turn, after two runs to warm up; threads as the runtime chooses",
+    }
+
+
+def alternate(sides: list[Session], feeds: Feeds, seconds: float) -> list[list[float]]:
+    """Seconds of single runs, side by side in time."""
+    samples: list[list[float]] = [[] for _ in sides]
+    for side in sides:
+        side.run(feeds)
+        side.run(feeds)
+    deadline = time.perf_counter() + seconds
+    while len(samples[0]) < LEAST or (time.perf_counter() < deadline and len(samples[0]) < MOST):
+        for side, kept in zip(sides, samples, strict=True):
+            start = time.perf_counter()
+            side.run(feeds)
+            kept.append(time.perf_counter() - start)
+    return samples
+
+
+def interval(sample: np.ndarray) -> dict[str, float | int]:
+    """Median and the order statistics around it (binomial, normal approximation)."""
+    ordered = np.sort(sample)
+    n = ordered.size
+    half = Z95 * math.sqrt(n) / 2
+    low, high = max(0, math.floor(n / 2 - half)), min(n - 1, math.ceil(n / 2 + half))
+    return {
+        "median": float(np.median(ordered)),
+        "low": float(ordered[low]),
+        "high": float(ordered[high]),
+        "runs": n,
+    }
+
+
+def speedup(before: np.ndarray, after: np.ndarray, rounds: int = 500) -> dict[str, float]:
+    """Ratio of medians, with a percentile interval over resampled pairs."""
+    rng = np.random.default_rng(0)
+    picks = rng.integers(0, before.size, (rounds, before.size))
+    ratios = np.median(before[picks], axis=1) / np.median(after[picks], axis=1)
+    low, high = np.percentile(ratios, [2.5, 97.5])
+    return {"ratio": float(np.median(before) / np.median(after)), "low": float(low), "high": float(high)}
