@@ -48,7 +48,7 @@ format: $(DEV) ## rewrite the files in the house format
 	$(BIN)/ruff format .
 
 openapi: $(DEV) ## write openapi/openapi.json from the routes
-	$(PY) scripts/openapi.py
+	$(PY) -m service.openapi
 
 bench: $(DEV) ## all figures, side by side with the peers, on this machine
 	$(PY) -m bench $(BENCH_ARGS)
