@@ -7,10 +7,10 @@ Bytes depend on the model alone: no time, no path, no hash order. Weights are st
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import onnx
@@ -56,8 +56,7 @@ def write(model: ir.Model, dst: Path, options: FoldOptions, source: SourceReport
     model.producer_name, model.producer_version = "bnfold", toolchain.versions().get("bnfold", "0")
     proto, tensors = skeleton.serialize(model)
     check(proto, tensors)
-    _describe(proto, tensors, source)
-    return _write_model(proto, tensors, dst)
+    return _write_model(proto, tensors, dst, source)
 
 
 def ir_version(model: ir.Model) -> int:
@@ -94,21 +93,19 @@ def _drop_stale_provenance(model: ir.Model) -> None:
         del model.metadata_props[key]
 
 
-def _describe(proto: onnx.ModelProto, tensors: dict[str, ir.TensorProtocol], source: SourceReport) -> None:
-    """`bnfold.content_digest` is over the message without these entries, weights after structure."""
-    digest = hashlib.sha256(proto.SerializeToString(deterministic=True))
-    for name, tensor in tensors.items():
-        digest.update(name.encode())
-        for chunk in payload(tensor):
-            digest.update(chunk)
+def _provenance(source: SourceReport, content: str) -> bytes:
+    """`metadata_props` that say where the model comes from. They end the file, and `bnfold.content_digest` is
+    the digest of all bytes before them, so that one pass over the weights yields both digests."""
+    trailer = onnx.ModelProto()
     entries = {
-        "bnfold.content_digest": f"sha256:{digest.hexdigest()}",
+        "bnfold.content_digest": content,
         "bnfold.source_digest": source.digest,
         "bnfold.source_format": source.format,
         "bnfold.version": toolchain.versions().get("bnfold", "0"),
     }
     for key, value in sorted(entries.items()):
-        proto.metadata_props.add(key=key, value=value)
+        trailer.metadata_props.add(key=key, value=value)
+    return trailer.SerializeToString(deterministic=True)
 
 
 def payload(tensor: ir.TensorProtocol) -> Iterator[memoryview | bytes]:
@@ -123,17 +120,23 @@ def payload(tensor: ir.TensorProtocol) -> Iterator[memoryview | bytes]:
         yield memoryview(flat[start : start + CHUNK])  # type: ignore[arg-type]
 
 
-def _write_model(proto: onnx.ModelProto, tensors: dict[str, ir.TensorProtocol], dst: Path) -> ArtifactReport:
+def _write_model(
+    proto: onnx.ModelProto,
+    tensors: dict[str, ir.TensorProtocol],
+    dst: Path,
+    source: SourceReport | None = None,
+) -> ArtifactReport:
+    """Everything in one file while protobuf can read that, else weights in `<dst>.data`."""
     total = proto.ByteSize() + sum(t.nbytes + 256 for t in tensors.values())
     if total < EXTERNAL_ABOVE:
-        digest, size = _write_atomically(dst, _inline(proto, tensors))
+        digest, size = _write_atomically(dst, _inline(proto, tensors), source)
         return ArtifactReport(digest=digest, bytes=size)
     data = dst.with_name(dst.name + ".data")
     external = _External(tensors)
     data_digest, data_size = _write_atomically(data, external.chunks())
     external.refer(proto, data.name)
     proto.metadata_props.add(key="bnfold.data_digest", value=data_digest)
-    digest, size = _write_atomically(dst, [proto.SerializeToString(deterministic=True)])
+    digest, size = _write_atomically(dst, [proto.SerializeToString(deterministic=True)], source)
     return ArtifactReport(digest=digest, bytes=size + data_size)
 
 
@@ -202,17 +205,25 @@ class _External:
             proto.graph.initializer.append(head)
 
 
-def _write_atomically(dst: Path, chunks: Iterable[memoryview | bytes]) -> tuple[str, int]:
-    """Write beside `dst`, fsync, rename over it, fsync the folder. A reader never sees half a file."""
+def _write_atomically(
+    dst: Path, chunks: Iterable[memoryview | bytes], source: SourceReport | None = None
+) -> tuple[str, int]:
+    """Write beside `dst`, fsync, rename over it, fsync the folder. A reader never sees half a file.
+
+    source: what the trailer says, for an artifact. Returns: (sha256 of the file, its bytes).
+    """
     digest, size = hashlib.sha256(), 0
     partial = dst.with_name(f".{dst.name}.{os.getpid()}.part")
     try:
-        with partial.open("wb") as file:
+        with partial.open("wb", buffering=0) as file:
             for chunk in chunks:
                 digest.update(chunk)
-                file.write(chunk)
-                size += len(chunk)
-            _sync(file)
+                size += _write(file, chunk)
+            if source is not None:
+                trailer = _provenance(source, f"sha256:{digest.hexdigest()}")
+                digest.update(trailer)
+                size += _write(file, trailer)
+            os.fsync(file.fileno())
         partial.replace(dst)
     finally:
         partial.unlink(missing_ok=True)
@@ -224,6 +235,9 @@ def _write_atomically(dst: Path, chunks: Iterable[memoryview | bytes]) -> tuple[
     return f"sha256:{digest.hexdigest()}", size
 
 
-def _sync(file: IO[bytes]) -> None:
-    file.flush()
-    os.fsync(file.fileno())
+def _write(file: io.FileIO, chunk: memoryview | bytes) -> int:
+    """All of it: an unbuffered write may take less than it is given."""
+    rest = memoryview(chunk)
+    while rest:
+        rest = rest[file.write(rest) :]
+    return len(chunk)

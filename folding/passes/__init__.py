@@ -18,7 +18,7 @@ from folding.passes.duplicates import merge_initializers, merge_nodes
 from folding.passes.freeze import freeze_inputs
 from folding.passes.functions import inline_functions
 from folding.passes.layout import eliminate_transposes
-from folding.passes.shapes import infer_shapes
+from folding.passes.shapes import complete, infer_shapes
 from folding.passes.tools import adopt
 
 ONCE_BEFORE = (
@@ -57,13 +57,12 @@ FINALLY = (
     Pass("late_chains", peepholes(chains.LATE), "a Reshape would have held layouts in place before"),
     Pass("chains", peepholes(chains.RULES), "those reshapes may meet others"),
     Pass("remove_dead_code", remove_dead_code, "what the chains left"),
-    Pass("infer_shapes", infer_shapes, "hazards ask for shapes of values that are new"),
     Pass("avoid_hazards", hazards.avoid, "last: no later pass may undo it"),
 )
 
 
 def prepare(model: ir.Model, options: FoldOptions) -> None:
-    """Bring the graph into the form that norms and rules expect. No arithmetic over parameters is done yet."""
+    """Bring the graph into the form that norms and rules expect. Parameters stay as they are."""
     adopt(model)
     if options.freeze_inputs:
         freeze_inputs(model)
@@ -79,6 +78,7 @@ def clean(model: ir.Model, options: FoldOptions) -> None:
     """Make the folded graph the smallest and fastest that still computes the same."""
     adopt(model)
     lift_constants(model)
-    infer_shapes(model)
+    if not complete(model):
+        infer_shapes(model)
     run_until_stable(model, PASSES)
     run_once(model, FINALLY)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from folding.passes.tools import all_graphs
+
 ROUNDS = 8  # far above what is needed; a pair of passes that undo each other must end somewhere
 
 
@@ -47,7 +49,7 @@ def peepholes(rules: Iterable[tuple[str, Peephole]]) -> Callable[[ir.Model], boo
 
     def run(model: ir.Model) -> bool:
         changed = False
-        for graph in [*model.graphs()]:
+        for graph in all_graphs(model):
             for node in graph:
                 if node.domain not in ("", "ai.onnx"):
                     continue

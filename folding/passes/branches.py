@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from folding.passes.tools import adopt, array, fresh_name, graph_of
+from folding.passes.tools import adopt, all_graphs, array, fresh_name, graph_of
 
 
 def _constant_condition(node: ir.Node) -> bool:
@@ -52,7 +52,7 @@ def _move(branch: ir.Graph, graph: ir.Graph, node: ir.Node) -> None:
 def resolve(model: ir.Model) -> bool:
     """All If nodes with a constant condition, outer ones first; names are taken anew afterwards."""
     changed = False
-    for graph in [*model.graphs()]:
+    for graph in all_graphs(model):
         for node in graph:
             if node.op_type == "If" and node.domain in ("", "ai.onnx") and node.graph is not None:
                 changed |= _constant_condition(node)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from folding.passes.tools import STANDARD, has_graphs, unused
+from folding.passes.tools import STANDARD, all_graphs, has_graphs, unused
 
 _OPTIONAL_OUTPUTS = frozenset({"Dropout", "MaxPool", "BatchNormalization", "LayerNormalization"})
 
@@ -12,9 +12,9 @@ _OPTIONAL_OUTPUTS = frozenset({"Dropout", "MaxPool", "BatchNormalization", "Laye
 def remove_dead_code(model: ir.Model) -> bool:
     """Backwards over every graph, so that one walk is enough; then what only dead code referred to."""
     changed = False
-    for graph in [*model.graphs()]:
+    for graph in all_graphs(model):
         changed |= _remove_nodes(graph)
-    for graph in [*model.graphs()]:
+    for graph in all_graphs(model):
         for name, value in list(graph.initializers.items()):
             if unused(value) and not value.is_graph_input():
                 del graph.initializers[name]
@@ -58,7 +58,7 @@ def _trim_outputs(node: ir.Node) -> bool:
 def _remove_functions(model: ir.Model) -> bool:
     """Model-local functions that no graph and no other kept function calls."""
     wanted: set[ir.OperatorIdentifier] = set()
-    stack = [node for graph in model.graphs() for node in graph]
+    stack = [node for graph in all_graphs(model) for node in graph]
     while stack:
         identifier = stack.pop().op_identifier()
         if identifier in model.functions and identifier not in wanted:
@@ -66,7 +66,7 @@ def _remove_functions(model: ir.Model) -> bool:
             stack.extend(model.functions[identifier].all_nodes())
     for identifier in [i for i in model.functions if i not in wanted]:
         del model.functions[identifier]
-    used = {node.domain for graph in model.graphs() for node in graph}
+    used = {node.domain for graph in all_graphs(model) for node in graph}
     used |= {node.domain for function in model.functions.values() for node in function.all_nodes()}
     imports = model.graph.opset_imports
     stale = [domain for domain in imports if domain not in STANDARD and domain not in used]

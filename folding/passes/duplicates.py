@@ -6,22 +6,22 @@ Result: readers of y2 read y1             readers of w2 read w1
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
-from folding.passes.tools import STANDARD, has_graphs, replace
+from folding.passes.tools import STANDARD, all_graphs, has_graphs, replace
 
 _RANDOM = frozenset({"RandomUniform", "RandomNormal", "RandomUniformLike", "RandomNormalLike", "Multinomial",
                      "Bernoulli", "Dropout"})  # fmt: skip
-_HASHED = 1 << 16  # bytes of a large tensor that are hashed before it is compared whole
+_HASHED = 64  # elements that are looked at before two tensors are compared whole
 
 
 def merge_nodes(model: ir.Model) -> bool:
     """Common subexpression elimination, graph by graph, in one walk."""
     changed = False
-    for graph in [*model.graphs()]:
+    for graph in all_graphs(model):
         seen: dict[Any, ir.Node] = {}
         for node in graph:
             key = _key(node)
@@ -47,7 +47,8 @@ def _key(node: ir.Node) -> Any:
             return None
         content = found.value
         if found.type == ir.AttributeType.TENSOR:
-            content = _fingerprint(found.as_tensor())
+            whole = found.as_tensor()
+            content = (whole.dtype, tuple(whole.shape.numpy()), whole.tobytes())
         elif isinstance(content, list):
             content = tuple(content)
         attributes.append((name, found.type, content))
@@ -55,16 +56,15 @@ def _key(node: ir.Node) -> Any:
 
 
 def _fingerprint(tensor: ir.TensorProtocol) -> Any:
-    data = tensor.numpy()
-    head = data.reshape(-1)[: _HASHED // max(data.itemsize, 1)]
-    digest = hashlib.blake2b(head.tobytes(), digest_size=16).hexdigest()
-    return (tensor.dtype, tuple(tensor.shape.numpy()), digest)
+    """Equal for equal tensors; unequal ones differ in their first bytes, mostly."""
+    head = tensor.numpy().reshape(-1)[:_HASHED]
+    return (tensor.dtype, tuple(tensor.shape.numpy()), head.tobytes())
 
 
 def merge_initializers(model: ir.Model) -> bool:
     """One initializer for equal tensors of one graph; those that are inputs or outputs stay."""
     changed = False
-    for graph in [*model.graphs()]:
+    for graph in all_graphs(model):
         groups: dict[Any, list[ir.Value]] = {}
         for value in list(graph.initializers.values()):
             tensor = value.const_value
@@ -81,16 +81,23 @@ def merge_initializers(model: ir.Model) -> bool:
 
 def _merge_group(graph: ir.Graph, group: list[ir.Value]) -> bool:
     changed = False
-    kept: dict[Any, list[tuple[ir.Value, bytes]]] = {}
+    kept: dict[Any, list[ir.Value]] = {}
     for value in group:
         assert value.const_value is not None
-        key = _fingerprint(value.const_value)
-        whole = value.const_value.tobytes() if value.const_value.nbytes > _HASHED else b""
-        match = next((v for v, data in kept.get(key, []) if data == whole), None)
+        alike = kept.setdefault(_fingerprint(value.const_value), [])
+        match = next((v for v in alike if _equal(v.const_value, value.const_value)), None)
         if match is None:
-            kept.setdefault(key, []).append((value, whole))
+            alike.append(value)
             continue
         value.replace_all_uses_with(match)
         graph.initializers.pop(value.name or "")
         changed = True
     return changed
+
+
+def _equal(a: ir.TensorProtocol | None, b: ir.TensorProtocol | None) -> bool:
+    """Bit for bit: NaN equals itself, 0 and -0 differ."""
+    if a is None or b is None:
+        return False
+    x, y = np.ascontiguousarray(a.numpy()), np.ascontiguousarray(b.numpy())
+    return bool(np.array_equal(x.reshape(-1).view(np.uint8), y.reshape(-1).view(np.uint8)))

@@ -19,8 +19,9 @@ Inputs = Sequence[Array | None]
 Evaluator = Callable[[ir.Node, Inputs], Sequence[Array]]
 
 # Moves elements without changing them (Cast: without changing what they mean).
-MOVEMENT = frozenset({"Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Cast", "CastLike",
-                      "Expand", "ConstantOfShape", "Slice", "Split", "Concat", "Gather", "Tile"})  # fmt: skip
+MOVEMENT = frozenset({"Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Cast",
+                      "CastLike", "Expand", "ConstantOfShape", "Slice", "Split", "Concat", "Gather",
+                      "Tile"})  # fmt: skip
 # Elementwise over floats, where float64 inside and one cast out beats a rounding per node.
 ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Div", "Neg", "Sqrt", "Reciprocal", "Pow", "Abs", "Exp", "Log",
                         "Sum", "Min", "Max", "Mean"})  # fmt: skip

@@ -11,6 +11,8 @@ from __future__ import annotations
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from folding.passes.tools import all_graphs
+
 LIMIT = 200_000
 
 
@@ -35,7 +37,7 @@ def _fits(model: ir.Model, function: ir.Function) -> bool:
 
 def _called_with_graphs(model: ir.Model) -> set[ir.OperatorIdentifier]:
     kinds = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
-    nodes = [node for graph in model.graphs() for node in graph]
+    nodes = [node for graph in all_graphs(model) for node in graph]
     nodes += [node for function in model.functions.values() for node in function.all_nodes()]
     return {
         node.op_identifier()
@@ -61,6 +63,6 @@ def _expansion(model: ir.Model) -> int:
 
     return sum(
         size(node.op_identifier(), frozenset()) if node.op_identifier() in model.functions else 1
-        for graph in model.graphs()
+        for graph in all_graphs(model)
         for node in graph
     )

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from folding.passes.tools import attribute, is_op
+from folding.passes.tools import all_graphs, attribute, is_op
 
 
 def avoid(model: ir.Model) -> bool:
     """Apply every avoidance to every graph."""
     changed = False
-    for graph in [*model.graphs()]:
+    for graph in all_graphs(model):
         for node in graph:
             if is_op(node, "MaxPool"):
                 changed |= _keep_zeros_out(node)

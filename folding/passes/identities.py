@@ -62,7 +62,7 @@ def _cast_like(node: ir.Node) -> bool:
 
 
 def _keeps_shape(node: ir.Node) -> bool:
-    """Reshape, Expand, Flatten, Squeeze, Unsqueeze, Tile, Slice, Resize whose output has the input's shape."""
+    """Reshape, Expand, Flatten, Squeeze, Unsqueeze, Tile, Slice, Resize that keeps the shape."""
     return same_shape(node.inputs[0], node.outputs[0]) and _pass_through(node)
 
 

@@ -1,6 +1,6 @@
 """A batch norm that stays between Transposes, as arithmetic that needs none.
 
-Given:  y = Transpose(BatchNormalization(Transpose(x)))       the channel axis brought to place 1 for the norm's sake
+Given:  y = Transpose(BatchNormalization(Transpose(x)))       the channels brought to axis 1 for the norm's sake
 Result: y = x * scale + shift                                 along the axis where the channels are
 Also Mul and Add around a constant vector never match fusions that mistake the axis (see `hazards`).
 """
@@ -32,11 +32,11 @@ def as_arithmetic(node: ir.Node) -> bool:
     graph, name = graph_of(node), node.name or result.name
     factors = [initializer(graph, f"{name}_{role}", value.astype(kind).reshape(shape))
                for role, value in (("scale", scale), ("shift", shift))]  # fmt: skip
-    scaled = insert(
-        node, "Mul", [x, factors[0]], like=result, shape=result.shape, name=f"{result.name}_scaled"
+    known = result.shape
+    scaled = insert(node, "Mul", [x, factors[0]], like=result, shape=known, name=f"{result.name}_scaled")
+    shifted = insert(
+        node, "Add", [scaled, factors[1]], like=result, shape=known, name=f"{result.name}_shifted"
     )
-    shifted = insert(node, "Add", [scaled, factors[1]], like=result, shape=result.shape,
-                     name=f"{result.name}_shifted")  # fmt: skip
     return replace(result, shifted)
 
 

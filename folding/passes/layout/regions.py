@@ -1,8 +1,8 @@
 """Regions of values that are one tensor up to the order of axes, and the orders asked of them.
 
-Values are joined by transparent operators (same order) and by Transpose nodes (known order). Each value v of
-a region has a frame f: transpose(v, f) is the region's canonical tensor. A layout L stores transpose(canonical,
-L), that is transpose(v, f o L); v as it stands is layout inverse(f).
+Values are joined by transparent operators (same order) and by Transpose nodes (known order). Each value v
+of a region has a frame f: transpose(v, f) is the region's canonical tensor. A layout L stores
+transpose(canonical, L), that is transpose(v, f o L); v as it stands is layout inverse(f).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Operators that do not care in which order the axes lie, and how each is told about a new order.
 
-A carried value shares the operator's layout. `moved` rewrites attributes and constant operands for values
-that are stored as transpose(x, perm) from now on. An operator that is not here wants its operands as they are.
+A carried value shares the operator's layout. `move` rewrites attributes and constant operands for values
+that are stored as transpose(x, perm) from now on. An operator that is not here wants its operands unmoved.
 """
 
 from __future__ import annotations
