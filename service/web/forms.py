@@ -7,7 +7,7 @@ field's `kind`. What the inspection knows (inputs, outputs, signatures) is offer
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from folding.options import FoldOptions
@@ -36,6 +36,10 @@ TITLES = {
     "freeze_inputs": "Freeze overridable initializers",
     "require": "Required providers",
 }
+
+
+# The schema leaves out what default factories make.
+_DEFAULTS = FoldOptions().model_dump(mode="json")
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ def _field(name: str, spec: Mapping[str, Any]) -> Field:
         title=TITLES.get(name, name.replace("_", " ").capitalize()),
         help=spec.get("description", ""),
         kind=_kind(spec),
-        default=spec.get("default"),
+        default=_DEFAULTS.get(name),
         minimum=spec.get("minimum"),
         maximum=spec.get("maximum", spec.get("exclusiveMaximum")),
         choices=[(str(value), str(value)) for value in spec.get("enum", [])],
@@ -121,6 +125,4 @@ def _row(info: TensorInfo) -> tuple[str, str, str]:
 
 
 def _with(item: Field, **changes: Any) -> Field:
-    from dataclasses import replace
-
     return replace(item, **changes)

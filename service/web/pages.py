@@ -59,7 +59,7 @@ async def home(request: Request) -> Response:
 @router.get("/jobs")
 async def jobs(request: Request, state: str = "", page_token: str = "") -> Response:
     """The list, newest first, one page at a time."""
-    asked = {"kind": "fold", "limit": 50, "state": state, "page_token": page_token}
+    asked: dict[str, str | int] = {"kind": "fold", "limit": 50, "state": state, "page_token": page_token}
     async with Api(request) as api:
         page = await api.get("/v1/jobs", **{name: value for name, value in asked.items() if value})
     rows = [job_of(row) for row in page["jobs"]]
@@ -167,10 +167,9 @@ async def model(request: Request, model_id: str, norms: str = "") -> Response:
 
 
 async def _providers(api: Api) -> list[str]:
-    """Providers that the service can verify on; CPU and CUDA are always offered, `unavailable` is an answer."""
+    """Pools of the service; CPU and CUDA are always offered, since `unavailable` is an answer."""
     known = await api.find("/v1/capabilities") or {}
-    names = [row.get("name") if isinstance(row, dict) else row for row in known.get("providers", [])]
-    return list(dict.fromkeys(["cpu", "cuda", *(str(name) for name in names if name)]))
+    return list(dict.fromkeys(["cpu", "cuda", *(str(name) for name in known.get("pools", []))]))
 
 
 @router.get("/releases")

@@ -144,7 +144,7 @@ def norm_view(norm: NormReport, index: int) -> NormView:
     """One batch norm with its pictures."""
     severities = [item.severity for item in norm.health]
     tone = "fail" if "error" in severities else "unsure" if "warning" in severities else "pass"
-    findings = [
+    findings: list[tuple[str, str, str, str]] = [
         (item.severity, item.code.value, item.evidence, item.remedy)
         for item in norm.health
         if item.code is not HealthCode.OK

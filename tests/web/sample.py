@@ -1,5 +1,8 @@
 """A report and an inspection with something of everything in them, hostile names among it."""
 
+# Rows of data: long lines read better than wrapped ones.
+# ruff: noqa: E501
+
 from __future__ import annotations
 
 import itertools

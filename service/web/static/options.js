@@ -73,9 +73,9 @@ async function attachment(id, words) {
 
 form?.addEventListener("submit", async (event) => {
   event.preventDefault();
-  const button = form.querySelector("[type=submit]");
+  const buttons = document.querySelectorAll("[form=options-form], #options-form [type=submit]");
   showError("options-error", null);
-  button.disabled = true;
+  for (const button of buttons) button.disabled = true;
   try {
     const body = { model: form.dataset.model, options: options() };
     const calibration = await attachment("calibration", "Calibration data");
@@ -88,6 +88,6 @@ form?.addEventListener("submit", async (event) => {
   } catch (error) {
     showError("options-error", error);
     state.textContent = "";
-    button.disabled = false;
+    for (const button of buttons) button.disabled = false;
   }
 });
