@@ -17,6 +17,11 @@ from service.jobs.model import Job, Kind
 from service.store.blobs import read_all
 from service.wiring import Services
 
+# One self-contained file with its style sheet inside, made to be saved and mailed: no script at all.
+REPORT_CSP = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; "
+    "base-uri 'none'; sandbox allow-popups"
+)
 # Accept -> kind of folding.render; the first entry is the answer to */*.
 FORMS = {
     "application/json": "json",
@@ -93,6 +98,8 @@ def report_response(ports: Services, job: Job, accept: str) -> Response:
     if FORMS[media] == "json":
         return Response(data, headers=headers, media_type=media)
     body = render(Report.model_validate_json(data), FORMS[media])
+    if FORMS[media] == "html":
+        headers["Content-Security-Policy"] = REPORT_CSP
     return Response(body, headers=headers, media_type=media)
 
 

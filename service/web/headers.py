@@ -6,8 +6,8 @@ another one, and say why here:
 - `/netron/`: Netron's own page has an inline style sheet and sets style attributes while it draws, so
   styles may be inline there; it parses models in workers of its own and saves pictures from blobs. Scripts
   still come from this server alone and there is still nowhere to send anything.
-- A report as HTML is one self-contained file with its style sheet inside, made to be saved and mailed. It
-  has no script; the policy forbids all of them and puts the page into a sandbox.
+- A report as HTML is one self-contained file with its style sheet inside (`service.api.jobs_view`). It has
+  no script; its policy forbids all of them and puts the page into a sandbox.
 """
 
 from __future__ import annotations
@@ -22,10 +22,6 @@ CSP = (
 NETRON_CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; "
     "worker-src 'self'; img-src 'self' data: blob:; font-src 'self'; frame-ancestors 'none'; base-uri 'none'"
-)
-REPORT_CSP = (
-    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; "
-    "base-uri 'none'; sandbox allow-popups"
 )
 HEADERS = {
     "Content-Security-Policy": CSP,

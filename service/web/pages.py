@@ -12,10 +12,10 @@ from starlette.responses import RedirectResponse, Response
 
 from folding import catalogue
 from folding.report import Inspection, Report
+from service.api.jobs_view import REPORT_CSP
 from service.web import latency, netron, snippets, views
 from service.web.backend import Api, ApiError
 from service.web.forms import options_form
-from service.web.headers import REPORT_CSP
 from service.web.templating import render
 
 router = APIRouter(include_in_schema=False)

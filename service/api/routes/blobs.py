@@ -12,6 +12,7 @@ from service.api.deps import Digest, Ports, Reader, Submitter
 from service.api.schemas import BlobOut
 from service.errors import Unprocessable
 from service.store import references
+from service.store.db import now
 
 router = APIRouter(prefix="/v1/blobs", tags=["blobs"])
 BODY = {"requestBody": {"required": True, "content": {"application/octet-stream": {
@@ -43,6 +44,27 @@ async def put_blob(digest: Digest, request: Request, ports: Ports, who: Submitte
         _, size, new = await keep(ports, who, out)
     headers = {"Location": f"/v1/blobs/{digest}", "Repr-Digest": files.repr_digest(digest)}
     return JSONResponse({"digest": digest, "bytes": size}, 201 if new else 200, headers)
+
+
+@router.get(
+    "/{digest}",
+    response_class=Response,
+    responses={200: {"description": "The bytes.", "content": {"application/octet-stream": {}}}},
+    summary="Read bytes back",
+)
+async def get_blob(digest: Digest, request: Request, ports: Ports, who: Reader) -> Response:
+    """What this tenant has uploaded, checked against the digest; one Range, strong ETag, immutable."""
+
+    def look() -> int:
+        with ports.db.read() as connection:
+            size = references.require_blob(connection, who.tenant, digest)
+        ports.verifier.check(digest, now())
+        return size
+
+    size = await run_in_threadpool(look)
+    return files.serve(
+        request, ports.blobs, digest, size, media_type="application/octet-stream", filename=digest[7:19]
+    )
 
 
 @router.head("/{digest}", response_class=Response, summary="Is it there?")
