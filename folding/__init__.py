@@ -30,13 +30,15 @@ __all__ = [
     "verify",
 ]
 
-_LAZY = {"fold", "inspect", "verify"}
+_LAZY = {"fold", "inspect"}
 
 
 def __getattr__(name: str) -> Any:
     # The pipeline pulls in onnx; a caller who only wants the records should not wait for it.
-    if name in _LAZY:
-        from folding import pipeline
+    from importlib import import_module
 
-        return getattr(pipeline, name)
+    if name in _LAZY:
+        return getattr(import_module("folding.pipeline"), name)
+    if name == "verify":  # the package of that name, which can be called
+        return import_module("folding.verify")
     raise AttributeError(f"module 'folding' has no attribute {name!r}")

@@ -133,6 +133,28 @@ def _fold(
     )
 
 
+def verify(
+    a: str | Path,
+    b: str | Path,
+    options: FoldOptions | None = None,
+    *,
+    probe: Feeds | None = None,
+    certificate: bool = False,
+    listener: Listener = silent,
+    workdir: Path | None = None,
+) -> Verification:
+    """Compare the ONNX file `b` with the model `a` (any format); `certificate`: check its fold in closed form.
+
+    Raises: BnfoldError subclasses when `a` cannot be read or the probe does not fit.
+    """
+    from folding import verify as proof  # pulls in onnxruntime
+
+    progress = Progress(listener)
+    with progress.stage("verify"):
+        compare = proof.recheck if certificate else proof.verify
+        return compare(a, b, options, probe=probe, progress=progress, workdir=workdir)
+
+
 def inspect(
     src: str | Path, options: FoldOptions | None = None, *, workdir: Path | None = None
 ) -> tuple[Inspection, dict[str, np.ndarray]]:

@@ -6,8 +6,10 @@ again from the source and the artifact alone. Importing this package loads no ru
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 from folding.options import FoldOptions
 from folding.progress import Progress
@@ -69,6 +71,7 @@ def verify(
     *,
     probe: Feeds | None = None,
     progress: Progress | None = None,
+    workdir: Path | None = None,
 ) -> Verification:
     """Compare any two models: `a` is the reference (any supported format), `b` an ONNX file.
 
@@ -82,7 +85,7 @@ def verify(
     from folding.verify import core
 
     options, progress = options or FoldOptions(), progress or Progress()
-    with tempfile.TemporaryDirectory(prefix="bnfold-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="bnfold-", dir=workdir) as scratch:
         imported = sources.load(Path(a), options, Path(scratch), progress)
         path = imported.onnx_path or export.write_plain(imported.model, Path(scratch) / "a.onnx")
         try:
@@ -99,11 +102,23 @@ def recheck(
     *,
     probe: Feeds | None = None,
     progress: Progress | None = None,
+    workdir: Path | None = None,
 ) -> Verification:
     """Check the certificates again from the two files alone (`bnfold verify --certificate`).
 
     Raises: ModelError subclasses when `source` cannot be read.
     """
-    from folding.verify import recheck as checker
+    from folding.verify import closed_form
 
-    return checker.recheck(Path(source), Path(artifact), options or FoldOptions(), probe, progress)
+    return closed_form.recheck(
+        Path(source), Path(artifact), options or FoldOptions(), probe, progress, workdir
+    )
+
+
+class _Callable(ModuleType):
+    """`folding.verify` is this package and, called, the function of the same name."""
+
+    __call__ = staticmethod(verify)
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -59,12 +59,13 @@ def recheck(
     options: FoldOptions,
     probe: Feeds | None = None,
     progress: Progress | None = None,
+    workdir: Path | None = None,
 ) -> Verification:
     """Check the certificates of `artifact` again. Raises: ModelError subclasses for an unreadable source."""
     from folding import export, sources
 
     progress = progress or Progress()
-    with tempfile.TemporaryDirectory(prefix="bnfold-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="bnfold-", dir=workdir) as scratch:
         imported = sources.load(source, options, Path(scratch), progress)
         if imported.reference is not None:
             imported.reference.close()
