@@ -39,6 +39,20 @@ def resolve_switches(graph: TfGraph) -> dict[str, str]:
     return alias
 
 
+def alive_view(graph: TfGraph) -> TfGraph:
+    """The graph without its dead branches, under the names that it has; for questions, not for conversion."""
+    dead, alias = _dead(graph)
+    for node in graph.nodes.values():
+        if node.op == "Merge":
+            alive = [ref for ref in node.input if not _is_dead(ref, dead)]
+            del node.input[:]
+            node.input.extend(alive)
+    gone = dead | {split(ref)[0] for ref in alias}
+    graph.rewire(alias)
+    graph.keep({name for name in graph.nodes if name not in gone})
+    return graph
+
+
 def _is_dead(ref: str, dead: set[str]) -> bool:
     name, index = split(ref)
     return name in dead or (index >= 0 and f"{name}:{index}" in dead)
@@ -115,6 +129,14 @@ def drop_control_edges(graph: TfGraph, *, keep_pivots: bool) -> None:
         ]  # fmt: skip
         del node.input[:]
         node.input.extend(kept)
+
+
+def drop_lost_control(graph: TfGraph) -> None:
+    """Remove control edges from nodes that are gone."""
+    for node in graph.nodes.values():
+        lost = [ref for ref in node.input if ref.startswith("^") and ref[1:] not in graph.nodes]
+        for ref in lost:
+            node.input.remove(ref)
 
 
 def _is_pivot(graph: TfGraph, name: str) -> bool:

@@ -19,11 +19,16 @@ _RENAMED = {"Inv": "Reciprocal", "Snapshot": "Identity", "PreventGradient": "Ide
 
 def respell(graph: TfGraph, *, arithmetic: bool = False) -> None:
     """Rewrite in place. `arithmetic`: spell the 2015 batch norm as Sub/Rsqrt/Mul/Add, not as a fused op."""
+    alias: dict[str, str] = {}
     for node in list(graph.nodes.values()):
-        if node.op == "BatchNormWithGlobalNormalization":
+        if node.op.startswith("FusedBatchNorm") and "is_training" in node.attr and not node.attr["is_training"].b:
+            mean, variance = data_inputs(node)[3:5]  # in inference mode the op hands them on
+            alias.update({f"{node.name}:1": mean, f"{node.name}:2": variance})
+        elif node.op == "BatchNormWithGlobalNormalization":
             _global_normalization(graph, node, arithmetic)
         elif node.op in _RENAMED:
             _rename(node)
+    graph.rewire(alias)
 
 
 def _rename(node: Node) -> None:

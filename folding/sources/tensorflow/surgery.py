@@ -107,6 +107,7 @@ def prepare(program: Program, options: FoldOptions) -> Prepared:
     _no_strangers(graph, used, inputs, set(slots) | set(missing))
     readable.keep(readable.ancestors(roots, control=True))
     graph.keep(used)
+    controlflow.drop_lost_control(graph)
     outputs = [
         Port(ref, port.name, port.shape) for ref, port in zip(roots, program.outputs, strict=True)
     ]
