@@ -418,7 +418,7 @@ class Client:
             rest.pop("params", None)
 
         def once() -> httpx.Response:
-            body = {"content": make_body()} if make_body is not None else {}
+            body: dict[str, Any] = {"content": make_body()} if make_body is not None else {}
             return self._http.request(method, path, **body, **rest)
 
         answer = self._again(once)
