@@ -143,7 +143,7 @@ def verify(
     listener: Listener = silent,
     workdir: Path | None = None,
 ) -> Verification:
-    """Compare the ONNX file `b` with the model `a` (any format); `certificate`: check its fold in closed form.
+    """Compare the ONNX file `b` with `a` (any format); `certificate`: check its fold in closed form.
 
     Raises: BnfoldError subclasses when `a` cannot be read or the probe does not fit.
     """
