@@ -26,6 +26,8 @@ from typing import Any, NoReturn
 
 FORMS = {"report.json": "application/json", "report.html": "text/html", "report.md": "text/markdown",
          "junit.xml": "application/junit+xml"}  # fmt: skip
+EXITS = {"UsageError": 2, "VerificationFailed": 3, "Cancelled": 5, "TimedOut": 5, "TemporaryFailure": 75,
+         "InternalError": 75}  # fmt: skip
 POLL = 20.0  # seconds that one request waits for the end
 CHUNK = 1 << 20
 
@@ -87,8 +89,8 @@ class Service:
         except Stop:
             with path.open("rb") as body:
                 length = str(path.stat().st_size)
-                self.request("PUT", f"/v1/blobs/{digest}", body, **{
-                    "Content-Type": "application/octet-stream", "Content-Length": length}).close()  # fmt: skip
+                headers = {"Content-Type": "application/octet-stream", "Content-Length": length}
+                self.request("PUT", f"/v1/blobs/{digest}", body, **headers).close()
         return digest
 
 
@@ -116,7 +118,7 @@ def packed(path: Path, folder: Path) -> Path:
     out = folder / f"{path.resolve().name}.tar.gz"
     members = sorted(p for p in path.rglob("*") if p.is_file() and not p.is_symlink())
     with out.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as zipped:
-        tar = tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT)
+        tar = tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115 - one level less
         for member in members:
             info = tarfile.TarInfo(member.relative_to(path).as_posix())
             info.size = member.stat().st_size
@@ -252,11 +254,8 @@ def outcome(job: dict[str, Any]) -> None:
     if state == "cancelled":
         raise Stop(5, "the job was cancelled")
     error = job.get("error") or {}
-    code = error.get("code", "internal")
-    exits = {"usage": 2, "invalid": 2, "timed_out": 5, "temporary_failure": 75, "internal": 75}
-    crash = ("runner_crashed", "out_of_memory", "lost_lease", "sandbox_violation", "runner_unavailable")
-    number = 75 if code in crash else exits.get(code, 4)
-    raise Stop(number, f"{error.get('message', 'the job failed')} [{code}]", error.get("hint") or "")
+    words = f"{error.get('message', 'the job failed')} [{error.get('code', 'internal')}]"
+    raise Stop(EXITS.get(error.get("class", ""), 4), words, error.get("hint") or "")
 
 
 def run() -> None:
