@@ -64,12 +64,10 @@ def dims(value: ir.Value | None) -> list[int | str | None] | None:
     """Dimensions: int, symbol or None (unknown) each; None when the rank itself is unknown."""
     if value is None:
         return None
-    shape = value.shape
-    if shape is None:
-        if value.const_value is None:
-            return None
-        shape = ir.Shape(value.const_value.shape)
-    return [dim if isinstance(dim, int) else dim.value for dim in shape]
+    shape: ir.ShapeProtocol | None = value.shape
+    if shape is None and value.const_value is not None:
+        shape = value.const_value.shape
+    return None if shape is None else [dim if isinstance(dim, int) else dim.value for dim in shape]
 
 
 def rank(value: ir.Value | None) -> int | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
-from folding.norms import arithmetic, onnx_batch_norm
+from folding.norms import arithmetic, batch_statistics, onnx_batch_norm
 from folding.norms import hints as hinted
 from folding.norms.base import BatchNorm, NormHint
 from folding.norms.constants import Constants
@@ -15,6 +15,7 @@ from folding.norms.shapes import ensure_shapes
 SPELLINGS: tuple[Callable[[list[ir.Node], Constants], list[BatchNorm]], ...] = (
     onnx_batch_norm.find,  # one node: nothing to guess
     arithmetic.find,  # constant arithmetic around sqrt(variance + epsilon)
+    batch_statistics.find,  # moments of the batch: reported, never folded as they are
 )
 
 
@@ -29,6 +30,11 @@ def find(
     constants = Constants(model, freeze_inputs=freeze_inputs)
     nodes = list(model.graph.all_nodes())
     order = {node: i for i, node in enumerate(nodes)}
-    norms = [norm for spelling in SPELLINGS for norm in spelling(nodes, constants)]
+    norms: list[BatchNorm] = []
+    taken: set[ir.Node] = set()
+    for spelling in SPELLINGS:
+        fresh = [norm for norm in spelling(nodes, constants) if taken.isdisjoint(norm.nodes)]
+        taken.update(node for norm in fresh for node in norm.nodes)
+        norms += fresh
     norms.sort(key=lambda norm: order[norm.nodes[0]])
     return hinted.join(norms, list(hints or ()), nodes, constants)

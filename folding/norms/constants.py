@@ -95,7 +95,7 @@ class Constants:
         return None
 
     def leaves(self, value: ir.Value) -> list[ir.Value]:
-        """Initializers and Constant outputs that the value is computed from, each once, in order of first use."""
+        """Initializers and Constant outputs that the value is computed from, in order of first use."""
         found: dict[ir.Value, None] = {}
         stack, seen = [value], set()
         while stack:
@@ -129,7 +129,7 @@ class Constants:
                 result = wide(stored(top))
             elif node.op_type in ("Shape", "Size"):
                 shape = np.array(g.dims(node.inputs[0]), dtype=np.int64)
-                result = _shape_slice(node, shape) if node.op_type == "Shape" else np.prod(shape)
+                result = _shape_slice(node, shape) if node.op_type == "Shape" else np.asarray(np.prod(shape))
             else:
                 inputs = [item for item in node.inputs if item is not None]
                 pending = [item for item in inputs if known(item) is None]

@@ -9,12 +9,16 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from folding.norms import arithmetic
+from folding.norms import arithmetic, batch_statistics
 from folding.norms.base import BatchNorm, ChannelAffine, Float64Array, NormHint
 from folding.norms.constants import Constants
 from folding.norms.elementwise import Step
 from folding.norms.onnx_batch_norm import ROLES
 
+_NO_TRACE = (
+    "the converted graph holds no trace of it: it lies outside the exported outputs, or the converter "
+    "folded it into its neighbours"
+)
 _CLOSE = 1e-5  # float32 constants computed by a converter, against float64 from the variables
 
 
@@ -22,27 +26,41 @@ def join(
     norms: list[BatchNorm], hints: list[NormHint], nodes: list[ir.Node], constants: Constants
 ) -> list[BatchNorm]:
     """Norms with their hints' names and variables; hints without a norm as records of their own."""
-    by_array = {
-        name: hint for hint in hints for name in (*hint.initializers.values(), *hint.variables.values())
-    }
+    by_array: dict[str, list[NormHint]] = {}
+    for hint in hints:
+        for name in dict.fromkeys((*hint.initializers.values(), *hint.variables.values())):
+            by_array.setdefault(name, []).append(hint)
     matched: set[int] = set()
     for norm in norms:
-        hint = _best(norm, by_array)
-        if hint is not None:
-            _adopt(norm, hint)
-            matched.add(id(hint))
+        hint_found = _best(norm, by_array, matched)
+        if hint_found is not None:
+            _adopt(norm, hint_found)
+            matched.add(id(hint_found))
+    _pair_in_order(norms, [hint for hint in hints if id(hint) not in matched], matched)
     left = [hint for hint in hints if id(hint) not in matched]
     if left:
         free = _free_chains(norms, nodes, constants)
         for hint in left:
-            norm = _by_numbers(hint, free, constants)
-            norms.append(norm if norm is not None else _untraced(hint))
+            norms.append(_by_numbers(hint, free, constants) or _untraced(hint))
     return norms
 
 
-def _best(norm: BatchNorm, by_array: dict[str, NormHint]) -> NormHint | None:
-    votes = [by_array[name] for name in norm.variables.values() if name in by_array]
-    return max(votes, key=votes.count) if votes else None
+def _pair_in_order(norms: list[BatchNorm], hints: list[NormHint], matched: set[int]) -> None:
+    """Norms on batch moments may have no variable to be known by; if they are as many, order tells."""
+    nameless = [norm for norm in norms if norm.hint is None and norm.why_not == batch_statistics.WHY]
+    waiting = [hint for hint in hints if hint.batch_statistics]
+    if len(nameless) == len(waiting):
+        for norm, hint in zip(nameless, waiting, strict=True):
+            _adopt(norm, hint)
+            matched.add(id(hint))
+
+
+def _best(norm: BatchNorm, by_array: dict[str, list[NormHint]], matched: set[int]) -> NormHint | None:
+    """The hint that shares most arrays; among equals one that has no norm yet, in the source's order."""
+    votes = [hint for name in norm.variables.values() for hint in by_array.get(name, ())]
+    if not votes:
+        return None
+    return max(votes, key=lambda hint: (votes.count(hint), id(hint) not in matched))
 
 
 def _adopt(norm: BatchNorm, hint: NormHint) -> None:
@@ -63,6 +81,8 @@ def _adopt(norm: BatchNorm, hint: NormHint) -> None:
             setattr(norm, role, hint.arrays[role])
     if norm.epsilon is None:
         norm.epsilon = hint.epsilon
+    if hint.batch_statistics and norm.affine is None:
+        norm.why_not = batch_statistics.WHY
 
 
 def _untraced(hint: NormHint) -> BatchNorm:
@@ -71,8 +91,7 @@ def _untraced(hint: NormHint) -> BatchNorm:
     elif hint.missing:
         why = ("not_in_graph", f"not in the checkpoint: {', '.join(hint.missing)}")
     else:
-        why = ("not_in_graph", "the converted graph holds no trace of it: it lies outside the exported outputs, "
-               "or the converter folded it into its neighbours")  # fmt: skip
+        why = ("not_in_graph", _NO_TRACE)
     return BatchNorm(
         name=hint.name, spelling=hint.spelling, input=None, output=None, nodes=(),
         moving_mean=hint.arrays.get("moving_mean"), moving_variance=hint.arrays.get("moving_variance"),

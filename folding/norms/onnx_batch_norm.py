@@ -15,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from folding import graph as g
+from folding.norms import batch_statistics
 from folding.norms.base import BatchNorm, ChannelAffine
 from folding.norms.constants import Constants
 from folding.norms.naming import layer_name
@@ -52,6 +53,10 @@ def _record(node: ir.Node, constants: Constants) -> BatchNorm:
     norm.why_not = _refusal(node, norm, constants)
     if norm.why_not is None:
         norm.affine = lower(norm)
+    elif norm.why_not[0] == "runtime_parameters":
+        moments = batch_statistics.moments_of(node, constants)
+        if moments:
+            norm.nodes, norm.why_not = (*moments, node), batch_statistics.WHY
     return norm
 
 

@@ -216,11 +216,28 @@ class Fold:
         stays = _staying(site)
         if stays is None:
             return Decision(norm, True, into, site.direction, None, "", certificate)
-        skip = stays.skips[-1] if stays.skips else Skip(SkipReason.NO_LINEAR_NEIGHBOUR, "")
+        skip = _main_reason(stays)
         half = bool(site.absorbers)
         return Decision(
             norm, half, into, site.direction if half else None, skip.reason, skip.detail, certificate
         )
+
+
+def _main_reason(site: Site) -> Skip:
+    """What kept it from its producer; where that is merely no linear node, what kept it from its consumers.
+
+    That the norm's own output is the graph's is no reason by itself: it would not matter with a producer.
+    """
+    if not site.skips:
+        return Skip(SkipReason.NO_LINEAR_NEIGHBOUR, "")
+    detail = "; ".join(
+        f"{word} it: {skip.detail}" for word, skip in zip(("before", "after"), site.skips, strict=False)
+    )
+    plain = (SkipReason.NO_LINEAR_NEIGHBOUR, SkipReason.GRAPH_OUTPUT)
+    reason = site.skips[0].reason
+    if reason is SkipReason.NO_LINEAR_NEIGHBOUR and len(site.skips) > 1 and site.skips[1].reason not in plain:
+        reason = site.skips[1].reason
+    return Skip(reason, detail)
 
 
 def _along(scale: np.ndarray, shift: np.ndarray, axis: int, rank: int | None) -> Affine:

@@ -59,7 +59,10 @@ Move: TypeAlias = Absorbed | Passed | Skip
 class Rule(Protocol):
     """One operator, or a few that are alike. Listed in `rules.RULES`."""
 
-    ops: tuple[str, ...]
+    @property
+    def ops(self) -> tuple[str, ...]:
+        """Operators of the ONNX domain that it speaks for."""
+        ...
 
     def into_producer(self, node: ir.Node, index: int, affine: Affine, ctx: Context) -> Move:
         """See the module."""

@@ -76,7 +76,9 @@ class Writer:
             for f in (_factor(linear.out_factor, linear.s_out), _factor(linear.in_factor, linear.s_in))
             if f is not None
         ]
-        offset = linear.out_factor(linear.t_out) if linear.shift_in_weights and linear.t_out is not None else None
+        offset = (
+            linear.out_factor(linear.t_out) if linear.shift_in_weights and linear.t_out is not None else None
+        )
         if not factors and offset is None:
             return linear.weight, cert.Rounding(_dtype_of(linear, weights).name)
         dtype = _dtype_of(linear, weights)

@@ -5,8 +5,8 @@ W' and b' (float64) the two are equal, so all that a fold can lose is the one ro
 stored dtype. For round-to-nearest, |stored - exact| <= u |exact| with u the unit roundoff
 (2**-24 float32, 2**-11 float16, 2**-8 bfloat16, 2**-53 float64), unless the number leaves the dtype's range:
 
-    overflow      exact is finite, stored is not                                   never accepted
-    underflow     stored is subnormal or zero and misses u; measured per channel   accepted below u of the channel
+    overflow      exact is finite, stored is not: never accepted
+    underflow     stored is subnormal or zero and misses u: accepted below a share u of its channel (L1)
     cancellation  a bias element smaller than 2**-26 of the terms it was summed from: half its float64 digits
 """
 
@@ -53,7 +53,7 @@ def unit_roundoff(dtype: str) -> float:
 
 def tiniest_normal(dtype: np.dtype[np.generic]) -> float:
     """Smallest positive normal number."""
-    return float(ml_dtypes.finfo(dtype).smallest_normal)
+    return float(ml_dtypes.finfo(dtype).smallest_normal)  # type: ignore[no-untyped-call]
 
 
 def measure(exact: Float64Array, stored: Array) -> Rounding:

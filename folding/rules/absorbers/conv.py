@@ -43,7 +43,7 @@ class ConvRule(LinearRule):
             return rows.reshape((outs, ins) + (1,) * (len(shape) - 2))
 
         def taps(weights: Float64Array, shift: Vector) -> Float64Array:
-            return (weights * in_factor(shift)).sum(axis=1)
+            return np.asarray((weights * in_factor(shift)).sum(axis=1))
 
         return Linear(
             node, 0, 1, 1, outs, 1, ins * group,

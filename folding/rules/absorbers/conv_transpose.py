@@ -2,8 +2,8 @@
 
     W (C_in, C_out/group, *kernel); x (N, C_in, *space); y (N, C_out, *space')
 
-Given:  y = BatchNormalization(ConvTranspose(x, W, b))   Result: y = ConvTranspose(x, W*s_out, s_out*b + t_out)
-Given:  y = ConvTranspose(BatchNormalization(x), W, b)   Result: y = ConvTranspose(x, s_in*W, b) + map(t_in)
+Given:  y = BatchNormalization(ConvTranspose(x, W, b))  Result: y = ConvTranspose(x, W*s_out, s_out*b + t_out)
+Given:  y = ConvTranspose(BatchNormalization(x), W, b)  Result: y = ConvTranspose(x, s_in*W, b) + map(t_in)
         (taps overlap unevenly at the border and between strides, so the shift is never a plain bias)
 """
 
@@ -44,7 +44,8 @@ class ConvTransposeRule(LinearRule):
 
         def taps(weights: Float64Array, shift: Vector) -> Float64Array:
             fed = weights * column(shift, len(shape))
-            return fed.reshape((group, ins // group, outs, *shape[2:])).sum(axis=1).reshape((-1, *shape[2:]))
+            summed = fed.reshape((group, ins // group, outs, *shape[2:])).sum(axis=1)
+            return np.asarray(summed.reshape((-1, *shape[2:])))
 
         return Linear(
             node, 0, 1, 1, outs * group, 1, ins,

@@ -1,6 +1,6 @@
 """Gather from a constant table (embeddings): the table takes scale and shift alike.
 
-    W (V, D); y = W[indices] (..., D)       Given: s*y + t      Result: (W*s + t)[indices]
+W (V, D); y = W[indices] (..., D)       Given: s*y + t      Result: (W*s + t)[indices]
 """
 
 from __future__ import annotations

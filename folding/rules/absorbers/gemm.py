@@ -2,8 +2,9 @@
 
     y = alpha * A' B' + gemm_beta * C;   A' (M, K), B' (K, N), y (M, N); either A or B holds the weights
 
-Given:  y = BatchNormalization(Gemm(x, W, C))   Result: y = Gemm(x, W*s_out, s_out*gemm_beta*C + t_out), beta 1
-Given:  y = Gemm(BatchNormalization(x), W, C)   Result: y = Gemm(x, s_in*W, gemm_beta*C + alpha*(t_in W)), beta 1
+Given:  y = BatchNormalization(Gemm(x, W, C))  Result: y = Gemm(x, W*s_out, s_out*gemm_beta*C + t_out)
+Given:  y = Gemm(BatchNormalization(x), W, C)  Result: y = Gemm(x, s_in*W, gemm_beta*C + alpha*(t_in W))
+        gemm_beta is 1 afterwards; alpha stays
 """
 
 from __future__ import annotations

@@ -128,9 +128,10 @@ class LinearRule:
             return lost(f"{label(node)} has no channel axis in its output")
         vectors = affine.vector(found.out_axis, found.out_size)
         if vectors is None:
+            sizes = [affine.scale.shape[axis] for axis in affine.varying()]
             return lost(
-                f"{label(node)} has its {found.out_size} channels on axis {found.out_axis}, the affine varies "
-                f"along {list(affine.varying())} with sizes {[affine.scale.shape[a] for a in affine.varying()]}"
+                f"{label(node)} has its {found.out_size} channels on axis {found.out_axis}, "
+                f"the affine varies along {list(affine.varying())} with sizes {sizes}"
             )
         return Absorbed(found, "out", *vectors, affine)
 
@@ -144,8 +145,8 @@ class LinearRule:
         vectors = affine.vector(found.in_axis, found.in_size)
         if vectors is None:
             return lost(
-                f"{label(node)} sums over {found.in_size} channels on axis {found.in_axis}, the affine varies "
-                f"along {list(affine.varying())}"
+                f"{label(node)} sums over {found.in_size} channels on axis {found.in_axis}, "
+                f"the affine varies along {list(affine.varying())}"
             )
         if affine.has_shift and found.padded and not found.border_pays:
             return Skip(

@@ -59,7 +59,7 @@ def window_of(node: ir.Node, kernel: Sequence[int], ctx: Context, *, transposed:
     if begins is None or ends is None or not all(isinstance(size, int) for size in space):
         return Window(padded, None)
     tables = [
-        _conv_table(int(size), k, s, d, b, e)  # type: ignore[arg-type]
+        _conv_table(int(size), k, s, d, b, e)
         for size, k, s, d, b, e in zip(space, kernel, strides, dilations, begins, ends, strict=True)
     ]
     return Window(padded, tuple(tables))
@@ -106,7 +106,7 @@ def _transposed(
         return Window(True, None)
     assert out is not None
     tables = [
-        _transposed_table(int(size), int(result), k, s, d, b)  # type: ignore[arg-type]
+        _transposed_table(int(size), int(result), k, s, d, b)
         for size, result, k, s, d, b in zip(space, out[2:], kernel, strides, dilations, pads[:n], strict=True)
     ]
     return Window(True, tuple(tables))
@@ -118,4 +118,5 @@ def _transposed_table(
     """Tap k feeds position p when p + begin - k*dilation = i*stride for an input index i."""
     offset = np.arange(result)[:, None] + begin - np.arange(kernel)[None, :] * dilation
     index = offset // stride
-    return ((offset % stride == 0) & (index >= 0) & (index < size)).astype(np.float64)
+    hit = (offset % stride == 0) & (index >= 0) & (index < size)
+    return np.asarray(hit, dtype=np.float64)

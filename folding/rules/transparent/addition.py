@@ -1,7 +1,7 @@
 """Add, Sub, Sum of run-time values: the scale goes into each, the shift into one.
 
-Given:  s*(a + b) + t        Result: (s*a + t) + s*b          all branches must take theirs
-Given:  (a' + t) + b         Result: (a' + b) + t             into_consumer: the shift passes, a scale does not
+Given:  s*(a + b) + t    Result: (s*a + t) + s*b    all branches must take theirs
+Given:  (a' + t) + b     Result: (a' + b) + t       into_consumer: the shift passes, a scale does not
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class AdditionRule:
 
 
 def spans(node: ir.Node, value: ir.Value | None, affine: Affine, ctx: Context) -> Skip | None:
-    """Whether `value` has the node's output rank and, on the affine's axes, its size: no broadcasting there."""
+    """Whether `value` has the output's rank and, on the affine's axes, its size: no broadcasting there."""
     if value is None:
         return unknown(node, "an input is absent")
     shape, out = ctx.dims(value), ctx.dims(node.outputs[0])

@@ -43,7 +43,9 @@ class DepthSpaceRule:
         count = int(g.attr_int(node, "blocksize", 1)) ** 2
         columns = node.op_type == "DepthToSpace" and g.attr_str(node, "mode", "DCR") == "CRD"
         if to_depth:
-            return affine.map(lambda array: np.repeat(array, count, 1) if columns else np.tile(array, (1, count, 1, 1)))
+            return affine.map(
+                lambda array: np.repeat(array, count, 1) if columns else np.tile(array, (1, count, 1, 1))
+            )
 
         def blocks(array: Float64Array) -> Float64Array:
             shape = (-1, count) if columns else (count, -1)

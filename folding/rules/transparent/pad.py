@@ -1,8 +1,8 @@
 """Pad: what it adds must fit the affine.
 
-    into_producer   s*Pad(x, v) + t = Pad(s*x + t, s*v + t)        if s*v + t is one number
-    into_consumer   Pad(s*x + t, v) = s*Pad(x, (v - t)/s) + t      if (v - t)/s is one number
-    edge, reflect and wrap copy elements of x: everything passes
+into_producer   s*Pad(x, v) + t = Pad(s*x + t, s*v + t)        if s*v + t is one number
+into_consumer   Pad(s*x + t, v) = s*Pad(x, (v - t)/s) + t      if (v - t)/s is one number
+edge, reflect and wrap copy elements of x: everything passes
 """
 
 from __future__ import annotations
@@ -63,12 +63,19 @@ class PadRule:
         return float(ctx.constants.evaluate(given).reshape(-1)[0])
 
     def _pass(
-        self, node: ir.Node, onward: ir.Value, affine: Affine, value: float, wanted: Float64Array, ctx: Context
+        self,
+        node: ir.Node,
+        onward: ir.Value,
+        affine: Affine,
+        value: float,
+        wanted: Float64Array,
+        ctx: Context,
     ) -> Move:
         first = float(wanted.reshape(-1)[0])
         if not np.isfinite(wanted).all() or np.any(wanted != first):
             return Skip(
-                SkipReason.PADDED_SHIFT, f"{label(node)} pads with {value:g}, the channels would need different values"
+                SkipReason.PADDED_SHIFT,
+                f"{label(node)} pads with {value:g}, the channels would need different values",
             )
         if first == value:
             return Passed(((onward, affine),))

@@ -1,6 +1,6 @@
 """Mul and Div of run-time values (gates, squeeze-and-excitation): a scale passes, a shift does not.
 
-    s*(a * b) = (s*a) * b       s*(a / b) = (s*a) / b
+s*(a * b) = (s*a) * b       s*(a / b) = (s*a) / b
 """
 
 from __future__ import annotations

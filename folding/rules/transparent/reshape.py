@@ -53,37 +53,29 @@ class ReshapeRule:
     ) -> Affine | Skip:
         if old is None or new is None or len(old) != affine.rank:
             return unknown(node, "the shape before or after it is unknown")
-        moved = regroup(affine, old, new)
-        return (
-            unknown(node, f"{list(old)} to {list(new)} mixes the channels with unknown axes")
-            if moved is None
-            else moved
-        )
+        mixed = unknown(node, f"{list(old)} to {list(new)} mixes the channels with unknown axes")
+        return regroup(affine, old, new) or mixed
 
 
 def regroup(affine: Affine, old: Sequence[Dim], new: Sequence[Dim]) -> Affine | None:
     """The affine over `old` seen over `new`; None where the shapes do not tell."""
-    result_scale: Float64Array = np.ones((1,) * len(new))
-    result_shift: Float64Array = np.zeros((1,) * len(new))
-    for (a0, a1), (b0, b1) in groups(old, new):
-        touched = [axis for axis in range(a0, a1) if affine.scale.shape[axis] != 1]
-        if not touched:
-            continue
-        sizes, targets = old[a0:a1], new[b0:b1]
-        if not all(isinstance(dim, int) for dim in (*sizes, *targets)):
-            return None
-        if len(groups_touched(affine, old, new)) > 1:
-            return None
-        if prod(sizes) > _MAX_ELEMENTS:  # type: ignore[type-var]
-            return None
-        shape = [1] * b0 + [int(dim) for dim in targets if dim is not None] + [1] * (len(new) - b1)  # type: ignore[arg-type]
-        full = [1] * a0 + [int(dim) for dim in sizes if dim is not None] + [1] * (len(old) - a1)  # type: ignore[arg-type]
-        result_scale = np.broadcast_to(affine.scale, full).reshape(shape)
-        result_shift = np.broadcast_to(affine.shift, full).reshape(shape)
-        return Affine(result_scale, result_shift).compressed()
-    scale = affine.scale.reshape(-1)[:1].reshape((1,) * len(new))
-    shift = affine.shift.reshape(-1)[:1].reshape((1,) * len(new))
-    return Affine(result_scale * scale, result_shift + shift)
+    touched = groups_touched(affine, old, new)
+    if not touched:
+        return affine.map(lambda array: array.reshape((1,) * len(new)))
+    if len(touched) > 1:
+        return None
+    (a0, a1), (b0, b1) = touched[0]
+    sizes = [dim for dim in old[a0:a1] if isinstance(dim, int)]
+    targets = [dim for dim in new[b0:b1] if isinstance(dim, int)]
+    if len(sizes) < a1 - a0 or len(targets) < b1 - b0 or prod(sizes) > _MAX_ELEMENTS:
+        return None
+    full = (*(1,) * a0, *sizes, *(1,) * (len(old) - a1))
+    shape = (*(1,) * b0, *targets, *(1,) * (len(new) - b1))
+
+    def over(array: Float64Array) -> Float64Array:
+        return np.broadcast_to(array, full).reshape(shape)
+
+    return affine.map(over).compressed()
 
 
 def groups_touched(affine: Affine, old: Sequence[Dim], new: Sequence[Dim]) -> list[Group]:

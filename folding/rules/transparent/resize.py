@@ -80,7 +80,9 @@ class ExpandRule:
         for axis in affine.varying():
             if after[axis + added] != affine.scale.shape[axis]:
                 return lost(f"{label(node)} expands axis {axis}, along which the affine varies")
-        return Passed(((node.outputs[0], affine.map(lambda array: array.reshape((1,) * added + array.shape))),))
+        return Passed(
+            ((node.outputs[0], affine.map(lambda array: array.reshape((1,) * added + array.shape))),)
+        )
 
 
 RULE, EXPAND = ResizeRule(), ExpandRule()

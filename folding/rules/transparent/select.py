@@ -52,7 +52,9 @@ def picks(node: ir.Node, affine: Affine, ctx: Context) -> Picks | None:
     """Per varying axis that the Slice cuts, the selected positions; None when that cannot be told."""
     source = node.inputs[0]
     shape = None if source is None else ctx.dims(source)
-    parts = [_operand(node, i, name, ctx) for i, name in enumerate(("starts", "ends", "axes", "steps"), start=1)]
+    parts = [
+        _operand(node, i, name, ctx) for i, name in enumerate(("starts", "ends", "axes", "steps"), start=1)
+    ]
     starts, ends, axes, steps = parts
     if shape is None or starts is None or ends is None or len(starts) == 0:
         return None
@@ -145,7 +147,9 @@ class GatherRule:
             return lost(f"{label(node)} selects channels by indices that are computed at run time")
         return Passed(((node.outputs[0], affine.map(lambda array: array.take(chosen, axis=axis))),))
 
-    def _frame(self, node: ir.Node, rank: int, ctx: Context, *, output: bool) -> tuple[int | None, int | None]:
+    def _frame(
+        self, node: ir.Node, rank: int, ctx: Context, *, output: bool
+    ) -> tuple[int | None, int | None]:
         indices = node.inputs[1]
         width = None if indices is None else ctx.rank(indices)
         if width is None:

@@ -29,7 +29,8 @@ def model(
     name = NAMES[dtype]
     text = (
         f'<ir_version: {ir_version}, opset_import: ["": {opset}]>\n'
-        f"g ({inputs.replace('T[', name + '[')}) => ({(outputs or 'T y').replace('T ', name + ' ')}) {{\n{body}\n}}"
+        f"g ({inputs.replace('T[', name + '[')}) => ({(outputs or 'T y').replace('T ', name + ' ')}) "
+        f"{{\n{body}\n}}"
     )
     proto = onnx.parser.parse_model(text)
     for key, array in (arrays or {}).items():
@@ -81,7 +82,8 @@ def fold(proto: onnx.ModelProto, **options: object) -> Folded:
     after = ir.to_proto(graph)
     onnx.checker.check_model(after, full_check=True)
     real = {init.name for init in before.graph.initializer}
-    assert [i for i in after.graph.input if i.name not in real] == [i for i in before.graph.input if i.name not in real]
+    outer = [[i for i in proto.graph.input if i.name not in real] for proto in (before, after)]
+    assert outer[0] == outer[1]
     assert list(after.graph.output) == list(before.graph.output)
     return Folded(before, after, result, graph)
 
@@ -96,7 +98,7 @@ def feeds(proto: onnx.ModelProto, seed: int = 0, dim: int = 2) -> dict[str, np.n
             continue
         shape = [d.dim_value if d.HasField("dim_value") else dim for d in value.type.tensor_type.shape.dim]
         dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
-        if dtype == bool:
+        if dtype.kind == "b":
             result[value.name] = np.array(rng.random(shape) < 0.5)
         elif dtype.kind == "i":
             result[value.name] = rng.integers(0, 4, shape).astype(dtype)
