@@ -87,7 +87,7 @@ def error_chart(rows: Sequence[DriftRow], first_divergence: str | None) -> Error
         for provider in dict.fromkeys(row.provider for row in rows)
     ]
     step = max(1, (high - low) // 6)
-    ticks = [(_y(10.0**power, low, high), f"1e{power}") for power in range(low, high + 1, step)]
+    ticks = [(_height(power, low, high), f"1e{power}") for power in range(low, high + 1, step)]
     return ErrorChart(series, ticks, place.get(first_divergence or ""))
 
 
@@ -108,7 +108,10 @@ def _x(index: int, count: int) -> float:
 
 
 def _y(error: float, low: int, high: int) -> float:
-    level = low if error <= 0 else min(max(math.log10(error), low), high)
+    return _height(low if error <= 0 else min(max(math.log10(error), low), high), low, high)
+
+
+def _height(level: float, low: int, high: int) -> float:
     return round(CHART[1] - _BOTTOM - (CHART[1] - _BOTTOM - _TOP) * (level - low) / (high - low), 1)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,7 @@ def for_job(
     if artifact is not None:
         rows.insert(0, Snippet("Download and check", "shell", download(base, artifact)))
         rows.append(Snippet("Run it", "python", RUN))
+    rows.append(Snippet("On the command line", "shell", command(base, filename, options)))
     rows.append(Snippet("GitHub Actions", "yaml", github(base, filename, options)))
     rows.append(Snippet("GitLab CI", "yaml", gitlab(base, filename, options)))
     return rows
@@ -56,36 +57,49 @@ def download(base: str, digest: str) -> str:
     )
 
 
-def _flags(options: Mapping[str, Any]) -> str:
-    parts = []
-    for name, value in options.items():
-        flag = "--" + name.replace("_", "-")
-        if isinstance(value, bool):
-            parts += [flag] if value else []
-        elif isinstance(value, (int, float, str)):
-            parts.append(f"{flag} {shlex.quote(str(value))}")
-    return "".join(f" {part}" for part in parts)
-
-
 def github(base: str, filename: str, options: Mapping[str, Any]) -> str:
-    """A step for a workflow; it fails when the verdict is not pass."""
+    """A step for a workflow: submits, waits, annotates, fails unless the verdict is pass."""
     return (
-        "- name: Fold and verify\n"
-        "  run: |\n"
-        f"    bnfold submit {shlex.quote(filename)}{_flags(options)} --url {base} --wait\n"
-        "  env:\n"
-        "    BNFOLD_KEY: ${{ secrets.BNFOLD_KEY }}"
+        "- uses: bnfold/bnfold@v0\n"
+        "  with:\n"
+        f"    model: {json.dumps(filename)}\n"
+        f"    url: {base}\n"
+        "    key: ${{ secrets.BNFOLD_KEY }}\n"
+        f"    options: {_yaml(options)}\n"
+        "    out: model.onnx"
     )
 
 
 def gitlab(base: str, filename: str, options: Mapping[str, Any]) -> str:
-    """The same as a GitLab job."""
+    """The same as a GitLab component; the key is the masked variable BNFOLD_KEY."""
     return (
-        "fold:\n"
-        "  stage: build\n"
-        "  script:\n"
-        f"    - bnfold submit {shlex.quote(filename)}{_flags(options)} --url {base} --wait"
+        "include:\n"
+        "  - component: $CI_SERVER_FQDN/bnfold/bnfold/fold@0\n"
+        "    inputs:\n"
+        f"      model: {json.dumps(filename)}\n"
+        f"      url: {base}\n"
+        f"      options: {_yaml(options)}"
     )
+
+
+def command(base: str, filename: str, options: Mapping[str, Any]) -> str:
+    """The command line; its exit code is the verdict. Options that have no short form go by HTTP only."""
+    flags = "".join(f" {part}" for part in _flags(options))
+    return f"bnfold submit {shlex.quote(filename)}{flags} \\\n  --url {base} --wait -o model.onnx"
+
+
+def _flags(options: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in options.items():
+        flag = "--" + name.replace("_", "-")
+        if value is True:
+            yield flag
+        elif isinstance(value, (int, float, str)) and not isinstance(value, bool):
+            yield f"{flag} {shlex.quote(str(value))}"
+
+
+def _yaml(options: Mapping[str, Any]) -> str:
+    """JSON inside a YAML string of single quotes."""
+    return "'" + json.dumps(options, ensure_ascii=False).replace("'", "''") + "'"
 
 
 RUN = """import onnxruntime as ort

@@ -98,12 +98,19 @@ def banner(report: Report) -> Banner:
     """Verdict first: what it means for somebody who wants to deploy this."""
     if report.verdict is Verdict.PASS:
         text = "The folded model gives the same answers as the source."
-        return Banner("pass", "Verified equivalent", report.summary or text)
+        return Banner("pass", "Verified equivalent", _sentence(report.summary) or text)
     if report.verdict is Verdict.FAIL:
         text = "The folded model differs from the source. The artifact is quarantined."
-        return Banner("fail", "Not equivalent", report.summary or text)
+        return Banner("fail", "Not equivalent", _sentence(report.summary) or text)
     text = "The proof could not be completed. The artifact is quarantined."
-    return Banner("unsure", "Inconclusive", report.summary or text)
+    return Banner("unsure", "Inconclusive", _sentence(report.summary) or text)
+
+
+def _sentence(text: str) -> str:
+    text = text.strip()
+    if not text:
+        return ""
+    return text[0].upper() + text[1:] + ("" if text[-1] in ".!?" else ".")
 
 
 def figures(report: Report, folded: int) -> list[Figure]:
