@@ -60,6 +60,10 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         super().on_headers_complete()
 
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP gets a problem too."""
+        self._refuse(400, "bad_request", "This is not a valid HTTP request.")
+
     def _arm(self) -> None:
         self._deadline = self.loop.call_later(self.header_timeout, self._expire)
 
@@ -76,7 +80,12 @@ class GuardedProtocol(HttpToolsProtocol):
     def _refuse(self, status: int, code: str, detail: str) -> None:
         body = json.dumps({"type": f"/problems/{code}", "title": code, "status": status, "detail": detail,
                            "code": code}).encode()  # fmt: skip
-        phrase = {408: "Request Timeout", 431: "Request Header Fields Too Large", 503: "Service Unavailable"}
+        phrase = {
+            400: "Bad Request",
+            408: "Request Timeout",
+            431: "Request Header Fields Too Large",
+            503: "Service Unavailable",
+        }
         head = (
             f"HTTP/1.1 {status} {phrase[status]}\r\ncontent-type: application/problem+json\r\n"
             f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"

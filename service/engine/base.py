@@ -26,6 +26,9 @@ class Queue(Protocol):
     def health(self) -> dict[str, Any]:
         """`{"ok": bool, ...}` for /readyz."""
 
+    def maintain(self) -> int:
+        """Mend what got out of step between queue and table; how much. Called now and then."""
+
 
 class Consumer(Protocol):
     """The worker's side: take ids and give each to `run` until `stop` is set."""

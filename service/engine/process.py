@@ -65,10 +65,13 @@ class WorkerProcess:
 
     def _maintain(self, stop: threading.Event) -> None:
         settings = self.worker.settings
-        next_collection = 0.0
+        next_collection = next_mending = 0.0
         while not stop.is_set():
             try:
                 lost = leases.reap(self.worker.db, self.queue, settings)
+                if time.monotonic() >= next_mending:
+                    next_mending = time.monotonic() + 3.0
+                    self.queue.maintain()
                 if lost:
                     log.warning("re-queued lost jobs", extra={"count": lost})
                 if time.monotonic() >= next_collection:
