@@ -208,11 +208,11 @@ def _read(content: _Readable) -> bytes:
 
 
 def _zip_members(path: Path, names: Names, limits: Limits) -> Iterator[tuple[str, _Readable]]:
-    _check_zip_directory(path, limits)
+    check_zip_directory(path, limits)
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
             name = names.add(_zip_name(info), folder=info.is_dir())
-            _check_zip_member(info)
+            check_zip_member(info)
             if info.is_dir() or not name:
                 continue
             with archive.open(info) as content:
@@ -224,7 +224,8 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
     return info.orig_filename
 
 
-def _check_zip_member(info: zipfile.ZipInfo) -> None:
+def check_zip_member(info: zipfile.ZipInfo) -> None:
+    """Refuse links, devices, encryption and uncommon compression. Raises UnsafeModel."""
     name = info.orig_filename
     mode = info.external_attr >> 16
     kind = stat.S_IFMT(mode)
@@ -246,7 +247,7 @@ def _check_zip_member(info: zipfile.ZipInfo) -> None:
         )  # fmt: skip
 
 
-def _check_zip_directory(path: Path, limits: Limits) -> None:
+def check_zip_directory(path: Path, limits: Limits) -> None:
     """Bound the central directory before zipfile reads all of it into memory."""
     size = path.stat().st_size
     with path.open("rb") as file:

@@ -138,7 +138,7 @@ def read_meta(path: Path, weights: CheckpointWeights) -> Program:
     meta = files.parse(path, "MetaGraphDef")
     if not meta.graph_def.node:
         raise CorruptModel(f"{path.name!r} holds a MetaGraph without nodes.", code="empty_graph")
-    files.gate("tensorflow", "check_graphdef", meta.graph_def)
+    files.gate("graphdef", "check_graphdef", meta.graph_def, purpose="training")
     return from_meta(meta, weights)
 
 

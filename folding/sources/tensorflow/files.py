@@ -47,10 +47,7 @@ def parse(path: Path, kind: str) -> Any:
     return message
 
 
-def gate(module: str, function: str, *arguments: Any) -> None:
+def gate(module: str, function: str, *arguments: Any, **options: Any) -> None:
     """Run a static gate of `folding.sources.gates`."""
-    try:
-        check = getattr(importlib.import_module(f"folding.sources.gates.{module}"), function)
-    except ModuleNotFoundError:
-        return
-    check(*arguments)
+    check = getattr(importlib.import_module(f"folding.sources.gates.{module}"), function)
+    check(*arguments, **options)

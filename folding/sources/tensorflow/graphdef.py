@@ -67,7 +67,8 @@ class GraphDefFormat:
 def read_graph(path: Path) -> TfGraph:
     """Parse and gate a GraphDef."""
     graph_def = files.parse(path, "GraphDef")
-    files.gate("tensorflow", "check_graphdef", graph_def)
+    trains = any(node.op in VARIABLE_OPS for node in graph_def.node)
+    files.gate("graphdef", "check_graphdef", graph_def, purpose="training" if trains else "frozen")
     if not graph_def.node:
         raise CorruptModel(f"{path.name!r} holds a graph without nodes.", code="empty_graph")
     return TfGraph(graph_def)

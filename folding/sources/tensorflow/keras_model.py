@@ -96,10 +96,10 @@ def open_model(path: Path) -> tuple[Any, str]:
         CorruptModel: `corrupt_keras` when the file itself cannot be read.
     """
     if is_keras(path):
-        files.gate("keras", "check_keras_archive", path)
+        files.gate("keras_config", "check_keras_archive", path)
         order = ["keras"]
     else:
-        files.gate("keras", "check_h5", path)
+        files.gate("hdf5", "check_h5", path)
         if weights_only(path) is not None:
             raise UnsupportedModel(
                 f"{path.name!r} holds weights and no model configuration.",

@@ -12,6 +12,7 @@ import numpy as np
 
 from folding.errors import UnsupportedModel
 from folding.sources.base import Feeds
+from folding.sources.tensorflow import files
 from folding.sources.tensorflow.graph import TfGraph
 from folding.sources.tensorflow.program import Port, Slot, Weights
 from folding.sources.tensorflow.runtime import tensorflow
@@ -59,9 +60,11 @@ class TensorFlowReference:
     def _open(self) -> None:
         tf = tensorflow()
         assert self._graph is not None
+        graph_def = self._graph.to_graph_def()
+        files.gate("graphdef", "check_inference", graph_def)
         graph = tf.Graph()
         with graph.as_default():
-            tf.import_graph_def(self._graph.to_graph_def(), name="")
+            tf.import_graph_def(graph_def, name="")
         config = tf.compat.v1.ConfigProto()
         # CPU kernels know NHWC only; grappler turns an NCHW graph round
         config.graph_options.rewrite_options.cpu_layout_conversion = 1  # NCHW_TO_NHWC

@@ -91,7 +91,7 @@ def read(upload: Upload, options: FoldOptions) -> Program:
         )
     path = roots[0]
     message = files.parse(path, "SavedModel")
-    files.gate("tensorflow", "check_saved_model", message)
+    files.gate("saved_model", "check_message", message)
     meta = _meta_graph(message, options)
     program = from_meta(meta, _weights(path.parent, meta))
     program.full = program.graph.copy()

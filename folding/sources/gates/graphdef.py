@@ -1,0 +1,424 @@
+"""TensorFlow graphs and function libraries, before TensorFlow sees them.
+
+`check_graphdef` looks at a graph as its file tells it: sizes, names, declared shapes against stored bytes,
+calls (which must form a shallow DAG whose inlining stays bounded), and operations that reach outside.
+`check_inference` looks at what the surgery left, which is all that TensorFlow and tf2onnx are given: only
+operations of `tf_ops.INFERENCE`, whatever the file's rest was.
+
+Protobufs are taken as messages or as bytes; a message is any object with TensorFlow's field names.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, Literal
+
+from folding.errors import UnsupportedModel
+from folding.sources.gates import tf_ops
+from folding.sources.gates.limits import LIMITS, Limits, corrupt, refuse, shown
+
+Purpose = Literal["frozen", "serving", "training"]
+_OWN: Final = "Re-export the model for inference without this operation (freeze it, or name earlier outputs)."
+
+# DataType enum -> bytes of one element as stored in `tensor_content`
+_BYTES: Final = {
+    1: 4, 2: 8, 3: 4, 4: 1, 5: 2, 6: 1, 8: 8, 9: 8, 10: 1, 11: 1, 12: 1, 13: 4, 14: 2, 15: 2, 16: 2, 17: 2,
+    18: 16, 19: 2, 22: 4, 23: 8, 24: 1, 25: 1,
+}  # fmt: skip
+_VALUES: Final = (
+    "half_val", "float_val", "double_val", "int_val", "string_val", "scomplex_val", "int64_val", "bool_val",
+    "dcomplex_val", "uint32_val", "uint64_val", "resource_handle_val", "variant_val",
+)  # fmt: skip
+
+
+def check_graphdef(graph: Any, limits: Limits = LIMITS, *, purpose: Purpose = "frozen") -> None:
+    """Check a GraphDef (message or bytes). Raises UnsafeModel, CorruptModel.
+
+    purpose: `frozen` allows no operation that reaches outside; `serving` also those of savers and lookup
+    tables, `training` also input pipelines and summaries: both are cut off before anything runs.
+    """
+    if isinstance(graph, bytes | bytearray | memoryview):
+        graph = _parse(bytes(graph))
+    nodes = [*graph.node]
+    library = _library(graph, limits)
+    total = len(nodes) + sum(len(f.node_def) for f in library.values())
+    if total > limits.nodes:
+        refuse(
+            "unsafe_graph_size", f"The graph has {total} nodes; at most {limits.nodes} are read.",
+            limit=limits.nodes, hint="Export the inference graph only.",
+        )  # fmt: skip
+    seen: set[str] = set()
+    for node in nodes:
+        if node.name in seen:
+            corrupt(f"Two nodes are called {shown(node.name)!r}.", name=node.name)
+        seen.add(node.name)
+    for where, body in _bodies(nodes, library):
+        for node in body:
+            _check_node(node, where, purpose, limits)
+        _check_growth(body, where, limits)
+    _check_calls(nodes, library, limits)
+
+
+def check_inference(graph: Any, limits: Limits = LIMITS) -> None:
+    """Check the graph that TensorFlow is about to get.
+
+    Raises: UnsafeModel; UnsupportedModel `unsupported_op`.
+    """
+    library = {f.signature.name: f for f in graph.library.function}
+    unknown: dict[str, str] = {}
+    for node in _reachable(graph.node, library):
+        if tf_ops.forbidden(node.op):
+            _refuse_op(node, "")
+        if node.op not in tf_ops.INFERENCE and node.op not in library:
+            unknown.setdefault(node.op, node.name)
+    if unknown:
+        named = ", ".join(f"{shown(op)} ({shown(name)})" for op, name in sorted(unknown.items())[:6])
+        raise UnsupportedModel(
+            f"No ONNX form is known for {named}.",
+            code="unsupported_op",
+            layer=shown(next(iter(unknown.values()))),
+            hint="Name outputs that lie before these ops (--output NAME), or replace the layer.",
+            details={"ops": sorted(map(shown, unknown))[:100]},
+        )
+
+
+def _parse(data: bytes) -> Any:
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.framework import graph_pb2
+
+    graph = graph_pb2.GraphDef()
+    try:
+        graph.ParseFromString(data)
+    except DecodeError as error:
+        corrupt(f"The bytes are no GraphDef: {error}.")
+    return graph
+
+
+def _library(graph: Any, limits: Limits) -> dict[str, Any]:
+    functions = [*graph.library.function]
+    if len(functions) > limits.functions:
+        refuse(
+            "unsafe_graph_size",
+            f"The graph has {len(functions)} functions; at most {limits.functions} are read.",
+            limit=limits.functions,
+            hint="Export the inference graph only.",
+        )
+    library = {f.signature.name: f for f in functions}
+    if len(library) != len(functions):
+        corrupt("Two functions of the library have one name.")
+    return library
+
+
+def _bodies(nodes: list[Any], library: dict[str, Any]) -> Iterator[tuple[str, list[Any]]]:
+    yield "", nodes
+    for name, function in library.items():
+        yield name, [*function.node_def]
+
+
+# --- one node -------------------------------------------------------------------------------------
+
+
+def _check_node(node: Any, where: str, purpose: Purpose, limits: Limits) -> None:
+    for text in (node.name, node.op, node.device):
+        if len(text) > limits.name_bytes:
+            refuse(
+                "unsafe_name", f"A node's name has {len(text)} characters; the limit is {limits.name_bytes}.",
+                name=node.name, hint="Give the layer a shorter name.",
+            )  # fmt: skip
+    if tf_ops.forbidden(node.op) and not _tolerated(node.op, purpose):
+        _refuse_op(node, where)
+    for key, value in node.attr.items():
+        _check_attribute(node, key, value, limits)
+
+
+def _tolerated(op: str, purpose: Purpose) -> bool:
+    if purpose == "training":
+        return op in tf_ops.TRAINING
+    return purpose == "serving" and op in tf_ops.LOADING
+
+
+def _refuse_op(node: Any, where: str) -> None:
+    inside = f" in function {shown(where)!r}" if where else ""
+    refuse(
+        "unsafe_op",
+        f"Node {shown(node.name)!r}{inside} is a {shown(node.op)}, which reaches outside the "
+        "model (files, network, or code).",
+        name=node.name,
+        op=shown(node.op),
+        hint=_OWN,
+    )
+
+
+def _check_attribute(node: Any, key: str, value: Any, limits: Limits) -> None:
+    kind = value.WhichOneof("value")
+    if kind == "shape":
+        _check_dims(node, [dim.size for dim in value.shape.dim], limits)
+    elif kind == "tensor":
+        _check_tensor(node, value.tensor, limits)
+    elif kind == "list":
+        held = value.list
+        count = max(map(len, (held.s, held.i, held.f, held.b, held.type, held.shape, held.tensor, held.func)))
+        if count > limits.attribute_items:
+            refuse(
+                "unsafe_attribute", f"Attribute {shown(key)!r} of {shown(node.name)!r} has {count} items.",
+                name=node.name, limit=limits.attribute_items, hint="Export the model again.",
+            )  # fmt: skip
+        for shape in held.shape:
+            _check_dims(node, [dim.size for dim in shape.dim], limits)
+        for tensor in held.tensor:
+            _check_tensor(node, tensor, limits)
+
+
+def _check_dims(node: Any, dims: list[int], limits: Limits) -> int:
+    """Number of elements (unknown dimensions count once)."""
+    if len(dims) > limits.tensor_rank:
+        _refuse_dims(node, dims, f"has rank {len(dims)}", limits.tensor_rank)
+    if any(dim < -1 for dim in dims):
+        corrupt(f"Node {shown(node.name)!r} declares a negative dimension.", name=node.name)
+    elements = math.prod(dim for dim in dims if dim >= 0)
+    fixed = math.prod(max(1, dim) for dim in dims)
+    if fixed > limits.tensor_elements:
+        _refuse_dims(node, dims, f"has {fixed} elements", limits.tensor_elements)
+    if node.op.startswith("Placeholder") and fixed > limits.input_elements:
+        _refuse_dims(node, dims, f"is an input of {fixed} elements", limits.input_elements)
+    return elements
+
+
+def _refuse_dims(node: Any, dims: list[int], what: str, limit: int) -> None:
+    refuse(
+        "unsafe_dimensions",
+        f"Node {shown(node.name)!r} {what}; at most {limit} may be.",
+        name=node.name,
+        dims=[int(dim) for dim in dims[:8]],
+        limit=limit,
+        hint="Make the dimension dynamic, or use smaller ones.",
+    )
+
+
+def _check_tensor(node: Any, tensor: Any, limits: Limits) -> None:
+    """Stored bytes against declared shape; fewer values than elements is a splat, which gets inflated."""
+    if tensor.tensor_shape.unknown_rank:
+        corrupt(f"The constant {shown(node.name)!r} has no shape.", name=node.name)
+    if any(dim.size < 0 for dim in tensor.tensor_shape.dim):
+        corrupt(f"The constant {shown(node.name)!r} has a negative dimension.", name=node.name)
+    elements = _check_dims(node, [dim.size for dim in tensor.tensor_shape.dim], limits)
+    size = _BYTES.get(tensor.dtype % 100, 0)
+    if tensor.tensor_content:
+        stored = len(tensor.tensor_content) // size if size else elements
+        if (size and stored * size != len(tensor.tensor_content)) or stored not in (elements, 1):
+            corrupt(
+                f"The constant {shown(node.name)!r} stores {len(tensor.tensor_content)} bytes for {elements} "
+                "elements.",
+                name=node.name,
+            )
+    else:
+        stored = max(len(getattr(tensor, name)) for name in _VALUES)
+    if elements > max(stored, limits.splat_elements):
+        dims = [dim.size for dim in tensor.tensor_shape.dim]
+        what = f"stores {stored} values for {elements} elements"
+        _refuse_dims(node, dims, what, limits.splat_elements)
+
+
+# --- what a node can grow to ------------------------------------------------------------------------
+
+_SIZES: Final = {  # op -> input that holds the shape of the result
+    "Fill": 0, "BroadcastTo": 1, "RandomUniform": 0, "RandomStandardNormal": 0, "TruncatedNormal": 0,
+    "RandomUniformInt": 0, "StatelessRandomUniform": 0, "StatelessRandomUniformV2": 0,
+    "StatelessRandomNormal": 0, "StatelessRandomNormalV2": 0, "StatelessTruncatedNormal": 0, "Empty": 0,
+    "ScatterNd": 2, "SparseToDense": 1, "TensorListReserve": 1,
+}  # fmt: skip
+
+
+def _check_growth(nodes: list[Any], where: str, limits: Limits) -> None:
+    """Constant operands that make one node, or a chain of nodes, produce far more than is stored."""
+    by_name = {node.name: node for node in nodes}
+    sizes: dict[str, int] = {}
+    for node in _inputs_first(nodes, by_name):
+        size = _grown(node, by_name, sizes)
+        if size is None:
+            continue
+        if size > limits.computed_elements:
+            refuse(
+                "unsafe_expansion",
+                f"Node {shown(node.name)!r} ({shown(node.op)}) makes {size} elements out of constants.",
+                name=node.name,
+                limit=limits.computed_elements,
+                hint="Compute the value from the input's shape, or use a smaller size.",
+            )
+        sizes[node.name] = size
+
+
+def _grown(node: Any, by_name: dict[str, Any], sizes: dict[str, int]) -> int | None:
+    """Elements of the result where constants alone decide it, else None."""
+    inputs = [ref for ref in node.input if not ref.startswith("^")]
+    if node.op == "Const":
+        return None if "value" not in node.attr else _elements(node.attr["value"].tensor)
+    if node.op in _SIZES and len(inputs) > _SIZES[node.op]:
+        dims = _constant(inputs[_SIZES[node.op]], by_name)
+        return None if dims is None else math.prod(max(0, int(dim)) for dim in dims)
+    if node.op == "Tile" and len(inputs) == 2:
+        times, base = _constant(inputs[1], by_name), _size_of(inputs[0], sizes)
+        return None if times is None or base is None else base * math.prod(max(0, int(t)) for t in times)
+    if node.op == "Range" and len(inputs) == 3:
+        parts = [_constant(ref, by_name) for ref in inputs]
+        if any(part is None or not part for part in parts):
+            return None
+        start, stop, step = (float(part[0]) for part in parts if part)
+        return int(abs((stop - start) / step)) if step and math.isfinite((stop - start) / step) else None
+    if node.op in ("LinSpace", "OneHot") and len(inputs) >= 3:
+        count = _constant(inputs[2 if node.op == "LinSpace" else 1], by_name)
+        base = 1 if node.op == "LinSpace" else _size_of(inputs[0], sizes)
+        return None if not count or base is None else base * max(0, int(count[0]))
+    if node.op in ("ConcatV2", "Concat", "Pack", "AddV2", "Add", "Mul", "Sub", "Identity", "Reshape"):
+        held = [_size_of(ref, sizes) for ref in inputs]
+        known = [size for size in held if size is not None]
+        if len(known) != len(held) or not known:
+            return None
+        return sum(known) if node.op in ("ConcatV2", "Concat", "Pack") else max(known)
+    return None
+
+
+def _size_of(ref: str, sizes: dict[str, int]) -> int | None:
+    return sizes.get(ref.split(":")[0])
+
+
+def _elements(tensor: Any) -> int:
+    return math.prod(max(0, dim.size) for dim in tensor.tensor_shape.dim)
+
+
+def _constant(ref: str, by_name: dict[str, Any]) -> list[float] | None:
+    """Values of a small integer or float constant, in full; None for anything else."""
+    node = by_name.get(ref.split(":")[0])
+    if node is None or node.op != "Const" or "value" not in node.attr:
+        return None
+    tensor = node.attr["value"].tensor
+    count = _elements(tensor)
+    if count > 64:
+        return None
+    kinds = {1: ("f", "float_val"), 2: ("d", "double_val"), 3: ("i", "int_val"), 9: ("q", "int64_val")}
+    if tensor.dtype not in kinds:
+        return None
+    code, field = kinds[tensor.dtype]
+    if tensor.tensor_content:
+        values: list[float] = list(memoryview(tensor.tensor_content).cast(code))  # type: ignore[call-overload]
+    else:
+        values = list(getattr(tensor, field))
+    return (values + values[-1:] * (count - len(values)))[:count] if values else None
+
+
+def _inputs_first(nodes: list[Any], by_name: dict[str, Any]) -> Iterator[Any]:
+    """Each node after its inputs; back edges of loops are cut."""
+    done: set[str] = set()
+    for root in nodes:
+        stack = [(root, False)]
+        while stack:
+            node, ready = stack.pop()
+            if ready:
+                yield node
+                continue
+            if node.name in done:
+                continue
+            done.add(node.name)
+            stack.append((node, True))
+            for ref in node.input:
+                source = by_name.get(ref.lstrip("^").split(":")[0])
+                if source is not None and source.name not in done:
+                    stack.append((source, False))
+
+
+# --- calls ----------------------------------------------------------------------------------------
+
+
+def _called(node: Any, library: dict[str, Any]) -> Iterator[str]:
+    """Names of library functions that the node may run."""
+    if node.op in library:
+        yield node.op
+    for value in node.attr.values():
+        kind = value.WhichOneof("value")
+        functions = [value.func] if kind == "func" else [*value.list.func] if kind == "list" else []
+        for function in functions:
+            if function.name in library:
+                yield function.name
+
+
+def _check_calls(nodes: list[Any], library: dict[str, Any], limits: Limits) -> None:
+    """Functions must form a DAG of bounded depth, whose inlining yields a bounded number of nodes."""
+    calls = {name: [c for node in f.node_def for c in _called(node, library)] for name, f in library.items()}
+    own = {name: len(f.node_def) for name, f in library.items()}
+    roots = [c for node in nodes for c in _called(node, library)]
+    check_expansion(calls, own, roots, len(nodes), limits)
+
+
+def check_expansion(
+    calls: dict[str, list[str]], own: dict[str, int], roots: Iterable[str], base: int, limits: Limits
+) -> None:
+    """Shared with ONNX's model-local functions.
+
+    Args:
+        calls: function -> every call in its body. own: function -> nodes of its body.
+        roots: every call of the main graph. base: nodes of the main graph.
+    """
+    depth: dict[str, int] = {}
+    size: dict[str, int] = {}
+    for start in calls:
+        _measure(start, calls, own, depth, size, limits)
+    total = base + sum(size[name] for name in roots)
+    if total > limits.expansion:
+        refuse(
+            "unsafe_function_expansion",
+            f"With every call written out, the graph has {total} nodes; at most {limits.expansion} may be.",
+            limit=limits.expansion,
+            hint="Export the model with its functions inlined where they are small.",
+        )
+
+
+def _measure(
+    start: str, calls: dict[str, list[str]], own: dict[str, int], depth: dict[str, int], size: dict[str, int],
+    limits: Limits,
+) -> None:  # fmt: skip
+    open_: set[str] = set()
+    stack: list[tuple[str, bool]] = [(start, False)]
+    while stack:
+        name, ready = stack.pop()
+        if ready:
+            open_.discard(name)
+            depth[name] = 1 + max((depth[c] for c in calls[name]), default=0)
+            size[name] = own[name] + sum(size[c] for c in calls[name])
+            if depth[name] > limits.function_depth:
+                refuse(
+                    "unsafe_function_depth",
+                    f"Function {shown(name)!r} nests {depth[name]} calls; the limit is "
+                    f"{limits.function_depth}.",
+                    name=name, limit=limits.function_depth, hint="Flatten nested models before exporting.",
+                )  # fmt: skip
+            continue
+        if name in depth:
+            continue
+        if name in open_:
+            refuse(
+                "unsafe_function_recursion", f"Function {shown(name)!r} calls itself.", name=name,
+                hint="Recursive functions have no ONNX form; export the model without recursion.",
+            )  # fmt: skip
+        open_.add(name)
+        stack.append((name, True))
+        for callee in set(calls[name]):
+            if callee in open_:
+                refuse(
+                    "unsafe_function_recursion", f"Function {shown(callee)!r} calls itself.", name=callee,
+                    hint="Recursive functions have no ONNX form; export the model without recursion.",
+                )  # fmt: skip
+            if callee not in depth:
+                stack.append((callee, False))
+
+
+def _reachable(nodes: Iterable[Any], library: dict[str, Any]) -> Iterator[Any]:
+    seen: set[str] = set()
+    pending: list[Any] = list(nodes)
+    while pending:
+        node = pending.pop()
+        yield node
+        for name in _called(node, library):
+            if name not in seen:
+                seen.add(name)
+                pending.extend(library[name].node_def)
