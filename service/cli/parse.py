@@ -152,11 +152,13 @@ def model(path: Path) -> Iterator[Path]:
     if prefix is None:
         yield existing(path, "model")
         return
-    with tempfile.TemporaryDirectory(prefix="bnfold-ckpt-") as folder:
+    with tempfile.TemporaryDirectory(prefix="bnfold-ckpt-") as scratch:
+        folder = Path(scratch) / prefix.name  # a service shows this name
+        folder.mkdir()
         for part in sorted(prefix.parent.glob(f"{glob.escape(prefix.name)}.*")):
             if _CHECKPOINT_PART.search(part.name) and part.is_file():
                 shutil.copy(part, folder)
-        yield Path(folder)
+        yield folder
 
 
 _CHECKPOINT_PART = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")

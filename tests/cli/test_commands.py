@@ -13,8 +13,10 @@ import pytest
 
 from service.cli import failures, run
 
-COMMANDS = ["inspect", "fold", "verify", "check", "serve", "worker", "submit", "status", "pull", "release", "doctor",
-            "keys", "explain"]  # fmt: skip
+COMMANDS = [
+    "inspect", "fold", "verify", "check", "serve", "worker", "submit", "status", "pull", "release", "doctor",
+    "keys", "explain",
+]  # fmt: skip
 
 
 def bnfold(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:
