@@ -105,7 +105,7 @@ def _provenance(source: SourceReport, content: str) -> bytes:
     }
     for key, value in sorted(entries.items()):
         trailer.metadata_props.add(key=key, value=value)
-    return trailer.SerializeToString(deterministic=True)
+    return bytes(trailer.SerializeToString(deterministic=True))
 
 
 def payload(tensor: ir.TensorProtocol) -> Iterator[memoryview | bytes]:

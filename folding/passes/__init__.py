@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from folding.options import FoldOptions
 from folding.passes import activations, chains, gemms, hazards, identities, normalizations, pads, pools
-from folding.passes.base import Pass, peepholes, run_once, run_until_stable
+from folding.passes.base import ROUNDS, Pass, peepholes, run_once, run_until_stable
 from folding.passes.branches import resolve
 from folding.passes.constants import fold_all, fold_structure, lift_constants
 from folding.passes.dead_code import remove_dead_code
@@ -53,12 +53,13 @@ PASSES = (
     Pass("remove_dead_code", remove_dead_code, "after everything that strands nodes"),
 )
 
-FINALLY = (
+LATE = (
     Pass("late_chains", peepholes(chains.LATE), "a Reshape would have held layouts in place before"),
     Pass("chains", peepholes(chains.RULES), "those reshapes may meet others"),
     Pass("remove_dead_code", remove_dead_code, "what the chains left"),
-    Pass("avoid_hazards", hazards.avoid, "last: no later pass may undo it"),
 )
+
+FINALLY = (Pass("avoid_hazards", hazards.avoid, "last: no later pass may undo it"),)
 
 
 def prepare(model: ir.Model, options: FoldOptions) -> None:
@@ -80,5 +81,9 @@ def clean(model: ir.Model, options: FoldOptions) -> None:
     lift_constants(model)
     if not complete(model):
         infer_shapes(model)
-    run_until_stable(model, PASSES)
+    for _ in range(ROUNDS):
+        changed = run_until_stable(model, PASSES) > 0
+        if not run_once(model, LATE) and not changed:
+            break
+        infer_shapes(model)  # new values have shapes that allow more
     run_once(model, FINALLY)

@@ -1,7 +1,7 @@
 """A batch norm that stays between Transposes, as arithmetic that needs none.
 
-Given:  y = Transpose(BatchNormalization(Transpose(x)))       the channels brought to axis 1 for the norm's sake
-Result: y = x * scale + shift                                 along the axis where the channels are
+Given:  y = Transpose(BatchNormalization(Transpose(x)))    channels brought to axis 1 for the norm's sake
+Result: y = x * scale + shift                              along the axis where the channels are
 Also Mul and Add around a constant vector never match fusions that mistake the axis (see `hazards`).
 """
 

@@ -10,7 +10,7 @@ import onnx
 import onnx_ir as ir
 
 from folding import skeleton
-from folding.passes.tools import all_graphs
+from folding.passes.tools import INFERRED, all_graphs
 
 
 def infer_shapes(model: ir.Model) -> bool:
@@ -56,12 +56,13 @@ def _learn(value: ir.Value, info: onnx.ValueInfoProto) -> bool:
     if value.type is None:
         value.type = ir.serde.deserialize_type_proto_for_type(info.type)
         learned = value.type is not None
-    if value.is_graph_output() and value.shape is not None:
-        return learned  # the interface is the user's
     shape = ir.serde.deserialize_type_proto_for_shape(info.type)
     if shape is None or shape == value.shape:
         return learned
     merged = _merge(value.shape, shape)
+    if value.is_graph_output() and value.shape is not None:
+        value.meta[INFERRED] = merged  # the interface itself is the user's
+        return learned
     if merged == value.shape:
         return learned
     value.shape = merged

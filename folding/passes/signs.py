@@ -9,7 +9,8 @@ from folding.passes.tools import is_op, scalar, tensor
 _ALWAYS = ("Relu", "Sigmoid", "HardSigmoid", "Softplus", "Abs", "Exp", "Softmax", "Sqrt")
 _INHERIT = ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Identity", "Dropout",
             "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Concat", "Add",
-            "Mul", "Sum", "Max", "ReduceMean", "ReduceMax", "DepthToSpace", "SpaceToDepth", "Cast")  # fmt: skip
+            "Mul", "Sum", "Max", "ReduceMean", "ReduceMax", "DepthToSpace", "SpaceToDepth",
+            "Cast")  # fmt: skip
 _DEPTH = 12
 
 

@@ -115,25 +115,37 @@ def axes_of(node: ir.Node, index: int = 1) -> list[int] | None:
     return ints(node.inputs[index]) if len(node.inputs) > index else None
 
 
+INFERRED = "bnfold.inferred_shape"
+
+
+def shape_of(value: ir.Value | None) -> ir.Shape | None:
+    """What is known of a value's shape. A graph output declares what its author wrote and never more; what
+    inference found out about it is kept beside that."""
+    if value is None:
+        return None
+    if value.is_graph_output() and INFERRED in value.meta:
+        return value.meta[INFERRED]  # type: ignore[no-any-return]
+    return value.shape
+
+
 def dims(value: ir.Value | None) -> list[int | None] | None:
     """Shape with None for what is not a number; None when the rank is unknown."""
-    if value is None or value.shape is None:
-        return None
-    return [dim if isinstance(dim, int) else None for dim in value.shape]
+    shape = shape_of(value)
+    return None if shape is None else [dim if isinstance(dim, int) else None for dim in shape]
 
 
 def rank(value: ir.Value | None) -> int | None:
     """Number of axes, when known."""
-    return None if value is None or value.shape is None else len(value.shape)
+    shape = shape_of(value)
+    return None if shape is None else len(shape)
 
 
 def same_shape(a: ir.Value | None, b: ir.Value | None) -> bool:
     """Both shapes known and equal, symbolic dimensions by name (nameless ones differ)."""
-    if a is None or b is None or a.shape is None or b.shape is None or len(a.shape) != len(b.shape):
+    one, two = shape_of(a), shape_of(b)
+    if one is None or two is None or len(one) != len(two):
         return False
-    return all(
-        x == y and (isinstance(x, int) or x.value is not None) for x, y in zip(a.shape, b.shape, strict=True)
-    )
+    return all(x == y and (isinstance(x, int) or x.value is not None) for x, y in zip(one, two, strict=True))
 
 
 def only_user(value: ir.Value) -> ir.Node | None:
@@ -223,8 +235,7 @@ def replace(old: ir.Value, new: ir.Value) -> bool:
         name, shape, kind = old.name, old.shape, old.type
         old.replace_all_uses_with(new, replace_graph_outputs=True)
         old.name = f"{name}_replaced"
-        new.name, new.type = name, kind
-        new.shape = shape if shape is not None else new.shape
+        become_output(new, name, shape, kind)
     else:
         if new.shape is None or (old.shape is not None and len(old.shape) == len(new.shape)):
             _refine(new, old)
@@ -233,6 +244,17 @@ def replace(old: ir.Value, new: ir.Value) -> bool:
     if node is not None:
         remove_if_unused(node)
     return True
+
+
+def become_output(
+    value: ir.Value, name: str | None, declared: ir.Shape | None, kind: ir.TypeProtocol | None
+) -> None:
+    """Take over an output's name, type and declared shape; what was known of the shape is kept beside."""
+    if value.shape is not None:
+        value.meta[INFERRED] = value.shape
+    value.name = name
+    value.type = kind if kind is not None else value.type
+    value.shape = declared if declared is not None else value.shape
 
 
 def _compatible(old: ir.Value, new: ir.Value) -> bool:

@@ -16,7 +16,7 @@ from folding.passes.layout.cut import INFINITE, SINK, SOURCE, Network
 from folding.passes.layout.permutation import Perm, inverse
 from folding.passes.layout.regions import Region, Root, accepts, fixed_layouts, roots, survey
 from folding.passes.layout.rewrite import rewrite
-from folding.passes.tools import all_graphs, dims
+from folding.passes.tools import all_graphs
 
 _NODE, _SIZE = 1000, 900  # a Transpose less counts more than a smaller one
 
@@ -36,23 +36,15 @@ def _improve(region: Region) -> bool:
     if not layouts or not region.transposes:
         return False
     chosen = _choose(region, found, layouts)
-    largest = max((_elements(root.value) for root in found), default=1)
-    if _cost(found, chosen, largest) >= sum(_weight(n.outputs[0], largest) for n in region.transposes):
+    largest = max(root.size for root in found)
+    if _cost(found, chosen, largest) >= sum(root.transposes * _weight(root, largest) for root in found):
         return False
     rewrite(region, found, chosen)
     return True
 
 
-def _elements(value: ir.Value) -> int:
-    """Size with dynamic dimensions taken as 1; only ratios matter."""
-    size = 1
-    for dim in dims(value) or []:
-        size *= dim or 1
-    return size
-
-
-def _weight(value: ir.Value, largest: int) -> int:
-    return _NODE + _SIZE * _elements(value) // max(largest, 1)
+def _weight(root: Root, largest: int) -> int:
+    return _NODE + _SIZE * root.size // largest
 
 
 def _cost(found: list[Root], layout: dict[ir.Node, Perm], largest: int) -> int:
@@ -60,13 +52,17 @@ def _cost(found: list[Root], layout: dict[ir.Node, Perm], largest: int) -> int:
     total = 0
     for root in found:
         home = layout[root.part.node] if root.part is not None else inverse(root.frame)
-        asked = set()
+        asked: set[Perm] = set()
+        outputs: list[Perm] = []
         for demand in root.demands:
             if demand.part is not None:
                 asked.add(layout[demand.part.node])
             elif not accepts(demand, home):
                 asked.add(inverse(demand.frame))
-        total += len(asked - {home}) * _weight(root.value, largest)
+            if demand.user is None:
+                outputs.append(inverse(demand.frame))
+        repeated = len(outputs) - len(set(outputs))  # two outputs cannot be one value
+        total += (len(asked - {home}) + repeated) * _weight(root, largest)
     return total
 
 
@@ -78,9 +74,9 @@ def _choose(region: Region, found: list[Root], layouts: list[Perm]) -> dict[ir.N
     second = layouts[1]
     network = Network()
     nodes = {part.node: network.node() for part in region.parts}
-    largest = max((_elements(root.value) for root in found), default=1)
+    largest = max(root.size for root in found)
     for root in found:
-        _connect(network, nodes, root, (first, second), _weight(root.value, largest))
+        _connect(network, nodes, root, (first, second), _weight(root, largest))
     side = network.source_side()
     return {node: first if side[index] else second for node, index in nodes.items()}
 

@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from folding.passes.layout.permutation import Perm, compose, identity, inverse
 from folding.passes.layout.transparent import Transparent, relaxed, transparent
-from folding.passes.tools import attribute, is_op, rank, tensor
+from folding.passes.tools import attribute, dims, is_op, rank, tensor
 
 
 @dataclass
@@ -154,6 +154,8 @@ class Root:
     frame: Perm
     part: Transparent | None  # the operator that makes it, if that may move
     demands: list[Demand] = field(default_factory=list)
+    size: int = 1  # elements, dynamic dimensions taken as 1: only ratios matter
+    transposes: int = 0  # of it, or of its transposed forms, as the graph stands
 
 
 def roots(region: Region) -> list[Root]:
@@ -170,6 +172,8 @@ def roots(region: Region) -> list[Root]:
             producer = origin.producer()
             part = moving.get(producer) if producer is not None else None
             root = found[origin] = Root(origin, region.frames[origin], part)
+        root.size = max(root.size, _elements(value))
+        root.transposes += value is not origin
         frame = region.frames[value]
         for user, position in value.uses():
             if user in ours:
@@ -181,6 +185,13 @@ def roots(region: Region) -> list[Root]:
         if value.is_graph_output():
             root.demands.append(Demand(None, frame, None, 0, value))
     return list(found.values())
+
+
+def _elements(value: ir.Value) -> int:
+    size = 1
+    for dim in dims(value) or []:
+        size *= dim or 1
+    return size
 
 
 def fixed_layouts(found: list[Root]) -> list[Perm]:

@@ -7,7 +7,7 @@ import onnx_ir as ir
 from folding.passes.layout.permutation import Perm, compose, identity, inverse
 from folding.passes.layout.regions import Demand, Region, Root, accepts
 from folding.passes.layout.transparent import move, relax
-from folding.passes.tools import fresh_name, remove_if_unused
+from folding.passes.tools import become_output, fresh_name, remove_if_unused, shape_of
 
 
 def rewrite(region: Region, found: list[Root], layout: dict[ir.Node, Perm]) -> None:
@@ -70,8 +70,9 @@ def _transpose(value: ir.Value, perm: Perm) -> ir.Value:
     node = ir.Node("", "Transpose", [value], [ir.AttrInt64s("perm", list(perm))])
     result = node.outputs[0]
     result.type = value.type
-    if value.shape is not None:
-        result.shape = ir.Shape([value.shape[axis] for axis in perm])
+    shape = shape_of(value)
+    if shape is not None:
+        result.shape = ir.Shape([shape[axis] for axis in perm])
     producer = value.producer()
     graph = producer.graph if producer is not None else value.graph
     assert isinstance(graph, ir.Graph)
@@ -94,14 +95,15 @@ def _deliver(
         return
     if source.producer() is None or source.is_graph_output() or source.graph is not graph:
         source = _transpose(root, perm) if source is not root else _identity(root)
-    name, shape, kind = output.name, output.shape, output.type
-    if output is root:  # moved itself: its shape has moved with it
-        shape = source.shape
+    name, declared, kind = output.name, output.shape, output.type
+    if output is root and declared is not None:  # its shape has moved with it
+        declared = ir.Shape([declared[axis] for axis in perm])
+    output.shape = shape_of(output)
     for index, existing in enumerate(graph.outputs):
         if existing is output:
             graph.outputs[index] = source
     output.name = fresh_name(graph, f"{name}_stored")
-    source.name, source.type, source.shape = name, kind, shape
+    become_output(source, name, declared, kind)
 
 
 def _identity(value: ir.Value) -> ir.Value:

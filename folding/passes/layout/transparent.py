@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from folding.passes.layout.permutation import Perm, inverse
 from folding.passes.tools import (
+    INFERRED,
     array,
     attribute,
     graph_of,
@@ -162,9 +163,11 @@ def move(part: Transparent, perm: Perm) -> None:
     if handler is not None:
         handler(node, perm)
     for position in part.outputs:
-        shape = node.outputs[position].shape
-        if shape is not None:
-            node.outputs[position].shape = ir.Shape([shape[axis] for axis in perm])
+        value = node.outputs[position]
+        if value.shape is not None:
+            value.shape = ir.Shape([value.shape[axis] for axis in perm])
+        if INFERRED in value.meta:
+            value.meta[INFERRED] = ir.Shape([value.meta[INFERRED][axis] for axis in perm])
 
 
 def _moved_operand(node: ir.Node, value: ir.Value, count: int, perm: Perm) -> ir.Value:
