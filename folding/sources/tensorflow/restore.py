@@ -46,6 +46,7 @@ def _readers(graph: TfGraph) -> dict[str, list[str]]:
 
 def _assigned(graph: TfGraph) -> dict[str, Slot]:
     found: dict[str, Slot] = {}
+    lists: dict[str, list[str]] = {}  # a RestoreV2 names every variable: decode that once, not once per variable
     for node in graph.nodes.values():
         if node.op not in _ASSIGNS:
             continue
@@ -58,26 +59,27 @@ def _assigned(graph: TfGraph) -> dict[str, Slot]:
         restore = graph.nodes.get(source)
         if restore is None or restore.op not in _RESTORES:
             continue
-        slot = _slot(graph, restore, index)
+        slot = _slot(graph, restore, index, lists)
         if slot is not None:
             found[split(inputs[0])[0]] = slot
     return found
 
 
-def _slot(graph: TfGraph, restore: Any, index: int) -> Slot | None:
-    names = _strings(graph, restore.input[1])
-    specs = _strings(graph, restore.input[2]) if restore.op != "Restore" else []
+def _slot(graph: TfGraph, restore: Any, index: int, lists: dict[str, list[str]]) -> Slot | None:
+    names = _strings(graph, restore.input[1], lists)
+    specs = _strings(graph, restore.input[2], lists) if restore.op != "Restore" else []
     if index >= len(names):
         return None
     return Slot(names[index], specs[index] if index < len(specs) else "")
 
 
-def _strings(graph: TfGraph, ref: str) -> list[str]:
+def _strings(graph: TfGraph, ref: str, lists: dict[str, list[str]]) -> list[str]:
     name = split(ref)[0]
     while name in graph.nodes and graph.nodes[name].op == "Identity":
         name = split(graph.nodes[name].input[0])[0]
-    node = graph.nodes.get(name)
-    value = const_value(node) if node is not None else None
-    if value is None:
-        return []
-    return [item.decode("utf-8", "replace") if isinstance(item, bytes) else str(item) for item in value.reshape(-1)]
+    if name not in lists:
+        node = graph.nodes.get(name)
+        value = const_value(node) if node is not None else None
+        items = [] if value is None else value.reshape(-1).tolist()
+        lists[name] = [i.decode("utf-8", "replace") if isinstance(i, bytes) else str(i) for i in items]
+    return lists[name]

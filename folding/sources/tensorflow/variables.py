@@ -28,6 +28,7 @@ from folding.sources.tensorflow.graph import (
 REF_OPS = {"RefIdentity": "Identity", "RefSwitch": "Switch", "RefMerge": "Merge", "RefEnter": "Enter",
            "RefExit": "Exit", "RefNextIteration": "NextIteration"}  # fmt: skip
 UPDATES = {"AssignSub": "Sub", "AssignAdd": "AddV2", "Assign": "Identity"}
+_RESOURCE = 20  # DT_RESOURCE
 BODIES = {"If": ("then_branch", "else_branch"), "StatelessIf": ("then_branch", "else_branch"),
           "While": ("cond", "body"), "StatelessWhile": ("cond", "body"), "Case": (), "StatelessCase": ()}  # fmt: skip
 
@@ -112,7 +113,7 @@ def _read_values(graph: TfGraph, kinds: dict[str, int]) -> None:
         elif node.op in ("VarIsInitializedOp", "IsVariableInitialized"):
             graph.set_constant(node.name, _true())
         elif node.op in BODIES or node.op in graph.library or node.op.endswith("PartitionedCall"):
-            Specializer(graph).call(node, {i: kinds[s] for i, s in _sources(graph, node, kinds).items()})
+            Specializer(graph).call(node, _value_inputs(graph, node, kinds))
         elif node.op in ("Identity", "Switch", "Merge", "Enter", "Exit", "NextIteration") and source:
             node.attr["T"].type = kinds[source]
 
@@ -123,6 +124,20 @@ def _sources(graph: TfGraph, node: Node, kinds: dict[str, int]) -> dict[int, str
         if source := _source(graph, ref, kinds):
             found[index] = source
     return found
+
+
+def _value_inputs(graph: TfGraph, node: Node, kinds: dict[str, int]) -> dict[int, int]:
+    """dtype by input of the inputs that are variables, or constants that freezing put in a variable's place."""
+    values = {index: kinds[source] for index, source in _sources(graph, node, kinds).items()}
+    for index, ref in enumerate(data_inputs(node)):
+        held = graph.nodes.get(split(ref)[0])
+        if index in values or held is None or held.op not in ("Const", "Placeholder"):
+            continue
+        listed = node.attr["T" if node.op.endswith("While") else "Tin"].list.type
+        skip = 1 if node.op in ("If", "StatelessIf", "Case", "StatelessCase") else 0
+        if index >= skip and index - skip < len(listed) and listed[index - skip] == _RESOURCE:
+            values[index] = dtype_of(held)
+    return values
 
 
 def _source(graph: TfGraph, ref: str, kinds: dict[str, int]) -> str | None:
