@@ -11,6 +11,7 @@ from typing import Any, Self
 import httpx
 from starlette.requests import Request
 
+_ABSENT = (404, 409, 410)
 _PASSED_ON = ("authorization", "host", "x-request-id", "traceparent")
 
 
@@ -59,12 +60,21 @@ class Api:
             raise ApiError(answer.status_code, _json(answer))
         return answer
 
+    async def document(self, path: str) -> bytes | None:
+        """A JSON document as it is, None where there is none."""
+        try:
+            return (await self.raw(path, accept="application/json")).content
+        except ApiError as error:
+            if error.status in _ABSENT:
+                return None
+            raise
+
     async def find(self, path: str, **params: str | int) -> dict[str, Any] | None:
         """The same, None where there is nothing (404, 409 or 410: not there, not yet, no more)."""
         try:
             return await self.get(path, **params)
         except ApiError as error:
-            if error.status in (404, 409, 410):
+            if error.status in _ABSENT:
                 return None
             raise
 

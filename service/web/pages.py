@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 from urllib.parse import quote
 
 from fastapi import APIRouter
+from fastapi.concurrency import run_in_threadpool
 from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -76,11 +78,18 @@ async def job(request: Request, job_id: str, norms: str = "") -> Response:
             return RedirectResponse(f"/models/{quote(found['model'], safe='')}", 303)
         if found["state"] in ("queued", "running", "stopping"):
             return render(request, "live.html", job=found, stages=STAGES)
-        body = await api.find(f"{path}/report") if found["state"] in ("succeeded", "rejected") else None
-    report = parsed(Report, body)
-    if report is None:
-        return _ended(request, found, body is not None)
-    return _result(request, found, report, everything=norms == "all")
+        body = await api.document(f"{path}/report") if found["state"] in ("succeeded", "rejected") else None
+    return await run_in_threadpool(_finished, request, found, body, everything=norms == "all")
+
+
+def _finished(request: Request, job: dict[str, Any], body: bytes | None, *, everything: bool) -> Response:
+    """Off the event loop: a long report takes a while to read and to render."""
+    if body is not None:
+        try:
+            return _result(request, job, Report.model_validate_json(body), everything=everything)
+        except ValidationError:
+            pass
+    return _ended(request, job, body is not None)
 
 
 def _result(request: Request, job: dict[str, Any], report: Report, *, everything: bool) -> Response:
@@ -124,6 +133,22 @@ def _ended(request: Request, job: dict[str, Any], unreadable: bool) -> Response:
     )
 
 
+@router.get("/jobs/{job_id}/graph.json")
+async def graph(request: Request, job_id: str) -> Response:
+    """The part of the report that the graphs need: a report of 3,000 batch norms is mostly histograms."""
+    async with Api(request) as api:
+        answer = await api.raw(f"/v1/jobs/{quote(job_id, safe='')}/report", accept="application/json")
+    body = await run_in_threadpool(_graph_part, answer.content)
+    return Response(body, media_type="application/json", headers={"Cache-Control": "private, no-cache"})
+
+
+def _graph_part(report: bytes) -> str:
+    found = json.loads(report)
+    wanted = ("name", "channels", "epsilon", "decision", "direction", "reason", "into", "certificate")
+    norms = [{name: norm.get(name) for name in wanted} for norm in found.get("batch_norms", [])]
+    return json.dumps({"graph_map": found.get("graph_map"), "batch_norms": norms})
+
+
 @router.get("/jobs/{job_id}/report.{suffix}")
 async def report_as(request: Request, job_id: str, suffix: str) -> Response:
     """The report in another form, for links: browsers can't send an Accept header by a click."""
@@ -144,7 +169,7 @@ async def model(request: Request, model_id: str, norms: str = "") -> Response:
     async with Api(request) as api:
         found = await api.get(f"/v1/models/{quote(model_id, safe='')}")
         providers = await _providers(api)
-    inspection = parsed(Inspection, found.get("inspection"))
+    inspection = inspection_of(found.get("inspection"))
     reading = found.get("inspection_job") or {}
     problem = problem_of(reading.get("error"))
     pending = reading.get("state") in ("queued", "running", "stopping")
@@ -193,12 +218,12 @@ async def problem_page(request: Request, code: str) -> Response:
     return render(request, "explain.html", code=code, entries=entries)
 
 
-def parsed(kind: type[Any], body: Any) -> Any:
+def inspection_of(body: Any) -> Inspection | None:
     """The record, or None where there is none or it is of a version that this program does not know."""
     if not body:
         return None
     try:
-        return kind.model_validate(body)
+        return Inspection.model_validate(body)
     except ValidationError:
         return None
 

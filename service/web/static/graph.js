@@ -260,7 +260,7 @@ class GraphView {
 
 async function start(place) {
   try {
-    const report = await call("GET", `/v1/jobs/${encodeURIComponent(place.dataset.job)}/report`);
+    const report = await call("GET", `/jobs/${encodeURIComponent(place.dataset.job)}/graph.json`);
     if (!report.graph_map) {
       place.replaceChildren(element("p", { class: "empty" }, "The graph is too large to draw here, or the report is older than this page. Netron opens the artifact."));
       return;
