@@ -79,7 +79,7 @@ def per_element(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:
     """Multiplications for one element of a linear node's output."""
     weight = shapes.get(node.input[1], [])
     if node.op_type in ("Gemm", "MatMul"):
-        return shapes.get(node.input[0], [1])[-1]
+        return (shapes.get(node.input[0]) or [1])[-1]
     if node.op_type == "Conv":
         return math.prod(weight[1:])
     return math.prod(weight) // max(1, weight[1] if len(weight) > 1 else 1)
