@@ -77,6 +77,8 @@ class Constants:
         if node.op_type in ("Shape", "Size"):
             shape = g.dims(node.inputs[0])
             return shape is not None and all(isinstance(dim, int) for dim in shape)
+        if g.attr_int(node, "block_size", 0):
+            return False  # blockwise quantization: nothing to gain from knowing its values
         return None if node.op_type in _OPS and node.inputs else False
 
     def overridden_leaf(self, value: ir.Value | None) -> ir.Value | None:
@@ -304,6 +306,31 @@ def _divide(left: Array, right: Array) -> Array:
     return np.asarray(left / right)
 
 
+def _quantize(node: ir.Node, data: Array, scale: Array, zero: Array | None = None) -> Array:
+    """As runtimes do it: float32 division, round half to even, saturate."""
+    like = np.zeros((), np.uint8) if zero is None else zero
+    limits = np.iinfo(like.dtype)
+    steps = data.astype(np.float32) / along_axis(node, scale, data.ndim).astype(np.float32)
+    whole = np.rint(steps).astype(np.int64) + along_axis(node, like, data.ndim).astype(np.int64)
+    return np.clip(whole, limits.min, limits.max).astype(like.dtype)
+
+
+def _dequantize(node: ir.Node, data: Array, scale: Array, zero: Array | None = None) -> Array:
+    shifted = data.astype(np.float64)
+    if zero is not None:
+        shifted = shifted - along_axis(node, zero, data.ndim).astype(np.float64)
+    return shifted * along_axis(node, scale, data.ndim)
+
+
+def along_axis(node: ir.Node, array: Array, rank: int) -> Array:
+    """A per-channel parameter of QuantizeLinear or DequantizeLinear, shaped to broadcast."""
+    if array.ndim != 1 or array.size == 1:
+        return array.reshape((1,) * rank) if array.size == 1 else array
+    shape = [1] * rank
+    shape[g.attr_int(node, "axis", 1) % rank] = -1
+    return array.reshape(shape)
+
+
 _OPS: dict[str, Callable[..., Array]] = {
     "Add": _binary(np.add), "Sub": _binary(np.subtract), "Mul": _binary(np.multiply),
     "Div": _binary(_divide), "Pow": _binary(np.power), "Max": _binary(np.maximum),
@@ -312,5 +339,6 @@ _OPS: dict[str, Callable[..., Array]] = {
     "Reciprocal": _unary(lambda x: 1.0 / x), "Identity": _unary(lambda x: x),
     "Reshape": _reshape, "Squeeze": _squeeze, "Unsqueeze": _unsqueeze, "Transpose": _transpose,
     "Cast": _cast, "CastLike": _cast_like, "Expand": _expand, "ConstantOfShape": _constant_of_shape,
+    "QuantizeLinear": _quantize, "DequantizeLinear": _dequantize,
     "Slice": _slice, "Gather": _gather, "Concat": _concat,
 }  # fmt: skip

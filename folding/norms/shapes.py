@@ -8,7 +8,15 @@ _TRIED = "bnfold.shapes_tried"
 
 
 def ensure_shapes(model: ir.Model) -> None:
-    """Infer shapes once if some node's output lacks one; what cannot be inferred stays unknown."""
+    """Inline functions, and infer shapes once if some node's output lacks one.
+
+    A function called twice needs two sets of weights, so a body is no place to fold into. What cannot be
+    inferred stays unknown.
+    """
+    if model.functions:
+        from folding.passes.functions import inline_functions
+
+        inline_functions(model)
     if model.meta.get(_TRIED):
         return
     if all(

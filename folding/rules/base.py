@@ -32,6 +32,8 @@ class SkipReason(StrEnum):
     WOULD_UNDERFLOW = "would_underflow"
     UNKNOWN_SHAPE = "unknown_shape"
     CONTROL_FLOW_BOUNDARY = "control_flow_boundary"
+    QUANTIZED_WEIGHTS = "quantized_weights"
+    QUANTIZED_ACTIVATION = "quantized_activation"
     QUANTIZED_NEGATIVE_SCALE = "quantized_negative_scale"
     UNHEALTHY = "unhealthy"
     PER_ACTIVATION = "per_activation"

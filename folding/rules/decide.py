@@ -31,6 +31,7 @@ class Fold:
         self.sites = sites
         self.refused = refused
         self.norms = norms
+        self.by_norm = {site.norm: site for site in sites if site.norm is not None}
         self.fold_sites: list[ir.Value] = []
         self.linears: dict[Linear, None] = {}
         self.roundings: dict[Linear, cert.Rounding | Skip] = {}
@@ -203,7 +204,7 @@ class Fold:
         if norm in self.refused:
             skip = self.refused[norm]
             return Decision(norm, folded=False, reason=skip.reason, detail=skip.detail)
-        site = next(item for item in self.sites if item.norm is norm)
+        site = self.by_norm[norm]
         hosts = list(_final_absorbers(site))
         failed = [r for a in hosts if isinstance(r := self.roundings.get(a), Skip)]
         written = [a for a in hosts if isinstance(self.roundings.get(a), cert.Rounding)]

@@ -20,9 +20,12 @@ from folding.norms.base import BatchNorm
 from folding.rules.affine import Affine
 from folding.rules.base import Direction, Skip, SkipReason
 from folding.rules.moves import Absorbed, Context, Passed, Rule, label
+from folding.rules.transparent.branches import carried
 from folding.rules.transparent.select import disjoint
 from folding.rules.transparent.shape_only import blind
 
+_QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv",
+                         "QLinearMatMul", "ConvInteger", "MatMulInteger"})  # fmt: skip
 _MAX_JOURNEY = 20_000  # values visited for one affine; beyond that it stays where it is
 
 
@@ -129,7 +132,7 @@ class Search:
 
     def _alone(self, value: ir.Value, wanted: Affine, users: frozenset[ir.Node]) -> Skip | None:
         """Whether only `users` read the value: anybody else would see it changed."""
-        if value.is_graph_output():
+        if value.is_graph_output() and not carried(value, users):
             return Skip(SkipReason.GRAPH_OUTPUT, f"`{value.name}` is itself an output of the graph")
         for node, index in value.uses():
             if node in users or blind(node, index) or disjoint(node, value, wanted, self.ctx):
@@ -200,4 +203,6 @@ class Search:
 
 
 def _not_linear(node: ir.Node, how: str) -> Skip:
+    if node.op_type in _QUANTIZERS:
+        return Skip(SkipReason.QUANTIZED_ACTIVATION, f"{how} {label(node)}: rounding stands between")
     return Skip(SkipReason.NO_LINEAR_NEIGHBOUR, f"{how} {label(node)}, which takes no affine")

@@ -6,6 +6,7 @@ from folding.rules.absorbers import conv, conv_transpose, gemm, matmul, norm_par
 from folding.rules.moves import Rule
 from folding.rules.transparent import (
     addition,
+    branches,
     concat,
     depth_space,
     pad,
@@ -43,5 +44,6 @@ RULES: tuple[Rule, ...] = (
     pad.RULE,
     select.SLICE,
     select.GATHER,  # an absorber where its table is constant
+    branches.RULE,
     shape_only.RULE,
 )

@@ -14,6 +14,7 @@ import onnx_ir as ir
 from folding import graph as g
 from folding.norms.base import Array, Float64Array
 from folding.rules import standalone
+from folding.rules.absorbers import quantized
 from folding.rules.absorbers.linear import Linear
 from folding.rules.affine import Affine
 from folding.rules.base import Skip, SkipReason
@@ -21,6 +22,7 @@ from folding.rules.moves import Context, label
 from folding.rules.rounding import rounded, scaled
 from folding.verify import certificate as cert
 
+_COPY_ALWAYS = 16 << 20  # bytes of shared weights that are worth a copy whatever the model's size
 Key = tuple[ir.Value, bytes]
 
 
@@ -32,6 +34,10 @@ class Writer:
     folded: dict[Key, tuple[ir.Value, cert.Rounding]] = field(default_factory=dict)
     readers: dict[Key, int] = field(default_factory=dict)
     originals: dict[ir.Value, Array] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        sizes = [v.const_value.nbytes for v in self.ctx.model.graph.initializers.values() if v.const_value]
+        self._copy_limit = max(_COPY_ALWAYS, sum(sizes) // 8)
 
     def expect(self, linear: Linear) -> None:
         """Count the readers of each weight that want it folded alike, before the first is written."""
@@ -45,13 +51,21 @@ class Writer:
         bias = _Bias.of(linear, weights, self.ctx)
         if isinstance(bias, Skip):
             return bias
+        made = quantized.fold(linear, linear.s_out, linear.s_in, self.ctx)
+        if isinstance(made, Skip):
+            return made
+        if made is not None:
+            quantized.place(linear, made, self.ctx)
+            bias.rounding.add(made.rounding)
+            bias.place()
+            return bias.rounding
         if key in self.folded:
             value, rounding = self.folded[key]
         else:
-            made = self._fold_weight(linear, weights, key)
-            if isinstance(made, Skip):
-                return made
-            value, rounding = made
+            fresh = self._fold_weight(linear, weights, key)
+            if isinstance(fresh, Skip):
+                return fresh
+            value, rounding = fresh
         total = cert.Rounding(rounding.dtype)
         total.add(rounding)
         total.add(bias.rounding)
@@ -87,6 +101,12 @@ class Writer:
         if refusal is not None:
             return refusal
         exclusive = len(linear.weight.uses()) == self.readers.get(key, 1)
+        if not exclusive and array.nbytes > self._copy_limit:
+            return Skip(
+                SkipReason.SHARED_WEIGHTS,
+                f"`{linear.weight.name}` has other readers that want it as it is, and a copy of "
+                f"{array.nbytes >> 20} MiB costs more than the fold saves",
+            )
         value = store(self.ctx, linear.weight, array, linear.node, exclusive=exclusive)
         self.folded[key] = value, rounding
         return value, rounding

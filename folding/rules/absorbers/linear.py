@@ -133,7 +133,10 @@ class LinearRule:
                 f"{label(node)} has its {found.out_size} channels on axis {found.out_axis}, "
                 f"the affine varies along {list(affine.varying())} with sizes {sizes}"
             )
-        return Absorbed(found, "out", *vectors, affine)
+        from folding.rules.absorbers import quantized  # it describes its operand as a Linear
+
+        refusal = quantized.refuse_output_scale(found, _after(found.s_out, vectors[0]), ctx)
+        return refusal or Absorbed(found, "out", *vectors, affine)
 
     def into_consumer(self, node: ir.Node, index: int, affine: Affine, ctx: Context) -> Move:
         """Scale columns of W; send the shift through W into the bias, or into a border map."""
@@ -153,7 +156,14 @@ class LinearRule:
                 SkipReason.PADDED_SHIFT,
                 f"{label(node)} pads with zeros, so a shifted input does not shift its border alike",
             )
-        return Absorbed(found, "in", *vectors, affine)
+        from folding.rules.absorbers import quantized  # it describes its operand as a Linear
+
+        refusal = quantized.refuse_input_scale(found, vectors[0])
+        return refusal or Absorbed(found, "in", *vectors, affine)
+
+
+def _after(before: Vector | None, scale: Vector) -> Vector:
+    return scale if before is None else before * scale
 
 
 def constant_weight(node: ir.Node, index: int, ctx: Context) -> tuple[int, ...] | Skip:

@@ -29,16 +29,20 @@ def model(
     name = NAMES[dtype]
     text = (
         f'<ir_version: {ir_version}, opset_import: ["": {opset}]>\n'
-        f"g ({inputs.replace('T[', name + '[')}) => ({(outputs or 'T y').replace('T ', name + ' ')}) "
+        f"g ({inputs.replace('T[', name + '[')}) => ({(outputs or 'T y').replace('T ', name + ' ').replace('T[', name + '[')}) "
         f"{{\n{body}\n}}"
     )
     proto = onnx.parser.parse_model(text)
     for key, array in (arrays or {}).items():
         if array.dtype == np.float64:
             array = array.astype(dtype)
-        proto.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), key))
+        proto.graph.initializer.append(numpy_helper.from_array(np.array(array, order="C"), key))
+        if ir_version < 4:
+            elem = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+            proto.graph.input.append(onnx.helper.make_tensor_value_info(key, elem, array.shape))
     for output in proto.graph.output:
-        output.type.tensor_type.ClearField("shape")  # text without dimensions says rank 0
+        if not output.type.tensor_type.shape.dim:  # text without dimensions says rank 0
+            output.type.tensor_type.ClearField("shape")
     inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
     for output, better in zip(proto.graph.output, inferred.graph.output, strict=True):
         output.CopyFrom(better)
@@ -81,8 +85,10 @@ def fold(proto: onnx.ModelProto, **options: object) -> Folded:
     result = rules.fold(graph, found, chosen)
     after = ir.to_proto(graph)
     onnx.checker.check_model(after, full_check=True)
-    real = {init.name for init in before.graph.initializer}
-    outer = [[i for i in proto.graph.input if i.name not in real] for proto in (before, after)]
+    outer = [
+        [i for i in proto.graph.input if i.name not in {init.name for init in proto.graph.initializer}]
+        for proto in (before, after)
+    ]
     assert outer[0] == outer[1]
     assert list(after.graph.output) == list(before.graph.output)
     return Folded(before, after, result, graph)
