@@ -64,7 +64,7 @@ class Jobs:
         table = tables.idempotency
         row = {"tenant": ask.tenant, "key": ask.idempotency_key, "fingerprint": ask.fingerprint()}
         insert = self.db.insert(table).values(job_id=job_id, created_at=now(), **row)
-        if connection.execute(insert.on_conflict_do_nothing()).rowcount:
+        if connection.execute(insert.on_conflict_do_nothing().returning(table.c.job_id)).first():
             return None
         query = select(table.c.fingerprint, table.c.job_id)
         found = connection.execute(

@@ -14,7 +14,7 @@ def add_blob(db: Database, connection: Connection, tenant: str, digest: str, siz
     clock = now()
     values = {"tenant": tenant, "digest": digest, "size": size, "created_at": clock, "last_used_at": clock}
     insert = db.insert(tables.blobs).values(**values)
-    if connection.execute(insert.on_conflict_do_nothing()).rowcount:
+    if connection.execute(insert.on_conflict_do_nothing().returning(tables.blobs.c.digest)).first():
         return True
     mine = (tables.blobs.c.tenant == tenant, tables.blobs.c.digest == digest)
     connection.execute(update(tables.blobs).where(*mine).values(last_used_at=clock))

@@ -201,9 +201,9 @@ class TestJobs:
             ("{", 400, "bad_json", ""),
             ('{"input": 5}', 422, "invalid", "input"),
             ('{"bogus": 1}', 422, "unknown_option", "bogus"),
-            ('{"input": "%s", "options": {"bogus": 1}}' % digest(b"x"), 422, "unknown_option", "bogus"),
+            (json.dumps({"input": digest(b"x"), "options": {"bogus": 1}}), 422, "unknown_option", "bogus"),
             ("{}", 422, "invalid", "model"),
-            ('{"input": "%s"}' % digest(b"never uploaded"), 404, "blob_not_found", "sha256"),
+            (json.dumps({"input": digest(b"never uploaded")}), 404, "blob_not_found", "sha256"),
             ('{"model": "model_unknown"}', 404, "not_found", "model_unknown"),
         ],
     )
