@@ -4,7 +4,8 @@
 
 Ten networks, another draw of weights and statistics each time. A mutant has one layer folded wrongly: one
 channel off by 1e-3, gamma and beta swapped, epsilon dropped, scale on the wrong axis, channels off by one,
-one sign flipped. The table tells which part of the verification caught it: end to end, float64, or layer by layer.
+one sign flipped. The table tells which part of the verification caught it: end to end, float64, or layer by
+layer.
 """
 
 from __future__ import annotations

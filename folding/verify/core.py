@@ -24,13 +24,12 @@ from folding.verify.providers.cuda import ProviderLostError
 from folding.verify.ranges import InputSpec, inputs_of, stored_array
 from folding.verify.rows import Answers, Candidate, row, run_all
 from folding.verify.tolerance import Tolerance, derive
-from folding.verify.verdict import Evidence, conclude
+from folding.verify.verdict import LAYERWISE, Evidence, conclude
 
 RANDOM_OPS = frozenset(
     ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial")
 )
 UNFOLDED = "onnx-unfolded"
-LAYERWISE = "onnx-unfolded, layer by layer"
 
 
 @dataclass
@@ -368,8 +367,9 @@ def framework_answers(study: Study, reference: Reference | None) -> Answers | No
         except Exception as exc:  # noqa: BLE001 - the framework's own exceptions are many
             study.evidence.skipped.append(f"{probe.name} on {reference.name}: {str(exc).strip()[:200]}")
     if not answers:
-        study.evidence.gaps.append(f"{reference.name} answered none of the probes")
-    return answers
+        why = "; ".join(study.evidence.skipped[-1:])
+        study.evidence.gaps.append(f"{reference.name} answered none of the probes ({why})")
+    return answers or None
 
 
 def run_candidates(study: Study) -> list[Candidate]:
@@ -418,22 +418,22 @@ def layer_by_layer(study: Study) -> None:
             "the model draws random numbers at inference: its outputs cannot be compared"
         )
     rng = np.random.default_rng([study.options.seed, 0x6C61796572])
-    feeds = study.probes[0].feeds
-    check = Layers(study.source, study.artifact, study.sites, feeds).check(rng, study.shaken())
+    row_ = VerificationRow(
+        reference=LAYERWISE, provider="cpu", optimization_level="disable_all", status="pass"
+    )
+    study.rows.append(row_)
+    try:
+        layers = Layers(study.source, study.artifact, study.sites, study.probes[0].feeds)
+        check = layers.check(rng, study.shaken())
+    except Exception as exc:  # noqa: BLE001 - the source ran before: what does not run here is the artifact
+        row_.status, row_.detail = "fail", f"the artifact does not run: {str(exc).strip()[:300]}"
+        return
     study.layers = check
     shown = sorted(check.outputs, key=lambda o: (o.passed, -o.max_rel))
     failed = [o for o in shown if not o.passed]
-    study.rows.append(
-        VerificationRow(
-            reference=LAYERWISE,
-            provider="cpu",
-            optimization_level="disable_all",
-            status="fail" if failed else "pass",
-            detail=layer_words(check),
-            outputs=failed[:20] + [o for o in shown if o.passed][:5],
-            figures={"cuts": check.cuts, "reused_names": check.dropped, "unaligned_sites": check.unaligned},
-        )
-    )
+    row_.status, row_.detail = "fail" if failed else "pass", layer_words(check)
+    row_.outputs = failed[:20] + [o for o in shown if o.passed][:5]
+    row_.figures.update(cuts=check.cuts, reused_names=check.dropped, unaligned_sites=check.unaligned)
 
 
 def layer_words(check: LayerCheck) -> str:

@@ -79,8 +79,14 @@ class LayerCheck:
 
     @property
     def first_divergence(self) -> str | None:
-        """First value, in graph order, whose own segment is wrong."""
-        return self.failed[0] if self.failed else None
+        """First value, in graph order, whose own segment is wrong; None when no segment is.
+
+        A fold site that is so far off that it could not serve as a cut comes before what it spoils.
+        """
+        if not self.failed:
+            return None
+        order = {row.value: i for i, row in enumerate(self.drift)}
+        return min([*self.failed, *self.unaligned], key=lambda name: order.get(name, len(order)))
 
 
 class Runner(Protocol):
@@ -163,8 +169,9 @@ class Layers:
             mine, theirs = base[name], free.get(name)
             perm = alignment(mine, theirs) if theirs is not None else None
             if theirs is None or perm is None:
-                if name in self.sites:
+                if name in self.sites and theirs is not None and theirs.shape == mine.shape:
                     result.unaligned.append(name)
+                    result.drift.append(drift_row(Cut(name, True), mine, theirs))
                 if name not in outputs or theirs is None or theirs.shape != mine.shape:
                     continue
                 perm = tuple(range(mine.ndim))

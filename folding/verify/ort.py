@@ -67,7 +67,8 @@ class OrtSession:
         )
         self.inputs: list[Any] = list(self._session.get_inputs())
         self.outputs: list[Any] = list(self._session.get_outputs())
-        self.input_names = [value.name for value in self.inputs]
+        overridable = self._session.get_overridable_initializers()
+        self.input_names = [value.name for value in (*self.inputs, *overridable)]
         self.output_names = [value.name for value in self.outputs]
 
     @property
