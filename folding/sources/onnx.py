@@ -36,7 +36,7 @@ class OnnxFormat:
         """Read structure and bind weights by reference. See `folding.sources.base.Format`."""
         path = _choose(upload)
         progress.report("read", 0.1, f"reading {path.name}")
-        _gate(path)
+        _gate(path, upload.root)
         proto, tensors = onnx_weights.read(path, upload.root)
         sparse = onnx_weights.densify(proto)
         onnx_structure.check(proto, tensors)
@@ -117,13 +117,10 @@ def _choose(upload: Upload) -> Path:
     )
 
 
-def _gate(path: Path) -> None:
+def _gate(path: Path, root: Path) -> None:
     """The static limits for hostile files, before anything expensive looks at the model."""
-    try:
-        gate = importlib.import_module("folding.sources.gates.onnx")
-    except ModuleNotFoundError:
-        return
-    gate.check_onnx(path)
+    gate = importlib.import_module("folding.sources.gates.onnx")
+    gate.check_onnx(path, root)
 
 
 def _bind(proto: onnx.ModelProto, tensors: dict[str, ir.TensorProtocol]) -> ir.Model:

@@ -1,4 +1,4 @@
-"""HDF5 files: structure first, data never. Links that leave the file, foreign storage and filters are refused.
+"""HDF5 files: structure first, data never. Links, foreign storage and foreign filters are refused.
 
 The walk uses `getlink=True` and object headers only; no dataset is read. What datasets declare is compared
 with what the file can hold, since readers allocate the declared size.
@@ -70,8 +70,8 @@ class _Walk:
             )  # fmt: skip
         if self.objects > self.limits.hdf5_objects:
             refuse(
-                "unsafe_hdf5_objects", f"The file has more than {self.limits.hdf5_objects} objects.", name=path,
-                limit=self.limits.hdf5_objects, hint=_SAVE_AGAIN,
+                "unsafe_hdf5_objects", f"The file has more than {self.limits.hdf5_objects} objects.",
+                name=path, limit=self.limits.hdf5_objects, hint=_SAVE_AGAIN,
             )  # fmt: skip
         for name in item.attrs:
             self.attributes += int(item.attrs.get_id(name).get_storage_size())
@@ -92,8 +92,8 @@ class _Walk:
                 target = getattr(link, "filename", "") or getattr(link, "path", "")
                 refuse(
                     "unsafe_hdf5_link",
-                    f"{shown(f'{path}/{name}')!r} is a link to {shown(target)!r}; only data of the file itself is "
-                    "read.",
+                    f"{shown(f'{path}/{name}')!r} is a link to {shown(target)!r}; only data of the file "
+                    "itself is read.",
                     name=name, hint=_SAVE_AGAIN,
                 )  # fmt: skip
             child = group[name]
@@ -115,8 +115,8 @@ class _Walk:
             code = plist.get_filter(index)[0]
             if code not in _FILTERS:
                 refuse(
-                    "unsafe_hdf5_filter", f"Dataset {shown(path)!r} needs the filter plug-in {code}.", name=path,
-                    hint="Save without compression or with gzip.",
+                    "unsafe_hdf5_filter", f"Dataset {shown(path)!r} needs the filter plug-in {code}.",
+                    name=path, hint="Save without compression or with gzip.",
                 )  # fmt: skip
         self.declared += math.prod(item.shape or ()) * item.dtype.itemsize
         if self.declared > self.allowed:

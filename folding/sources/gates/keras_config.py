@@ -1,7 +1,7 @@
 """Keras models: the archive around them, and the configuration that says which classes to build.
 
-Everything that a configuration can name is compared with exact lists of Keras' own classes; a name that is not
-on them is code of somebody else, whatever module it claims to come from.
+Everything that a configuration can name is compared with exact lists of Keras' own classes; a name that is
+not on them is code of somebody else, whatever module it claims to come from.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from folding.sources.gates.hdf5 import check_stream
 from folding.sources.gates.limits import LIMITS, Limits, corrupt, refuse, shown
 
 _REBUILD: Final = (
-    "Replace the layer by built-in ones, or export the model as a SavedModel (model.export), which carries graphs "
-    "instead of code."
+    "Replace the layer by built-in ones, or export the model as a SavedModel (model.export), which carries "
+    "graphs instead of code."
 )
 _MODULE: Final = re.compile(
     r"builtins|keras(_core)?|(keras(_core)?|tf_keras|tensorflow\.keras|tensorflow\.python\.keras)"
@@ -48,8 +48,8 @@ _TF_FUNCTIONS: Final = re.compile(
     r"norm|round|sign|negative|equal|not_equal|greater|less|logical_\w+|space_to_batch|batch_to_space|roll)"
 )
 _COUNTS: Final = frozenset(
-    ("units", "filters", "output_dim", "input_dim", "num_heads", "num_query_heads", "num_key_value_heads", "key_dim",
-     "value_dim", "head_dim", "depth_multiplier", "num_tokens", "max_tokens", "num_bins", "n", "hidden_dim",
+    ("units", "filters", "output_dim", "input_dim", "num_heads", "num_query_heads", "num_key_value_heads",
+     "key_dim", "value_dim", "head_dim", "depth_multiplier", "num_tokens", "max_tokens", "num_bins", "n", "hidden_dim",
      "nb_filter", "nb_row", "nb_col", "groups", "num_classes", "rank")
 )  # fmt: skip
 _SIZES: Final = frozenset(
@@ -197,8 +197,8 @@ def check_keras_config(config: Any, limits: Limits = LIMITS, *, archive: bool = 
             layers += 1
             if layers > limits.config_layers * 20:
                 refuse(
-                    "unsafe_config_size", "The configuration has too many objects.", limit=limits.config_layers,
-                    hint="Split the model.",
+                    "unsafe_config_size", "The configuration has too many objects.",
+                    limit=limits.config_layers, hint="Split the model.",
                 )  # fmt: skip
             _check_class(item)
         _check_names(item, archive=archive)
@@ -206,7 +206,7 @@ def check_keras_config(config: Any, limits: Limits = LIMITS, *, archive: bool = 
 
 
 def _objects(config: dict[str, Any], limits: Limits) -> Iterator[dict[str, Any]]:
-    """Every object in the configuration. What only `compile()` would read is never built, so it is left out."""
+    """Every object in the configuration. What only `compile()` reads is never built: left out."""
     pending: list[tuple[Any, int]] = [(config, 0)]
     while pending:
         value, depth = pending.pop()
@@ -262,7 +262,8 @@ def _check_settings(name: str, config: dict[str, Any]) -> None:
         if isinstance(config[key], str):
             refuse(
                 "unsafe_keras_file",
-                f"Layer {shown(config.get('name', name))!r} reads its {key} from the file {shown(config[key])!r}.",
+                f"Layer {shown(config.get('name', name))!r} reads its {key} from the file "
+                f"{shown(config[key])!r}.",
                 name=config.get("name", name), hint="Give the vocabulary as a list before saving.",
             )  # fmt: skip
     if name in ("TFOpLambda", "SlicingOpLambda"):
@@ -281,7 +282,7 @@ def _check_op_layer(config: dict[str, Any]) -> None:
     node = config.get("node_def")
     try:
         parsed = json.loads(node) if isinstance(node, str) else node
-        op = parsed["op"]
+        op = parsed["op"] if parsed else None
     except (ValueError, TypeError, KeyError):
         match = re.search(r'op:\s*"(\w+)"', node) if isinstance(node, str) else None
         op = match.group(1) if match else None
@@ -297,8 +298,8 @@ def _check_names(item: dict[str, Any], *, archive: bool) -> None:
     bad = "\\" in name or "\0" in name or ".." in name.split("/") or name.startswith("/") or name in (".", "")
     if bad or (archive and "/" in name) or len(name) > LIMITS.name_bytes:
         refuse(
-            "unsafe_keras_name", f"A layer is called {shown(name)!r}, which could be read as a path.", name=name,
-            hint="Rename the layer.",
+            "unsafe_keras_name", f"A layer is called {shown(name)!r}, which could be read as a path.",
+            name=name, hint="Rename the layer.",
         )  # fmt: skip
 
 
