@@ -74,9 +74,8 @@ class _Walk:
                 name=path, limit=self.limits.hdf5_objects, hint=_SAVE_AGAIN,
             )  # fmt: skip
         for name in item.attrs:
-            self.attributes += int(item.attrs.get_id(name).get_storage_size())
-            declared = math.prod(item.attrs.get_id(name).shape or (1,))
-            self.attributes += declared
+            attribute = item.attrs.get_id(name)
+            self.attributes += math.prod(attribute.shape or (1,)) * attribute.dtype.itemsize
             if self.attributes > self.limits.hdf5_attribute_bytes:
                 refuse(
                     "unsafe_hdf5_size", f"The attributes up to {shown(name)!r} take {self.attributes} bytes.",

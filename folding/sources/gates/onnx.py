@@ -18,6 +18,7 @@ from typing import Any, Final
 import numpy as np
 
 from folding import wire
+from folding.errors import UnsupportedModel
 from folding.sources.gates.graphdef import check_expansion
 from folding.sources.gates.limits import LIMITS, Limits, corrupt, refuse, shown
 
@@ -115,11 +116,10 @@ def _check_domains(model: Any, functions: dict[Key, Any]) -> None:
             refuse("unsafe_name", "An operator set has a very long name.", name=entry.domain, hint=_AGAIN)
     for node in _all_nodes([model.graph.node, *(f.node for f in functions.values())]):
         if node.domain not in _DOMAINS and node.domain not in own:
-            refuse(
-                "unsafe_domain",
+            raise UnsupportedModel(
                 f"Node {shown(node.name)!r} ({shown(node.op_type)}) is of operator set "
                 f"{shown(node.domain)!r}, which only a library from elsewhere could run.",
-                name=node.name or node.op_type, domain=shown(node.domain),
+                code="unknown_op", stage="read", layer=shown(node.name or node.op_type),
                 hint="Export with standard operators, or with the operator as a model-local function.",
             )  # fmt: skip
         if node.op_type in _HARMFUL and node.domain in ("com.microsoft", "org.pytorch.aten"):
@@ -288,7 +288,7 @@ class _Check:
         refuse(
             "unsafe_external_data", f"The external data {shown(location)!r} of {shown(name)!r} {why}.",
             name=name, location=shown(location),
-            hint="Put the model and its data files into one folder or archive, by names relative to the model.",
+            hint="Put the model and its data files into one folder or archive.",
         )  # fmt: skip
 
     # --- nodes -------------------------------------------------------------------------------------
