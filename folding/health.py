@@ -19,10 +19,12 @@ from folding.report import Health, HealthCode
 # One channel in a thousand dead is common in trained ReLU nets; variance this far below epsilon means that
 # the layer's output there is decided by epsilon alone.
 DEGENERATE = 1e-3
-# Statistics whose mean is off by half a standard deviation, or whose variance by a factor of two, change
-# what the next nonlinearity sees; training noise of a moving average stays well below both.
-LAG_SHIFT = 0.5
+# Statistics whose mean is off by this much of a standard deviation, or whose variance by a factor of two, change
+# what the next nonlinearity sees; the noise of a moving average over minibatches stays below both.
+LAG_SHIFT = 0.4
 LAG_RATIO = 2.0
+# Standard errors that a difference must exceed: a mean over n examples is uncertain by 1/sqrt(n) deviations.
+SIGNIFICANT = 4.0
 
 _RECALIBRATE = "re-estimate them from your data: --calibrate DATA.npz --recalibrate"
 _UPDATES = (
@@ -37,6 +39,7 @@ class Comparison(Protocol):
     mean_shift: float
     variance_ratio: tuple[float, float]
     samples: int
+    output_shift: float
 
 
 class Measured(Protocol):
@@ -256,8 +259,9 @@ def _lagging(norm: BatchNorm, calibrated: Measured | None) -> list[Health]:
     if compared is None:
         return []
     low, high = compared.variance_ratio
-    shifted = compared.mean_shift > LAG_SHIFT
-    scaled = low < 1 / LAG_RATIO or high > LAG_RATIO
+    noise = SIGNIFICANT / np.sqrt(compared.samples)
+    shifted = compared.mean_shift > max(LAG_SHIFT, noise)
+    scaled = max(high, 1 / low if low > 0 else np.inf) > max(LAG_RATIO, 1 + noise)
     if not shifted and not scaled:
         return []
     return [
@@ -265,7 +269,8 @@ def _lagging(norm: BatchNorm, calibrated: Measured | None) -> list[Health]:
             HealthCode.LAGGING,
             "warning",
             f"On {compared.samples} calibration examples the mean is up to {compared.mean_shift:.3g} standard "
-            f"deviations away and the variance {low:.3g} to {high:.3g} times the stored one.",
+            f"deviations away and the variance {low:.3g} to {high:.3g} times the stored one; with the measured "
+            f"statistics the outputs move by {compared.output_shift:.3g} of their spread.",
             "the moving averages lag behind the weights (or the data is of another kind): --recalibrate takes the "
             "measured ones; in training, lower the momentum or run more steps.",
             mean_shift=compared.mean_shift, variance_ratio=[low, high], samples=compared.samples,

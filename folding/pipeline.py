@@ -77,6 +77,12 @@ def _fold(
         with progress.stage("calibrate"):
             calibrated = calibrate.run(imported, found, calibration, options, progress)
             found = calibrated.norms
+        if calibrated.rewritten:  # the source computes something else now; the recalibrated graph is the measure
+            if imported.reference is not None:
+                imported.reference.close()
+                imported.reference = None
+            if options.verify:
+                unfolded = export.write_plain(model, scratch / "recalibrated.onnx")
     with progress.stage("health"):
         findings = {id(norm): health.judge(norm, calibrated) for norm in found}
         health.gate(found, findings, options)
