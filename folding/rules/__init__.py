@@ -9,6 +9,7 @@ from folding.norms.base import BatchNorm
 from folding.norms.constants import Constants
 from folding.norms.shapes import ensure_shapes
 from folding.options import FoldOptions
+from folding.passes.freeze import freeze_inputs
 from folding.rules import decide, sites
 from folding.rules.base import FoldResult
 from folding.rules.engine import Search
@@ -23,6 +24,8 @@ def fold(model: ir.Model, norms: list[BatchNorm], options: FoldOptions | None = 
     """
     options = options or FoldOptions()
     ensure_shapes(model)
+    if options.freeze_inputs:
+        freeze_inputs(model)
     constants = Constants(model, freeze_inputs=options.freeze_inputs)
     ctx = Context(model, constants, options, names=g.used_names(model))
     by_op: dict[str, Rule] = {op: rule for rule in RULES for op in rule.ops}

@@ -15,7 +15,6 @@ from folding.rules.affine import Affine
 from folding.rules.base import Decision, Direction, FoldResult, Skip, SkipReason
 from folding.rules.engine import Journey, Search, Site
 from folding.rules.moves import Absorbed, Context
-from folding.rules.write import Writer
 from folding.verify import certificate as cert
 
 
@@ -53,12 +52,16 @@ class Fold:
                 self._halves(site)
         self._write()
         for site in self.sites:
-            wanted = standalone.count(self.ctx, site.affine)
-            if not site.gone and (site.rewritten or len(site.nodes) > wanted):
+            if not site.gone and self._can_be_shorter(site):
                 self._restate(site)
         decisions = tuple(self._decision(norm) for norm in self.norms)
         names = dict.fromkeys(value.name for value in self.fold_sites if value.name)
         return FoldResult(decisions, tuple(names), tuple(self.notes))
+
+    def _can_be_shorter(self, site: Site) -> bool:
+        if not site.rewritten and len(site.nodes) <= standalone.count(self.ctx, site.affine):
+            return False
+        return site.merged or standalone.representable(site.affine, site.output.dtype)
 
     def _journey(self, site: Site, side: str, affine: Affine) -> Journey | Skip:
         return (
@@ -125,10 +128,12 @@ class Fold:
             scale = np.where(affine.scale == 0.0, 1.0, affine.scale)
             early = Affine(np.ones_like(affine.scale), affine.shift / scale)
             forward = self._journey(site, "in", affine.scale_only())
-            if not isinstance(forward, Skip) and early.finite:
+            if not isinstance(forward, Skip) and standalone.representable(early, site.output.dtype):
                 self._leave(site, forward, "in", early)
                 self._whole(site, "out")
                 return
+        if not standalone.representable(affine.shift_only(), site.output.dtype):
+            return
         backward = self._journey(site, "out", affine.scale_only())
         if not isinstance(backward, Skip):
             self._leave(site, backward, "out", affine.shift_only())
@@ -140,12 +145,12 @@ class Fold:
             if value is not site.input or side == "out":
                 self._rename(value)
         site.affine = rest
-        site.rewritten = True
+        site.rewritten = site.merged = True
 
     # -- writing ------------------------------------------------------------------------------------
 
     def _write(self) -> None:
-        writer = Writer(self.ctx)
+        writer = self.search.writer
         for linear in self.linears:
             writer.expect(linear)
         for linear in self.linears:

@@ -17,12 +17,15 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from folding.norms.base import BatchNorm
+from folding.rules import standalone
+from folding.rules.absorbers.linear import Linear
 from folding.rules.affine import Affine
 from folding.rules.base import Direction, Skip, SkipReason
 from folding.rules.moves import Absorbed, Context, Passed, Rule, label
 from folding.rules.transparent.branches import carried
 from folding.rules.transparent.select import disjoint
 from folding.rules.transparent.shape_only import blind
+from folding.rules.write import Writer
 
 _QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv",
                          "QLinearMatMul", "ConvInteger", "MatMulInteger"})  # fmt: skip
@@ -46,7 +49,8 @@ class Site:
     direction: Direction | None = None
     skips: list[Skip] = field(default_factory=list)
     guests: list[Site] = field(default_factory=list)
-    rewritten: bool = False
+    rewritten: bool = False  # its nodes should be stated anew
+    merged: bool = False  # its nodes must be stated anew: they no longer say its affine
     gone: bool = False
 
     @property
@@ -60,7 +64,7 @@ class Site:
     def absorb(self, affine: Affine, side: str) -> None:
         """Merge another affine, after or before this one."""
         self.affine = self.affine.then(affine) if side == "out" else affine.then(self.affine)
-        self.rewritten = True
+        self.rewritten = self.merged = True
 
 
 @dataclass(eq=False)
@@ -78,9 +82,25 @@ class Search:
     def __init__(self, ctx: Context, rules: dict[str, Rule], sites: list[Site]) -> None:
         self.ctx = ctx
         self.rules = rules
+        self.writer = Writer(ctx)
         self.by_output = {site.output: site for site in sites}
         self.by_node = {node: site for site in sites for node in site.nodes}
         self._refused: dict[tuple[ir.Value, str], Skip] = {}
+
+    def _host(self, move: Absorbed | Passed | Skip, side: str) -> Absorbed | Passed | Skip:
+        """A last look at an absorber: would its numbers stay within the range of their type?"""
+        if not isinstance(move, Absorbed):
+            return move
+        host = move.absorber
+        if isinstance(host, Linear):
+            return self.writer.preview(host, side, move.scale, move.shift) or move
+        assert isinstance(host, Site)
+        merged = host.affine.then(move.affine) if side == "out" else move.affine.then(host.affine)
+        if standalone.representable(merged, host.output.dtype):
+            return move
+        return Skip(
+            SkipReason.WOULD_OVERFLOW, f"merged with `{host.name}` it would leave the range of its type"
+        )
 
     def into_producer(self, site: Site, affine: Affine) -> Journey | Skip:
         """Who can make `site.input` come out as affine(site.input)."""
@@ -91,7 +111,7 @@ class Search:
         ]
         while work:
             value, wanted, users = work.pop()
-            step = self._producer_step(value, wanted, users)
+            step = self._host(self._producer_step(value, wanted, users), "out")
             if isinstance(step, Skip):
                 return self._refuse(step, value, parents, "out")
             journey.changed.append(value)
@@ -162,7 +182,7 @@ class Search:
                 skip = Skip(SkipReason.GRAPH_OUTPUT, f"`{value.name}` is an output of the graph")
                 return self._refuse(skip, value, parents, "in")
             for use in value.uses():
-                step = self._consumer_step(use.node, use.idx, offered)
+                step = self._host(self._consumer_step(use.node, use.idx, offered), "in")
                 if isinstance(step, Skip):
                     return self._refuse(step, value, parents, "in")
                 if isinstance(step, Absorbed):

@@ -62,6 +62,7 @@ def _of_norm(ctx: Context, norm: BatchNorm) -> Site | Skip:
         name=norm.name,
         norm=norm,
         rewritten=norm.restate or any(not g.is_stored(value) for value in _operands(norm)),
+        merged=norm.restate,
     )
 
 
@@ -121,7 +122,8 @@ def _part_of_activation(step: elementwise.Step) -> bool:
     far = [node for item in near if g.is_op(item, "Mul", "Div", "Add") for node in _producers(item)]
     if any(g.is_op(node, *_LAYER_NORM) for node in (*near[1:], *far)):
         return True
-    scalar = step.const is None or all(size == 1 for size in g.dims(step.const) or [0])
+    shape = [] if step.const is None else g.dims(step.const)
+    scalar = shape is not None and all(size == 1 for size in shape)
     around = {node.op_type for node in near} | {use.node.op_type for use in step.y.uses()}
     around |= {node.op_type for node in far if node.op_type in ("Erf", "Tanh")}
     return scalar and bool(around & _ACTIVATION)

@@ -8,6 +8,7 @@ neither                                nothing
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
@@ -17,6 +18,15 @@ from folding.rules.moves import Context
 
 _SINCE_PLAIN_BATCH_NORM = 9  # earlier ones carry `spatial`
 _SINCE_BROADCAST = 7  # earlier Mul and Add align by attributes
+
+
+def representable(affine: Affine, dtype: ir.DataType | None) -> bool:
+    """Whether constants of that type can hold the affine: nothing infinite, no scale lost to underflow."""
+    limits = ml_dtypes.finfo((dtype or ir.DataType.FLOAT).numpy())  # type: ignore[no-untyped-call]
+    scale, shift = np.abs(affine.scale), np.abs(affine.shift)
+    if not affine.finite or max(scale.max(initial=0), shift.max(initial=0)) > float(limits.max):
+        return False
+    return bool(np.all((scale == 0.0) | (scale >= float(limits.smallest_normal))))
 
 
 def one_node(ctx: Context, affine: Affine) -> bool:
@@ -60,9 +70,11 @@ def emit(ctx: Context, value: ir.Value, affine: Affine, name: str, at: ir.Node, 
 def _batch_norm(
     ctx: Context, graph: ir.Graph, value: ir.Value, affine: Affine, name: str, dtype: ir.DataType
 ) -> ir.Node:
-    size = affine.scale.shape[1]
-    arrays = {"scale": affine.scale.reshape(-1), "shift": affine.shift.reshape(-1),
-              "mean": np.zeros(size), "variance": np.ones(size)}  # fmt: skip
+    scale, shift = affine.scale.reshape(-1), affine.shift.reshape(-1)
+    mean = np.zeros_like(scale)
+    if not representable(affine, dtype) and np.all(scale != 0.0):  # s*x + t = s*(x - m), m = -t/s
+        mean, shift = -shift / scale, np.zeros_like(shift)
+    arrays = {"scale": scale, "shift": shift, "mean": mean, "variance": np.ones_like(scale)}
     consts = [constant(ctx, graph, f"{name}/{role}", array, dtype) for role, array in arrays.items()]
     node = _node(ctx, "BatchNormalization", [value, *consts], name, value)
     node.attributes.add(ir.AttrFloat32("epsilon", 0.0))

@@ -6,6 +6,7 @@ readers that agree, and copied for those that do not.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,10 +19,12 @@ from folding.rules.absorbers import quantized
 from folding.rules.absorbers.linear import Linear
 from folding.rules.affine import Affine
 from folding.rules.base import Skip, SkipReason
-from folding.rules.moves import Context, label
+from folding.rules.moves import Context
 from folding.rules.rounding import rounded, scaled
 from folding.verify import certificate as cert
 
+_NARROW = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+_WIDE_RANGE = 2.0**40  # float32 weights times less than this are nowhere near the ends of the range
 _COPY_ALWAYS = 16 << 20  # bytes of shared weights that are worth a copy whatever the model's size
 Key = tuple[ir.Value, bytes]
 
@@ -36,7 +39,11 @@ class Writer:
     originals: dict[ir.Value, Array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        sizes = [v.const_value.nbytes for v in self.ctx.model.graph.initializers.values() if v.const_value]
+        sizes = [
+            v.const_value.nbytes
+            for v in self.ctx.model.graph.initializers.values()
+            if v.const_value is not None
+        ]
         self._copy_limit = max(_COPY_ALWAYS, sum(sizes) // 8)
 
     def expect(self, linear: Linear) -> None:
@@ -84,20 +91,29 @@ class Writer:
             self.originals[weight] = weights
         return weights
 
+    def preview(self, linear: Linear, side: str, scale: Float64Array, shift: Float64Array) -> Skip | None:
+        """Whether the node could also take this affine without leaving the range of its dtype.
+
+        Looks at the weights, hence only where the range is at stake: narrow types and extreme scales.
+        """
+        if linear.weight.dtype not in _NARROW and not _extreme(scale):
+            return None
+        trial = copy(linear)
+        trial.absorb(side, scale, shift)
+        weights = self._read(linear.weight)
+        bias = _Bias.of(trial, weights, self.ctx)
+        if isinstance(bias, Skip):
+            return bias
+        if quantized.dequantizer(trial) is not None:
+            return None  # its scales carry the affine, not its integers
+        _, rounding = _folded(trial, weights)
+        return refuse(rounding, f"weights of {trial.label}")
+
     def _fold_weight(self, linear: Linear, weights: Array, key: Key) -> tuple[ir.Value, cert.Rounding] | Skip:
-        factors = [
-            f
-            for f in (_factor(linear.out_factor, linear.s_out), _factor(linear.in_factor, linear.s_in))
-            if f is not None
-        ]
-        offset = (
-            linear.out_factor(linear.t_out) if linear.shift_in_weights and linear.t_out is not None else None
-        )
-        if not factors and offset is None:
-            return linear.weight, cert.Rounding(_dtype_of(linear, weights).name)
-        dtype = _dtype_of(linear, weights)
-        array, rounding = scaled(weights, factors, dtype, offset)
-        refusal = refuse(rounding, f"weights of {label(linear.node)}")
+        array, rounding = _folded(linear, weights)
+        if array is weights:
+            return linear.weight, rounding
+        refusal = refuse(rounding, f"weights of {linear.label}")
         if refusal is not None:
             return refusal
         exclusive = len(linear.weight.uses()) == self.readers.get(key, 1)
@@ -110,6 +126,24 @@ class Writer:
         value = store(self.ctx, linear.weight, array, linear.node, exclusive=exclusive)
         self.folded[key] = value, rounding
         return value, rounding
+
+
+def _folded(linear: Linear, weights: Array) -> tuple[Array, cert.Rounding]:
+    """The weights with all that the node absorbed; the very same array when that changes none of them."""
+    layouts = ((linear.out_factor, linear.s_out), (linear.in_factor, linear.s_in))
+    factors = [f for layout, vector in layouts if (f := _factor(layout, vector)) is not None]
+    offset = None
+    if linear.shift_in_weights and linear.t_out is not None:
+        offset = linear.out_factor(linear.t_out)
+    dtype = _dtype_of(linear, weights)
+    if not factors and offset is None:
+        return weights, cert.Rounding(dtype.name)
+    return scaled(weights, factors, dtype, offset)
+
+
+def _extreme(scale: Float64Array) -> bool:
+    size = np.abs(scale[scale != 0.0])
+    return bool(size.size and (size.max() > _WIDE_RANGE or size.min() < 1.0 / _WIDE_RANGE))
 
 
 def refuse(rounding: cert.Rounding, what: str) -> Skip | None:
@@ -218,7 +252,7 @@ class _Bias:
         assert table is not None
         table = table * s_out.reshape((1, -1) + (1,) * (table.ndim - 2))
         self.border, rounding = rounded(table, _dtype_of(self.linear, weights))
-        return refuse(rounding, f"border of {label(self.linear.node)}")
+        return refuse(rounding, f"border of {self.linear.label}")
 
     def _combine(
         self, s_out: Float64Array, terms: list[Float64Array], dtype: np.dtype[np.generic]
@@ -234,7 +268,7 @@ class _Bias:
             rounding.add(more)
             self.rounding.add(rounding)
             self.runtime = gain, shift
-            return refuse(rounding, f"bias of {label(linear.node)}")
+            return refuse(rounding, f"bias of {linear.label}")
         parts = [linear.bias_layout(term) for term in terms]
         if bias is not None and linear.bias_gain != 0.0:
             old = self.ctx.constants.evaluate(bias) * linear.bias_gain
@@ -245,7 +279,7 @@ class _Bias:
         self.value, rounding = rounded(exact, dtype)
         rounding.cancellation = cert.cancelled(exact, parts)
         self.rounding.add(rounding)
-        return refuse(rounding, f"bias of {label(linear.node)}")
+        return refuse(rounding, f"bias of {linear.label}")
 
     def place(self) -> None:
         """Put the folded bias where the node reads it."""

@@ -62,9 +62,11 @@ class Linear:
     t_in: Vector | None = None
 
     name: str = ""
+    label: str = ""
 
     def __post_init__(self) -> None:
         self.name = self.node.name or self.node.outputs[0].name or self.node.op_type
+        self.label = label(self.node)
 
     @property
     def weight(self) -> ir.Value:

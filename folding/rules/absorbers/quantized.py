@@ -49,7 +49,7 @@ def dequantizer(linear: Linear) -> ir.Node | None:
 def refuse_input_scale(linear: Linear, scale: Float64Array) -> Skip | None:
     """Before the fact: only a scale that is the same for all input channels."""
     node = dequantizer(linear)
-    if node is None or np.all(scale == scale[0]) and scale[0] > 0:
+    if node is None or (np.all(scale == scale[0]) and scale[0] > 0):
         return None
     return Skip(
         SkipReason.QUANTIZED_WEIGHTS,
