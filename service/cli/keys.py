@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from service.cli.output import Output
 
+SIGNING_KEY = "provenance.key"  # in the data folder, see service.api.attest
+
 if TYPE_CHECKING:
     from service.auth.keys import KeyInfo, Keys
     from service.settings import Settings

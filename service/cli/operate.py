@@ -158,10 +158,15 @@ def keys_signing(
     path: Annotated[
         Path | None, typer.Option("--key-file", help="The private key. Default: your own, made when missing.")
     ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option("--data-dir", help="The key of the service with this data folder.")
+    ] = None,
     as_json: f.Json = False,
     quiet: f.Quiet = False,
 ) -> int:
     """Print the public key that `bnfold pull --verify-key` takes."""
     from service.cli import keys
 
+    if data_dir is not None:
+        path = data_dir / keys.SIGNING_KEY
     return keys.signing(path, as_json, quiet)

@@ -167,6 +167,8 @@ def pull(
         public = provenance.read_public_key(parse.existing(verify_key, "key"))
     with Client(url, key) as client:
         digest, job = client.resolve(ref)
+        if job is not None and not rejected:
+            job.raise_for_state()  # its bytes may be published by another job; this one did not prove them
         if public is not None:
             from service import provenance
 
