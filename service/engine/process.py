@@ -66,6 +66,7 @@ class WorkerProcess:
     def _maintain(self, stop: threading.Event) -> None:
         settings = self.worker.settings
         next_collection = next_mending = 0.0
+        reconciled = False
         while not stop.is_set():
             try:
                 lost = leases.reap(self.worker.db, self.queue, settings)
@@ -74,6 +75,8 @@ class WorkerProcess:
                     self.queue.maintain()
                 if lost:
                     log.warning("re-queued lost jobs", extra={"count": lost})
+                if not reconciled:
+                    reconciled = bool(self.collector.reconcile())
                 if time.monotonic() >= next_collection:
                     next_collection = time.monotonic() + settings.gc_interval
                     self.collector.run()

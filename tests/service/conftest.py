@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from service.wiring import Services
 from tests.service.harness import S3, Postgres, reason_no_postgres
+from tests.service.inside import open_services
 
 
 @pytest.fixture(scope="session")
@@ -57,3 +59,11 @@ def settings_of(kind: str, request: pytest.FixtureRequest) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("deployment")
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Iterator[Services]:
+    """Embedded, in this process."""
+    made = open_services(tmp_path / "data")
+    yield made
+    made.close()
