@@ -13,12 +13,12 @@ from folding.report import Verification
 from folding.sources.base import Feeds, Reference
 from folding.verify import verify_fold
 
-RNG = np.random.default_rng(20)
 
-
-def array(*shape: int, scale: float = 1.0) -> np.ndarray:
-    """Reproducible float32 numbers."""
-    return (scale * np.random.default_rng([len(shape), *shape]).standard_normal(shape)).astype(np.float32)
+def array(*shape: int, scale: float = 1.0, salt: int = 0) -> np.ndarray:
+    """Reproducible float32 numbers; another `salt` gives others of the same shape."""
+    return (scale * np.random.default_rng([salt, len(shape), *shape]).standard_normal(shape)).astype(
+        np.float32
+    )
 
 
 def write(path: Path, text: str, opset: int = 18, **tensors: np.ndarray) -> Path:
