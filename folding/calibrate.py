@@ -1,11 +1,13 @@
 """Moving statistics measured on the user's own data: to diagnose the stored ones, or to replace them.
 
 Every batch norm is run in training mode (it normalizes with the statistics of the data, so that the layers
-behind it see what they saw in training), and its input's mean and variance are collected over all of the data:
+behind it see what they saw in training), and its input's mean and variance are collected over all of the
+data:
 
     mean = E[m_b]          variance = E[v_b] + E[(m_b - mean)^2] = E[v_b + m_b^2] - mean^2
 
-over chunks b with their mean m_b and variance v_b: the total variance, not the mean of variances. Chunks are as
+over chunks b with their mean m_b and variance v_b: the total variance, not the mean of variances. Chunks
+are as
 large as memory allows; where all the data fits into one, the result is exactly that of one full batch.
 """
 
@@ -46,7 +48,9 @@ class Moments:
         delta = other.mean - self.mean
         mean = self.mean + delta * (other.count / total)
         variance = (
-            self.variance * self.count + other.variance * other.count + delta**2 * (self.count * other.count / total)
+            self.variance * self.count
+            + other.variance * other.count
+            + delta**2 * (self.count * other.count / total)
         ) / total
         return Moments(total, mean, variance)
 
@@ -68,7 +72,10 @@ class Compared:
 
 @dataclass
 class Calibrated:
-    """What `run` hands back. norms: to go on with. rewritten: whether the model now holds the measured statistics."""
+    """What `run` hands back.
+
+    norms: to go on with. rewritten: whether the model now holds the measured statistics.
+    """
 
     norms: list[BatchNorm]
     summary: dict[str, Any]
@@ -83,7 +90,7 @@ class Calibrated:
 def run(
     imported: Imported, norms: list[BatchNorm], calibration: Feeds, options: FoldOptions, progress: Progress
 ) -> Calibrated:
-    """Measure every batch norm on the data; with `options.recalibrate`, put the measured statistics into the model.
+    """Measure every batch norm on the data; with `options.recalibrate`, put the result into the model.
 
     Without it nothing changes: the comparison only tells (health code `lagging`).
 
@@ -106,7 +113,11 @@ def run(
     shift = max((row["relative_rms"] for row in changes.values()), default=0.0)
     result = Calibrated(list(norms), {})
     rows = []
-    replaced = dict(zip(map(id, measurable), _rewrite(model, measurable, moments), strict=True)) if options.recalibrate else {}
+    replaced = (
+        dict(zip(map(id, measurable), _rewrite(model, measurable, moments), strict=True))
+        if options.recalibrate
+        else {}
+    )
     for position, norm in enumerate(norms):
         final = replaced.get(id(norm), norm)
         result.norms[position] = final
@@ -144,7 +155,8 @@ def fit(model: ir.Model, calibration: Feeds) -> tuple[Feeds, list[str]]:
         key = next((key for key in (name, name.split(":")[0]) if key in calibration), None)
         if key is None:
             raise UsageError(
-                f"The calibration data has no array {name!r}; it has {', '.join(sorted(calibration)) or 'none'}.",
+                f"The calibration data has no array {name!r}; it has "
+                f"{', '.join(sorted(calibration)) or 'none'}.",
                 code="calibration_data",
                 layer=name,
                 hint=f"Save it with numpy.savez(path, **{{{name!r}: array}}), first axis the batch.",
@@ -178,7 +190,9 @@ def _fitting(value: ir.Value, array: np.ndarray) -> np.ndarray:
             layer=name,
         )
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise UsageError(f"Calibration array {name!r} holds NaN or infinity.", code="calibration_data", layer=name)
+        raise UsageError(
+            f"Calibration array {name!r} holds NaN or infinity.", code="calibration_data", layer=name
+        )
     if value.dtype is not None and array.dtype.kind in "fiub":
         array = array.astype(value.dtype.numpy(), copy=False)
     return array
@@ -187,7 +201,12 @@ def _fitting(value: ir.Value, array: np.ndarray) -> np.ndarray:
 def chunk_size(model: ir.Model, data: Feeds, samples: int) -> int:
     """Examples per run: the graph's own batch size where it is fixed, else what `CHUNK_BYTES` allows."""
     for value in model.graph.inputs:
-        if value.name in data and value.shape is not None and len(value.shape) and isinstance(value.shape[0], int):
+        if (
+            value.name in data
+            and value.shape is not None
+            and len(value.shape)
+            and isinstance(value.shape[0], int)
+        ):
             return min(int(value.shape[0]), samples)
     largest = max(int(np.prod(array.shape[1:], dtype=np.int64)) for array in data.values())
     for node in model.graph:
@@ -257,7 +276,9 @@ def _measure(
         flat = [name for pair in names for name in pair]
         results = _run(session, flat, feeds)
         for position, norm in enumerate(norms):
-            mean, variance = (np.asarray(r, np.float64).reshape(-1) for r in results[2 * position : 2 * position + 2])
+            mean, variance = (
+                np.asarray(r, np.float64).reshape(-1) for r in results[2 * position : 2 * position + 2]
+            )
             fresh = Moments(float(size), mean, variance)
             held = found.get(id(norm))
             found[id(norm)] = fresh if held is None else held.merged(fresh)
@@ -307,7 +328,9 @@ def _training_mode(model: ir.Model, norm: BatchNorm, position: int) -> tuple[str
     dtype = _float_type(x)
     shape = [-1 if each == axis else 1 for each in range(rank)]
     epsilon = _constant(graph, np.asarray(norm.epsilon, dtype), f"{prefix}/epsilon")
-    deviation = _op(graph, "Sqrt", [_op(graph, "Add", [variance, epsilon], f"{prefix}/shifted")], f"{prefix}/sqrt")
+    deviation = _op(
+        graph, "Sqrt", [_op(graph, "Add", [variance, epsilon], f"{prefix}/shifted")], f"{prefix}/sqrt"
+    )
     y = _op(graph, "Div", [centred, deviation], f"{prefix}/normal")
     for role, op in (("gamma", "Mul"), ("beta", "Add")):
         array = getattr(norm, role)
@@ -395,7 +418,9 @@ def _replaced(model: ir.Model, norm: BatchNorm, found: Moments) -> BatchNorm:
     dtype = _float_type(x)
     y, nodes = x, []
     for op, role, array in (("Mul", "scale", scale), ("Add", "shift", shift)):
-        constant = _constant(graph, array.reshape(shape).astype(dtype), f"{norm.output.name}/recalibrated_{role}")
+        constant = _constant(
+            graph, array.reshape(shape).astype(dtype), f"{norm.output.name}/recalibrated_{role}"
+        )
         y = _op(graph, op, [y, constant], f"{norm.output.name}/recalibrated_{op.lower()}")
         y.shape = norm.output.shape
         producer = y.producer()

@@ -19,7 +19,8 @@ from folding.report import Health, HealthCode
 # One channel in a thousand dead is common in trained ReLU nets; variance this far below epsilon means that
 # the layer's output there is decided by epsilon alone.
 DEGENERATE = 1e-3
-# Statistics whose mean is off by this much of a standard deviation, or whose variance by a factor of two, change
+# Statistics whose mean is off by this much of a standard deviation, or whose variance by a factor of
+# two, change
 # what the next nonlinearity sees; the noise of a moving average over minibatches stays below both.
 LAG_SHIFT = 0.4
 LAG_RATIO = 2.0
@@ -86,7 +87,8 @@ def gate(norms: list[BatchNorm], findings: dict[int, list[Health]], options: Fol
     norm, first = stopping[0]
     others = len({id(n) for n, _ in stopping}) - 1
     raise UnhealthyModel(
-        f"Batch norm {norm.name!r}: {first.evidence}" + (f" ({others} more layers are unhealthy.)" if others else ""),
+        f"Batch norm {norm.name!r}: {first.evidence}"
+        + (f" ({others} more layers are unhealthy.)" if others else ""),
         code=first.code.value,
         stage="health",
         layer=norm.name,
@@ -110,9 +112,8 @@ def _ok(norm: BatchNorm, arrays: dict[str, Array]) -> Health:
     mean, variance = arrays.get("moving_mean"), arrays.get("moving_variance")
     if mean is None or variance is None or not np.size(variance):
         return _finding(HealthCode.OK, "ok", "An affine map without stored statistics.", "")
-    text = (
-        f"{np.size(variance)} channels; mean {_span(mean)}, variance {_span(variance)}; all finite, none negative."
-    )
+    spans = f"mean {_span(mean)}, variance {_span(variance)}"
+    text = f"{np.size(variance)} channels; {spans}; all finite, none negative."
     return _finding(HealthCode.OK, "ok", text, "")
 
 
@@ -149,7 +150,8 @@ def _numbers(arrays: dict[str, Array]) -> list[Health]:
                     "error",
                     f"moving_variance is negative in {negative.size} of {numbers.size} channels "
                     f"(least {numbers.min():.4g}, channel {int(numbers.argmin())}).",
-                    "the file is damaged, or these are not the moving statistics: take another checkpoint, or "
+                    "the file is damaged, or these are not the moving statistics: take "
+                    "another checkpoint, or "
                     + _RECALIBRATE + ".",
                     count=int(negative.size), least=float(numbers.min()), channels=negative[:16].tolist(),
                 )
@@ -166,7 +168,9 @@ def _batch(norm: BatchNorm) -> list[Health]:
     held = f"; the file also holds {', '.join(stored)}" if stored else ""
     remedy = "to make it foldable, " + _RECALIBRATE
     if stored:
-        remedy += "; or export the model again with training=False (--feed training=false uses the stored ones)"
+        remedy += (
+            "; or export the model again with training=False (--feed training=false uses the stored ones)"
+        )
     return [
         _finding(
             HealthCode.BATCH_STATISTICS_AT_INFERENCE,
@@ -207,13 +211,15 @@ def _never_updated(norm: BatchNorm, arrays: dict[str, Array]) -> list[Health]:
     if start is None:
         return []
     evidence = (
-        f"moving_mean is exactly {start[0]:g} and moving_variance exactly {start[1]:g} in all {np.size(mean)} channels, "
+        f"moving_mean is exactly {start[0]:g} and moving_variance exactly {start[1]:g} in all "
+        f"{np.size(mean)} channels, "
         "as initialization left them."
     )
     updates, remedy = facts.get("update_ops"), f"{_UPDATES}; or {_RECALIBRATE}."
     if updates == 0 and not facts.get("batch_path", True):
         evidence += (
-            " The graph has no update ops for them and never uses batch statistics, so training used these values "
+            " The graph has no update ops for them and never uses batch statistics, so "
+            "training used these values "
             "as well: inference is as trained, the layer is a plain affine map."
         )
         remedy = "nothing, if the model performs as it did in training; to normalize really, " + remedy
@@ -244,10 +250,12 @@ def _degenerate(norm: BatchNorm, arrays: dict[str, Array]) -> list[Health]:
         _finding(
             HealthCode.DEGENERATE_VARIANCE,
             "warning",
-            f"moving_variance is below {DEGENERATE:g} of epsilon ({norm.epsilon:g}) in {tiny.size} of {numbers.size} "
+            f"moving_variance is below {DEGENERATE:g} of epsilon ({norm.epsilon:g}) in "
+            f"{tiny.size} of {numbers.size} "
             f"channels (least {numbers.min():.3g}): a deviation there is amplified up to "
             f"{1 / np.sqrt(norm.epsilon):.3g} times.",
-            "these channels were constant in training (dead units): fine if they are constant in use too; else "
+            "these channels were constant in training (dead units): fine if they are constant "
+            "in use too; else "
             + _RECALIBRATE + ".",
             count=int(tiny.size), least=float(numbers.min()), channels=tiny[:16].tolist(),
         )
@@ -268,10 +276,13 @@ def _lagging(norm: BatchNorm, calibrated: Measured | None) -> list[Health]:
         _finding(
             HealthCode.LAGGING,
             "warning",
-            f"On {compared.samples} calibration examples the mean is up to {compared.mean_shift:.3g} standard "
-            f"deviations away and the variance {low:.3g} to {high:.3g} times the stored one; with the measured "
+            f"On {compared.samples} calibration examples the mean is up to "
+            f"{compared.mean_shift:.3g} standard "
+            f"deviations away and the variance {low:.3g} to {high:.3g} times the stored one; "
+            "with the measured "
             f"statistics the outputs move by {compared.output_shift:.3g} of their spread.",
-            "the moving averages lag behind the weights (or the data is of another kind): --recalibrate takes the "
+            "the moving averages lag behind the weights (or the data is of another kind): "
+            "--recalibrate takes the "
             "measured ones; in training, lower the momentum or run more steps.",
             mean_shift=compared.mean_shift, variance_ratio=[low, high], samples=compared.samples,
         )

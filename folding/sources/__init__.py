@@ -42,9 +42,7 @@ def load(src: Path, options: FoldOptions, workdir: Path, progress: Progress) -> 
     return kind.load(upload, options, workdir, progress)
 
 
-def inspect(
-    src: Path, options: FoldOptions, workdir: Path
-) -> tuple[Inspection, dict[str, np.ndarray]]:
+def inspect(src: Path, options: FoldOptions, workdir: Path) -> tuple[Inspection, dict[str, np.ndarray]]:
     """What is in the model at `src`, and its raw statistics by `<layer>/<role>`; nothing is converted."""
     upload, kind = recognise(src, workdir)
     return kind.inspect(upload, options, workdir)
@@ -59,6 +57,7 @@ def recognise(src: Path, workdir: Path) -> tuple[Upload, Format]:
     listed = ", ".join(upload.files[:5]) or upload.path.name
     raise UnknownFormat(
         f"None of the supported formats is among these files: {listed}.",
-        hint="Supported: Keras .keras and .h5, SavedModel, TensorFlow checkpoint, GraphDef (.pb, .pbtxt), ONNX. "
+        hint="Supported: Keras .keras and .h5, SavedModel, TensorFlow checkpoint, GraphDef "
+        "(.pb, .pbtxt), ONNX. "
         "Give the complete file or folder, or an archive of it.",
     )

@@ -14,9 +14,14 @@ from folding.sources.tensorflow.importer import norm_row
 from folding.sources.tensorflow.program import Weights
 from folding.sources.tensorflow.statistics import SHADOW, by_name
 
-_SLOT = re.compile(r"/(Adam|Momentum|RMSProp|Adagrad|Adadelta|Ftrl|AdaMax)\w*(_\d+)?$|/\.OPTIMIZER_SLOT/|^optimizer/")
+_SLOT = re.compile(
+    r"/(Adam|Momentum|RMSProp|Adagrad|Adadelta|Ftrl|AdaMax)\w*(_\d+)?$|/\.OPTIMIZER_SLOT/|^optimizer/"
+)
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
-_AFFINE = {"gamma": re.compile(r"^(gamma|scale|weight)\w*$"), "beta": re.compile(r"^(beta|offset|bias|shift)\w*$")}
+_AFFINE = {
+    "gamma": re.compile(r"^(gamma|scale|weight)\w*$"),
+    "beta": re.compile(r"^(beta|offset|bias|shift)\w*$"),
+}
 
 
 def inspect_weights(
@@ -26,7 +31,8 @@ def inspect_weights(
     names = [key for key in weights.names() if not key.startswith("_CHECKPOINTABLE")]
     inspection = Inspection(format=name, framework=framework, digest=upload.digest, variables=len(names))
     inspection.notes.append(
-        "No graph was used: batch norms are recognised by the names of their variables, and epsilon is unknown."
+        "No graph was used: batch norms are recognised by the names of their variables, and "
+        "epsilon is unknown."
     )
     inspection.parameters = sum(int(np.prod(weights.describe(key)[1], dtype=np.int64)) for key in names)
     arrays: dict[str, np.ndarray] = {}
@@ -58,16 +64,19 @@ def layers(names: list[str], weights: Weights) -> dict[str, dict[str, str]]:
         scope, _, last = plain.rpartition("/")
         for role, pattern in _AFFINE.items():
             layer = _owner(scope, complete)
-            if layer is not None and pattern.match(last) and role not in complete[layer]:
-                if _same_size(weights, key, complete[layer]):
-                    complete[layer][role] = key
+            if layer is None or not pattern.match(last) or role in complete[layer]:
+                continue
+            if _same_size(weights, key, complete[layer]):
+                complete[layer][role] = key
     return complete
 
 
 def _layer(name: str) -> str:
     if SHADOW.search(name):
         return name[: name.rindex("/moments")] if "/moments" in name else name.rsplit("/", 2)[0]
-    return name.rpartition("/")[0] or re.sub(r"_?(moving|running|pop)?_?(mean|var(iance)?)$", "", name) or name
+    return (
+        name.rpartition("/")[0] or re.sub(r"_?(moving|running|pop)?_?(mean|var(iance)?)$", "", name) or name
+    )
 
 
 def _owner(scope: str, found: dict[str, dict[str, str]]) -> str | None:

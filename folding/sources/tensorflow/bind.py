@@ -3,7 +3,8 @@
 Given:  input `conv/kernel:0`;  t = Transpose(`conv/kernel:0`);  y = Conv(x, t)
 Result: initializer `conv/kernel` (oihw, transposed when it is read);  y = Conv(x, `conv/kernel`)
 
-Only layout ops on a single weight are taken in here (Transpose, Reshape, Squeeze, Unsqueeze, Identity); nothing is
+Only layout ops on a single weight are taken in here (Transpose, Reshape, Squeeze, Unsqueeze, Identity);
+nothing is
 computed, and every tensor is read from its file when somebody asks for its numbers.
 """
 
@@ -123,7 +124,9 @@ def _absorb_layout(graph: ir.Graph, value: ir.Value, reader: Reader) -> None:
             continue
         alone = len(value.uses()) == 1
         output = node.outputs[0]
-        target = ir.Value(name=value.name if alone else f"{value.name}/{node.op_type.lower()}_{_serial(graph, value)}")
+        target = ir.Value(
+            name=value.name if alone else f"{value.name}/{node.op_type.lower()}_{_serial(graph, value)}"
+        )
         dims = list(layout(np.broadcast_to(np.int8(0), value.const_value.shape.numpy())).shape)
         moved = _after(reader, layout)
         _set_tensor(target, moved, value.const_value.dtype.numpy(), dims)
@@ -143,7 +146,10 @@ def _after(reader: Reader, layout: Callable[[np.ndarray], np.ndarray]) -> Reader
 
 def _serial(graph: ir.Graph, value: ir.Value) -> int:
     count = 0
-    while any(str(name).startswith(f"{value.name}/") and str(name).endswith(f"_{count}") for name in graph.initializers):
+    while any(
+        str(name).startswith(f"{value.name}/") and str(name).endswith(f"_{count}")
+        for name in graph.initializers
+    ):
         count += 1
     return count
 
@@ -158,23 +164,28 @@ def _layout(node: ir.Node) -> Callable[[np.ndarray], np.ndarray] | None:
         return lambda array: np.transpose(array, perm)
     parameter = _constant(node, 1, "axes")
     if parameter is None:
-        return (lambda array: np.squeeze(array)) if node.op_type == "Squeeze" and len(node.inputs) < 2 else None
+        return (
+            (lambda array: np.squeeze(array)) if node.op_type == "Squeeze" and len(node.inputs) < 2 else None
+        )
     if node.op_type == "Reshape":
         if 0 in parameter:
             return None
         return lambda array: np.reshape(array, parameter)
     axes = tuple(parameter)
-    return (lambda array: np.squeeze(array, axes)) if node.op_type == "Squeeze" else (
-        lambda array: np.expand_dims(array, axes)
+    return (
+        (lambda array: np.squeeze(array, axes))
+        if node.op_type == "Squeeze"
+        else (lambda array: np.expand_dims(array, axes))
     )
 
 
 def _constant(node: ir.Node, index: int, attribute: str) -> list[int] | None:
     if attribute in node.attributes and node.op_type != "Reshape":
         return [int(axis) for axis in node.attributes[attribute].as_ints()]
-    if len(node.inputs) <= index or node.inputs[index] is None:
+    value = node.inputs[index] if len(node.inputs) > index else None
+    if value is None:
         return None
-    tensor = ir.convenience.get_const_tensor(node.inputs[index])
+    tensor = ir.convenience.get_const_tensor(value)
     return None if tensor is None else [int(number) for number in tensor.numpy().reshape(-1)]
 
 

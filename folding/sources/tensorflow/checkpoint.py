@@ -1,4 +1,4 @@
-"""Checkpoints: `.index` + `.data-*` (V2) or one table file (V1), with their `.meta` graph, several steps, shards.
+"""Checkpoints: `.index` + `.data-*` (V2) or a table file (V1), with `.meta` graphs, several steps, shards.
 
 The `checkpoint` text file is never read: its paths are the writer's, and the listing says the same.
 """
@@ -64,7 +64,8 @@ class CheckpointFormat:
             raise UnsupportedModel(
                 f"The checkpoint {program.prefix.name!r} has weights and no graph (.meta).",
                 code="checkpoint_without_graph",
-                hint="Add its .meta file, or the inference graph (.pb), to the upload; `bnfold inspect` reads the "
+                hint="Add its .meta file, or the inference graph (.pb), to the upload; "
+                "`bnfold inspect` reads the "
                 "statistics from the weights alone.",
             )
         return importer.bring_in(self.name, upload, program, options, progress)
@@ -115,7 +116,9 @@ class CheckpointFormat:
             program.graph = graphdef.read_graph(bare[0])
             assumptions.append(
                 Assumption(
-                    what="graph", value=bare[0].name, why="an inference graph lies beside the checkpoint's own .meta"
+                    what="graph",
+                    value=bare[0].name,
+                    why="an inference graph lies beside the checkpoint's own .meta",
                 )
             )
         program.framework = program.framework or "tensorflow"

@@ -68,9 +68,9 @@ class _Evaluator:
             return None
         left, right = self.value(inputs[0], depth), self.value(inputs[1], depth)
         for side in (left, right):
-            if op in _SHORT_CIRCUIT and side is not None and side.size == 1:
-                if bool(side.reshape(())) is _SHORT_CIRCUIT[op]:
-                    return np.asarray(_SHORT_CIRCUIT[op])
+            decisive = op in _SHORT_CIRCUIT and side is not None and side.size == 1
+            if decisive and side is not None and bool(side.reshape(())) is _SHORT_CIRCUIT[op]:
+                return np.asarray(_SHORT_CIRCUIT[op])
         if left is None or right is None:
             return None
         try:
@@ -98,7 +98,8 @@ def _small(node: object) -> bool:
 def leaves(graph: TfGraph, ref: str) -> set[str]:
     """Names of the placeholders, variables and constants that a small expression rests on."""
     found: set[str] = set()
-    stack, seen = [split(ref)[0]], set()
+    stack = [split(ref)[0]]
+    seen: set[str] = set()
     while stack and len(seen) < 200:
         name = stack.pop()
         if name in seen or name not in graph.nodes:
@@ -108,7 +109,12 @@ def leaves(graph: TfGraph, ref: str) -> set[str]:
         inputs = data_inputs(node)
         if not inputs or node.op == "PlaceholderWithDefault":
             found.add(name)
-        elif node.op in _PASS or node.op in _UNARY or node.op in _BINARY or node.op in ("Cast", "Reshape", "Switch"):
+        elif (
+            node.op in _PASS
+            or node.op in _UNARY
+            or node.op in _BINARY
+            or node.op in ("Cast", "Reshape", "Switch")
+        ):
             stack.extend(split(i)[0] for i in inputs[: 1 if node.op in ("Switch", "Reshape") else None])
         else:
             found.add(name)

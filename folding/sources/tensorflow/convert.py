@@ -44,7 +44,12 @@ def convert(
     """
     inlined = bind_structure(prepared, weights)
     try:
-        proto = _to_onnx(prepared, options, tables, sorted({*prepared.slots, *prepared.constants, *prepared.missing} - inlined))
+        proto = _to_onnx(
+            prepared,
+            options,
+            tables,
+            sorted({*prepared.slots, *prepared.constants, *prepared.missing} - inlined),
+        )
         model = bind(proto, prepared, weights)
         return model, STRUCTURE_FIRST
     except BnfoldError:
@@ -74,7 +79,9 @@ def bind_structure(prepared: Prepared, weights: Weights) -> set[str]:
         shape = shape_of(node)
         if dtype_of(node) in _FLOATS and shape != []:
             continue
-        value = prepared.missing[name] if name in prepared.missing else read_slot(weights, prepared.slots[name])
+        value = (
+            prepared.missing[name] if name in prepared.missing else read_slot(weights, prepared.slots[name])
+        )
         prepared.graph.set_constant(name, value)
         bound.add(name)
     return bound
@@ -120,7 +127,8 @@ def _to_onnx(prepared: Prepared, options: FoldOptions, tables: dict[str, Any], w
 
 def _has_control_flow(prepared: Prepared) -> bool:
     return any(
-        node.op in ("If", "StatelessIf", "While", "StatelessWhile", "Switch", "Merge", "Enter", "Einsum", "Case")
+        node.op
+        in ("If", "StatelessIf", "While", "StatelessWhile", "Switch", "Merge", "Enter", "Einsum", "Case")
         for node in prepared.graph.nodes.values()
     )
 
@@ -133,19 +141,22 @@ def _no_unknown_ops(proto: Any) -> None:
     while stack:
         graph = stack.pop()
         for node in graph.node:
-            if node.domain in ("", "ai.onnx") and not onnx.defs.has(node.op_type):
-                unknown.setdefault(node.op_type, node.name)
-            elif node.domain not in ("", "ai.onnx", "ai.onnx.ml", "com.microsoft"):
+            standard = node.domain in ("", "ai.onnx")
+            if (standard and not onnx.defs.has(node.op_type)) or not (
+                standard or node.domain in ("ai.onnx.ml", "com.microsoft")
+            ):
                 unknown.setdefault(node.op_type, node.name)
             for attribute in node.attribute:
                 stack.extend([attribute.g] if attribute.HasField("g") else [])
                 stack.extend(attribute.graphs)
     if unknown:
         raise UnsupportedModel(
-            f"No ONNX form is known for {', '.join(f'{op} ({name})' for op, name in sorted(unknown.items())[:6])}.",
+            "No ONNX form is known for "
+            f"{', '.join(f'{op} ({name})' for op, name in sorted(unknown.items())[:6])}.",
             code="unsupported_op",
             layer=next(iter(unknown.values())),
-            hint="Name outputs that lie before these ops (--output NAME), or replace the layer before export.",
+            hint="Name outputs that lie before these ops (--output NAME), or replace the "
+            "layer before export.",
             details={"ops": sorted(unknown)},
         )
 

@@ -26,9 +26,11 @@ def shadow(program: Program) -> None:
             taken.append(name)
     if not taken:
         raise UsageError(
-            "--use-ema: the checkpoint holds no <variable>/ExponentialMovingAverage for any variable of the graph.",
+            "--use-ema: the checkpoint holds no <variable>/ExponentialMovingAverage for any "
+            "variable of the graph.",
             code="no_ema",
-            hint="Leave the option out; moving statistics of batch norms are always taken from their own averages.",
+            hint="Leave the option out; moving statistics of batch norms are always taken "
+            "from their own averages.",
         )
     program.assumptions.append(
         Assumption(

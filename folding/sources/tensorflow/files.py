@@ -10,8 +10,10 @@ from typing import Any
 from folding.errors import CorruptModel
 from folding.sources.tensorflow.runtime import tensorflow
 
-_TEXT_HEAD = re.compile(rb"\s*(#[^\n]*\n\s*)*(node|versions|library|meta_graphs|saved_model_schema_version|meta_info_def|"
-                        rb"graph_def|collection_def|saver_def)\s*[:{]")  # fmt: skip
+_TEXT_HEAD = re.compile(
+    rb"\s*(#[^\n]*\n\s*)*(node|versions|library|meta_graphs|saved_model_schema_version|"
+    rb"meta_info_def|graph_def|collection_def|saver_def)\s*[:{]"
+)
 
 
 def looks_like_text(head: bytes) -> bool:

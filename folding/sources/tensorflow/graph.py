@@ -239,4 +239,5 @@ def numpy_dtype(dtype: int) -> np.dtype[Any]:
     """The numpy type of a DataType enum."""
     from tensorflow.python.framework import dtypes
 
-    return np.dtype(dtypes.as_dtype(dtype).as_numpy_dtype)
+    kind: np.dtype[Any] = np.dtype(dtypes.as_dtype(dtype).as_numpy_dtype)
+    return kind

@@ -55,10 +55,12 @@ class GraphDefFormat:
         unbound = sorted(name for name in held if name in needed)
         if unbound:
             raise CorruptModel(
-                f"The graph has {len(unbound)} variables ({', '.join(unbound[:4])}, ...) and no values for them.",
+                f"The graph has {len(unbound)} variables ({', '.join(unbound[:4])}, ...) and "
+                "no values for them.",
                 code="missing_weights",
                 layer=unbound[0],
-                hint="Give it together with its checkpoint (.index and .data files) in one folder or archive, or freeze it.",
+                hint="Give it together with its checkpoint (.index and .data files) in one "
+                "folder or archive, or freeze it.",
                 details={"missing": unbound[:100]},
             )
         return program
@@ -117,7 +119,10 @@ def _is_node(buffer: memoryview, at: int, end: int) -> bool:
         length, at = wire.read_varint(buffer, at + 1, end)
         texts.append(bytes(buffer[at : min(at + length, end)]))
         at += length
-    return all(text and text.isascii() and text.decode().isprintable() for text in texts) and b" " not in texts[1]
+    return (
+        all(text and text.isascii() and text.decode().isprintable() for text in texts)
+        and b" " not in texts[1]
+    )
 
 
 FORMAT = GraphDefFormat()

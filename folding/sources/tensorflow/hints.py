@@ -1,9 +1,8 @@
 """Batch norms of a TensorFlow graph, by their arithmetic, under the names that their author gave them.
 
-    FusedBatchNorm*(x, gamma, beta, mean, variance)                                     fused
-    x * (rsqrt(variance + epsilon) * gamma) + (beta - mean * rsqrt(...) * gamma)        tf.nn.batch_normalization
-    (x - mean) / sqrt(variance + epsilon) * gamma + beta                                by hand
-    x * scale + (beta - mean * scale), 2015's BatchNormWithGlobalNormalization          respelled as fused
+    FusedBatchNorm*(x, gamma, beta, mean, variance)                      fused; 2015's op is respelled as it
+    x * f + (beta - mean * f) with f = rsqrt(variance + epsilon) * gamma   tf.nn.batch_normalization
+    (x - mean) / sqrt(variance + epsilon) * gamma + beta                 by hand
 
 Each is found from its 1/sqrt(variance + epsilon): the variance is a leaf (a weight, through identities and
 reshapes) or comes from the batch. The other roles are read off what that factor meets.
@@ -19,7 +18,9 @@ from folding.sources.tensorflow.constants import evaluate
 from folding.sources.tensorflow.graph import Node, TfGraph, canonical, data_inputs, dtype_of, shape_of, split
 from folding.sources.tensorflow.history import History
 
-_PASS = frozenset({"Identity", "Reshape", "ExpandDims", "Squeeze", "Cast", "BroadcastTo", "StopGradient", "Snapshot"})
+_PASS = frozenset(
+    {"Identity", "Reshape", "ExpandDims", "Squeeze", "Cast", "BroadcastTo", "StopGradient", "Snapshot"}
+)
 _ADD, _MUL, _DIV = frozenset({"Add", "AddV2", "BiasAdd"}), frozenset({"Mul"}), frozenset({"RealDiv", "Div"})
 _REDUCTIONS = frozenset({"Mean", "SquaredDifference", "Sum"})
 _ROLES = ("moving_mean", "moving_variance", "gamma", "beta")

@@ -5,7 +5,8 @@ Evidence that `folding.health` reads:
     update_ops                       how many nodes of the graph write the statistics after initialization
     update_collection                how many of those the collection `update_ops` names
     training_graph                   whether the file holds an optimizer
-    batch_path                       whether any part of the graph normalizes this layer with the batch's statistics
+    batch_path                       whether any part of the graph normalizes this layer with the batch's
+    statistics
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from folding.sources.tensorflow.constants import evaluate
-from folding.sources.tensorflow.graph import Node, TfGraph, canonical, const_value, data_inputs, split
+from folding.sources.tensorflow.graph import Node, TfGraph, const_value, data_inputs, split
 
 _WRITES = frozenset({"Assign", "AssignSub", "AssignAdd", "AssignVariableOp", "AssignSubVariableOp",
                      "AssignAddVariableOp"})  # fmt: skip
@@ -48,9 +49,8 @@ class History:
                 self.optimizer = True
             elif node.op == "SquaredDifference":
                 self.moments = True
-            elif node.op.startswith("FusedBatchNorm") and "Grad" not in node.op:
-                if node.attr["is_training"].b:
-                    self.fused_training |= {self._source(ref) for ref in data_inputs(node)[1:3]}
+            elif _trains(node):
+                self.fused_training |= {self._source(ref) for ref in data_inputs(node)[1:3]}
         for function in full.library.values():
             for node in function.node_def:
                 self.moments = self.moments or node.op == "SquaredDifference"
@@ -66,7 +66,11 @@ class History:
             value = self._plain(full, inputs[1])
             if value is not None:
                 self.initial[variable] = value
-            if value is not None or self._restores(full, inputs[1]) or node.name.endswith(("/Assign", "/initializer")):
+            if (
+                value is not None
+                or self._restores(full, inputs[1])
+                or node.name.endswith(("/Assign", "/initializer"))
+            ):
                 return
         self.writes.setdefault(variable, []).append(node)
 
@@ -151,6 +155,6 @@ class History:
         return facts
 
 
-def short(ref: str) -> str:
-    """Canonical name of a reference (exported for the formats)."""
-    return canonical(ref)
+def _trains(node: Node) -> bool:
+    """A fused batch norm in training mode."""
+    return node.op.startswith("FusedBatchNorm") and "Grad" not in node.op and bool(node.attr["is_training"].b)

@@ -16,7 +16,7 @@ from folding.sources.tensorflow import hints, ports
 from folding.sources.tensorflow.convert import convert
 from folding.sources.tensorflow.graph import TfGraph
 from folding.sources.tensorflow.history import History
-from folding.sources.tensorflow.program import Program
+from folding.sources.tensorflow.program import Port, Program
 from folding.sources.tensorflow.reference import TensorFlowReference
 from folding.sources.tensorflow.surgery import Prepared, prepare
 from folding.sources.tensorflow.weights import read_slot
@@ -46,7 +46,9 @@ def bring_in(
         TensorInfo(
             name=value.name or "",
             dtype=value.dtype.name.lower() if value.dtype is not None else "unknown",
-            shape=None if value.shape is None else [d if isinstance(d, int) else d.value for d in value.shape],
+            shape=None
+            if value.shape is None
+            else [d if isinstance(d, int) else d.value for d in value.shape],
         )
         for value in model.graph.outputs
     ]
@@ -54,7 +56,7 @@ def bring_in(
     return Imported(model, source, hinted, reference)
 
 
-def _info(graph: TfGraph, port: ports.Port) -> TensorInfo:
+def _info(graph: TfGraph, port: Port) -> TensorInfo:
     return ports.info(graph, port)
 
 
@@ -90,7 +92,9 @@ def known_feeds(options: FoldOptions, prepared: Prepared, program: Program) -> N
             code="unknown_input",
             layer=unknown[0],
             hint="bnfold inspect lists inputs, mode flags and their names.",
-            details={"candidates": sorted({port.name for port in prepared.inputs} | set(prepared.modes))[:40]},
+            details={
+                "candidates": sorted({port.name for port in prepared.inputs} | set(prepared.modes))[:40]
+            },
         )
 
 
@@ -103,9 +107,9 @@ def look_into(
         format=name,
         framework=program.framework,
         digest=upload.digest,
-        input_candidates=[ports.info(graph, ports.Port(f"{p}:0", f"{p}:0")) for p in ports.placeholders(graph)],
+        input_candidates=[ports.info(graph, Port(f"{p}:0", f"{p}:0")) for p in ports.placeholders(graph)],
         output_candidates=[
-            ports.info(graph, ports.Port(f"{c}:0", f"{c}:0")) for c in ports.candidates(graph, program.labels)
+            ports.info(graph, Port(f"{c}:0", f"{c}:0")) for c in ports.candidates(graph, program.labels)
         ],
         signatures=program.signatures,
         notes=program.notes,
@@ -117,7 +121,7 @@ def look_into(
     prepared = prepare(program, lenient)
     inspection.inputs = [ports.info(prepared.graph, port) for port in prepared.inputs]
     inspection.outputs = [
-        ports.info(prepared.graph, ports.Port(f"{port.tensor}:0", port.name)) for port in prepared.outputs
+        ports.info(prepared.graph, Port(f"{port.tensor}:0", port.name)) for port in prepared.outputs
     ]
     inspection.assumptions += prepared.assumptions
     arrays: dict[str, np.ndarray] = {}

@@ -60,7 +60,8 @@ class Inliner:
         arguments = body.signature.input_arg
         if len(arguments) != len(inputs):
             raise CorruptModel(
-                f"Node {node.name!r} passes {len(inputs)} inputs to {function!r}, which takes {len(arguments)}.",
+                f"Node {node.name!r} passes {len(inputs)} inputs to {function!r}, which takes "
+                f"{len(arguments)}.",
                 code="function_arity",
                 layer=node.name,
             )

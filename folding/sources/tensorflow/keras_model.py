@@ -104,7 +104,8 @@ def open_model(path: Path) -> tuple[Any, str]:
             raise UnsupportedModel(
                 f"{path.name!r} holds weights and no model configuration.",
                 code="weights_only",
-                hint="Save the whole model (model.save), not model.save_weights; `bnfold inspect` reads its statistics.",
+                hint="Save the whole model (model.save), not model.save_weights; `bnfold "
+                "inspect` reads its statistics.",
             )
         order = ["keras", "tf-keras"] if _version(path).startswith("3") else ["tf-keras", "keras"]
     problems = []
@@ -225,9 +226,7 @@ def _safe(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.]", "_", name)
 
 
-def _program(
-    model: Any, flavour: str, concrete: Any, names: list[str], options: FoldOptions
-) -> Program:
+def _program(model: Any, flavour: str, concrete: Any, names: list[str], options: FoldOptions) -> Program:
     graph_def = concrete.graph.as_graph_def()
     graph = TfGraph(graph_def)
     variables = _variables(model)
@@ -239,7 +238,9 @@ def _program(
         if internal.dtype == tensorflow().resource:
             variable = variables.get(id(external)) or _by_handle(concrete, external)
             if variable is None:
-                raise UnsupportedModel(f"The model captures the resource {external.name!r}.", code="unsupported_resource")
+                raise UnsupportedModel(
+                    f"The model captures the resource {external.name!r}.", code="unsupported_resource"
+                )
             name = _bind_variable(graph, node, *variable)
             arrays[name] = variable[0].numpy
             slots[name] = Slot(name)

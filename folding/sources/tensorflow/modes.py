@@ -97,7 +97,11 @@ class Modes:
         node = graph.nodes[name]
         if name in self.reserved or not _may_be_scalar(node):
             return None
-        flag = node.op in INPUT_OPS or node.op in VARIABLE_OPS or (node.op == "Const" and _was_variable(node, graph))
+        flag = (
+            node.op in INPUT_OPS
+            or node.op in VARIABLE_OPS
+            or (node.op == "Const" and _was_variable(node, graph))
+        )
         if not flag:
             return None
         dtype = dtype_of(node)
@@ -145,7 +149,12 @@ class Modes:
         for mask in dropout_masks(graph, names):
             for leaf in leaves(graph, mask.rate):
                 node = graph.nodes[leaf]
-                if node.op not in INPUT_OPS or leaf in self.reserved or leaf in taken or not _may_be_scalar(node):
+                if (
+                    node.op not in INPUT_OPS
+                    or leaf in self.reserved
+                    or leaf in taken
+                    or not _may_be_scalar(node)
+                ):
                     continue
                 for trial in (1.0, 0.0):
                     value = np.asarray(trial, numpy_dtype(dtype_of(node)))
@@ -159,9 +168,7 @@ class Modes:
         graph.set_constant(name, value)
         self.values[name] = value
         self.assumptions.append(
-            Assumption(
-                what=known_as, value=str(value.tolist()), why=why, override=f"--feed {known_as}=VALUE"
-            )
+            Assumption(what=known_as, value=str(value.tolist()), why=why, override=f"--feed {known_as}=VALUE")
         )
 
 

@@ -1,6 +1,7 @@
 """Inputs and outputs of a graph: as the user, the signature or the graph itself names them.
 
-An output that nobody named is found so: nodes of training (gradients, optimizers, savers, summaries, losses and
+An output that nobody named is found so: nodes of training (gradients, optimizers, savers, summaries,
+losses and
 whatever depends on labels) are set aside; what remains and feeds nothing else is an output. Where several
 remain that cannot all be meant, `AmbiguousModel` lists them.
 """
@@ -20,7 +21,6 @@ from folding.sources.tensorflow.graph import (
     VARIABLE_OPS,
     Node,
     TfGraph,
-    canonical,
     data_inputs,
     dtype_of,
     full,
@@ -48,7 +48,9 @@ _LINEAR = frozenset({"MatMul", "BatchMatMul", "BatchMatMulV2", "Conv2D", "Conv3D
                      "Conv3DBackpropInputV2", "DepthwiseConv2dNative", "BiasAdd", "FusedBatchNorm",
                      "FusedBatchNormV2", "FusedBatchNormV3", "GatherV2", "Gather", "Einsum",
                      "BatchNormWithGlobalNormalization"})  # fmt: skip
-_LABEL = re.compile(r"(^|[/_])(labels?|targets?|y_?true|ground_?truth|truth|gt|classes)(_?\d+)?($|[/_])", re.IGNORECASE)
+_LABEL = re.compile(
+    r"(^|[/_])(labels?|targets?|y_?true|ground_?truth|truth|gt|classes)(_?\d+)?($|[/_])", re.IGNORECASE
+)
 _SHAPES = frozenset({"Shape", "Size", "Rank", "ShapeN", "Assert"})
 _DECISIONS = frozenset({"ArgMax", "ArgMin", "TopK", "TopKV2", "InTopK", "InTopKV2"})
 _AUTOMATIC = ("add", "sub", "mul", "truediv", "strided_slice", "transpose", "concat", "stack", "sum", "mean")
@@ -57,8 +59,11 @@ _GOOD = re.compile(
     r"embed(ding)?s?|results?|final)(_?\d+)?($|[/_])",
     re.IGNORECASE,
 )
-_BAD = re.compile(r"(^|[/_])(loss(es)?|cost|accuracy|acc|error|train(ing)?(_?out\w*)?|global_step|metrics?|l2|reg\w*|mse)(_?\d+)?($|[/_])",
-                  re.IGNORECASE)  # fmt: skip
+_BAD = re.compile(
+    r"(^|[/_])(loss(es)?|cost|accuracy|acc|error|train(ing)?(_?out\w*)?|global_step|metrics?|l2|reg\w*|mse)"
+    r"(_?\d+)?($|[/_])",
+    re.IGNORECASE,
+)
 
 
 def choose(
@@ -75,7 +80,9 @@ def choose(
         UsageError: `unknown_output`, `unknown_input`.
         AmbiguousModel: `ambiguous_outputs`; details carry the candidates.
     """
-    outputs = _asked_outputs(graph, options, outputs or []) or outputs or infer_outputs(graph, labels, options)
+    outputs = (
+        _asked_outputs(graph, options, outputs or []) or outputs or infer_outputs(graph, labels, options)
+    )
     asked = _asked_inputs(graph, options, inputs or [])
     if inputs is None:
         inputs = []
@@ -229,10 +236,14 @@ class _Forward:
         reach = {root: self._descendants([root]) for root in roots}
         data = [root for root in roots if self._has_layer(reach[root])] or roots
         given = {split(label)[0] for label in labels}
-        data = [root for root in data if root not in given and not (_LABEL.search(root) and len(data) > 1)] or data
+        data = [
+            root for root in data if root not in given and not (_LABEL.search(root) and len(data) > 1)
+        ] or data
         self.data = data
         self.labels = [root for root in roots if root not in data]
-        self.behind_labels: set[str] = set().union(*(reach[root] for root in self.labels)) if self.labels else set()
+        self.behind_labels: set[str] = (
+            set().union(*(reach[root] for root in self.labels)) if self.labels else set()
+        )
         forward = set().union(*(reach[root] for root in data)) if data else set()
         self.nodes = forward - self.behind_labels - set(roots)
 
@@ -271,7 +282,7 @@ class _Forward:
         return self._measured[name]
 
     def _measures(self, name: str) -> bool:
-        """Nodes that only measure or update: shapes, losses, moving averages, and what hangs on those alone."""
+        """Nodes that only measure or update: shapes, losses, averages, and what hangs on those alone."""
         node = self.graph.nodes[name]
         if _LOSS.search(node.op) or node.op in _SHAPES:
             return True
@@ -295,7 +306,9 @@ class _Forward:
 
     def _full_reduction(self, node: Node) -> bool:
         """A scalar loss: Mean or Sum over every axis, the batch's included."""
-        if node.op not in ("Mean", "Sum") or (node.attr["keep_dims"].b if "keep_dims" in node.attr else False):
+        if node.op not in ("Mean", "Sum") or (
+            node.attr["keep_dims"].b if "keep_dims" in node.attr else False
+        ):
             return False
         axes = evaluate(self.graph, data_inputs(node)[1])
         return axes is not None and 0 in axes.reshape(-1).tolist() and not self.readers_forward(node.name)
@@ -311,12 +324,9 @@ class _Forward:
         if not self.training:
             return names
         names = list(dict.fromkeys(self._before_loss(name) for name in names))
-        for keep in (
-            lambda n: output_dtype(graph, graph.nodes[n], 0) in (1, 2, 14, 19),
-            lambda n: not self._batch_statistics(n),
-            lambda n: not _BAD.search(n),
-        ):
-            names = [name for name in names if keep(name)] or names
+        names = [n for n in names if output_dtype(graph, graph.nodes[n], 0) in (1, 2, 14, 19)] or names
+        names = [name for name in names if not self._batch_statistics(name)] or names
+        names = [name for name in names if not _BAD.search(name)] or names
         if len(names) > 1:
             good = [name for name in names if _GOOD.search(name)]
             names = good if len(good) == 1 else names
@@ -330,8 +340,8 @@ class _Forward:
     def _marked(self, names: list[str]) -> list[str]:
         """An Identity upstream that the author called `out`, `logits` or the like, when there is one."""
         marks = [
-            name for name in self.graph.ancestors(names, control=False)
-            if name in self.nodes and self.graph.nodes[name].op == "Identity" and "/" not in name and _GOOD.search(name)
+            name for name in self.graph.ancestors(names, control=False) & self.nodes
+            if self.graph.nodes[name].op == "Identity" and "/" not in name and _GOOD.search(name)
         ]  # fmt: skip
         return marks if len(marks) == 1 else names
 
@@ -340,7 +350,11 @@ class _Forward:
         return any(
             node.op in VARIABLE_OPS
             or node.op.endswith("PartitionedCall")
-            or (node.op == "Const" and len(node.attr["value"].tensor.tensor_shape.dim) and dtype_of(node) in (1, 2, 14, 19))
+            or (
+                node.op == "Const"
+                and len(node.attr["value"].tensor.tensor_shape.dim)
+                and dtype_of(node) in (1, 2, 14, 19)
+            )
             for node in nodes
         )
 
@@ -362,7 +376,8 @@ class _Forward:
         """Does it rest on batch moments in inference mode (a training branch beside an inference one)?"""
         nodes = (self.graph.nodes[ancestor] for ancestor in self.graph.ancestors([name], control=False))
         return any(
-            node.op == "SquaredDifference" or (node.op.startswith("FusedBatchNorm") and node.attr["is_training"].b)
+            node.op == "SquaredDifference"
+            or (node.op.startswith("FusedBatchNorm") and node.attr["is_training"].b)
             for node in nodes
         )
 
@@ -384,8 +399,3 @@ def info(graph: TfGraph, port: Port) -> TensorInfo:
     kind = output_dtype(graph, node, index)
     shape = list(port.shape) if port.shape is not None else shape_of(node) if node.op in INPUT_OPS else None
     return TensorInfo(name=port.name, dtype=dtypes.as_dtype(kind).name, shape=shape)
-
-
-def short(ref: str) -> str:
-    """Canonical reference."""
-    return canonical(ref)

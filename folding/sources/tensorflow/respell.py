@@ -10,18 +10,32 @@ from __future__ import annotations
 import numpy as np
 
 from folding.errors import UnsupportedModel
-from folding.sources.tensorflow.graph import Node, TfGraph, data_inputs, dtype_of, numpy_dtype, shape_of, split
+from folding.sources.tensorflow.graph import (
+    Node,
+    TfGraph,
+    data_inputs,
+    dtype_of,
+    numpy_dtype,
+    shape_of,
+    split,
+)
 
-_RENAMED = {"Inv": "Reciprocal", "Snapshot": "Identity", "PreventGradient": "Identity", "CheckNumerics": "Identity",
-            "StopGradient": "Identity", "BatchMatMul": "BatchMatMulV2", "AdjustContrast": "AdjustContrastv2",
-            "PlaceholderV2": "Placeholder", "EnsureShape": "Identity"}  # fmt: skip
+_RENAMED = {
+    "Inv": "Reciprocal", "Snapshot": "Identity", "PreventGradient": "Identity", "CheckNumerics": "Identity",
+    "StopGradient": "Identity", "BatchMatMul": "BatchMatMulV2", "AdjustContrast": "AdjustContrastv2",
+    "PlaceholderV2": "Placeholder", "EnsureShape": "Identity",
+}  # fmt: skip
 
 
 def respell(graph: TfGraph, *, arithmetic: bool = False) -> None:
     """Rewrite in place. `arithmetic`: spell the 2015 batch norm as Sub/Rsqrt/Mul/Add, not as a fused op."""
     alias: dict[str, str] = {}
     for node in list(graph.nodes.values()):
-        if node.op.startswith("FusedBatchNorm") and "is_training" in node.attr and not node.attr["is_training"].b:
+        if (
+            node.op.startswith("FusedBatchNorm")
+            and "is_training" in node.attr
+            and not node.attr["is_training"].b
+        ):
             mean, variance = data_inputs(node)[3:5]  # in inference mode the op hands them on
             alias.update({f"{node.name}:1": mean, f"{node.name}:2": variance})
         elif node.op == "BatchNormWithGlobalNormalization":
@@ -68,7 +82,7 @@ def _ones(graph: TfGraph, node: Node, variance: str, dtype: int) -> str:
         channels = [d for d in shape_of(source) or [] if d is not None]
     if len(channels) != 1:
         raise UnsupportedModel(f"The number of channels of {node.name!r} is unknown.", layer=node.name)
-    name = graph.add("Const", f"{node.name}/ones").name
+    name: str = graph.add("Const", f"{node.name}/ones").name
     graph.set_constant(name, np.ones(channels, numpy_dtype(dtype)))
     return name
 
@@ -96,7 +110,14 @@ def output_dtype(graph: TfGraph, node: Node, index: int) -> int:
     """DataType enum of a node's output, from the op's definition; 1 (float) where nothing tells."""
     from tensorflow.python.framework import op_def_registry
 
-    if node.op in ("Variable", "VariableV2", "Placeholder", "PlaceholderV2", "Const", "PlaceholderWithDefault"):
+    if node.op in (
+        "Variable",
+        "VariableV2",
+        "Placeholder",
+        "PlaceholderV2",
+        "Const",
+        "PlaceholderWithDefault",
+    ):
         return dtype_of(node)
     if node.op in graph.library:
         return int(graph.library[node.op].signature.output_arg[index].type)

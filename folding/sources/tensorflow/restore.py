@@ -26,7 +26,7 @@ def slots(graph: TfGraph, saver: Any) -> dict[str, Slot]:
         names = {name for name, node in graph.nodes.items() if node.op in _RESTORES}
         readers = _readers(graph)
         for name in list(names):
-            names |= {reader for reader in readers.get(name, ())}
+            names.update(readers.get(name, ()))
             names |= {r2 for reader in readers.get(name, ()) for r2 in readers.get(reader, ())}
         names |= graph.ancestors(names, control=False)
     part = TfGraph(graph.to_graph_def(n for n in graph.nodes if n in names))
@@ -46,7 +46,9 @@ def _readers(graph: TfGraph) -> dict[str, list[str]]:
 
 def _assigned(graph: TfGraph) -> dict[str, Slot]:
     found: dict[str, Slot] = {}
-    lists: dict[str, list[str]] = {}  # a RestoreV2 names every variable: decode that once, not once per variable
+    lists: dict[
+        str, list[str]
+    ] = {}  # a RestoreV2 names every variable: decode that once, not once per variable
     for node in graph.nodes.values():
         if node.op not in _ASSIGNS:
             continue

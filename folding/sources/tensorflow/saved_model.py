@@ -105,7 +105,12 @@ def read(upload: Upload, options: FoldOptions) -> Program:
     _check(program.graph, key, [*inputs, *outputs])
     if key not in ("serving_default", options.signature):
         program.assumptions.append(
-            Assumption(what="signature", value=key, why="the only one that computes outputs", override="--signature KEY")
+            Assumption(
+                what="signature",
+                value=key,
+                why="the only one that computes outputs",
+                override="--signature KEY",
+            )
         )
     program.inputs, program.outputs = ports.choose(program.graph, options, inputs=inputs, outputs=outputs)
     program.display = _display(program)
@@ -137,9 +142,12 @@ def _weights(folder: Path, meta: Any) -> Weights:
     if prefix.with_name("variables.index").is_file():
         return CheckpointWeights(prefix)
     if any(node.op in VARIABLE_OPS for node in meta.graph_def.node):
-        shards = sorted((folder / "variables").glob("variables.data-*")) if (folder / "variables").is_dir() else []
+        shards = (
+            sorted((folder / "variables").glob("variables.data-*")) if (folder / "variables").is_dir() else []
+        )
         raise CorruptModel(
-            f"The SavedModel has variables and no variables/variables.index ({len(shards)} data shard(s) present).",
+            f"The SavedModel has variables and no variables/variables.index ({len(shards)} "
+            "data shard(s) present).",
             code="missing_weights",
             hint="Upload the whole SavedModel folder, its variables/ folder included.",
         )
@@ -164,7 +172,8 @@ def _signature(meta: Any, options: FoldOptions) -> str:
         raise UnsupportedModel(
             "The SavedModel has no signature, so nothing says what to compute.",
             code="no_signature",
-            hint="Save it with tf.saved_model.save(model, path, signatures=model.call.get_concrete_function(...)).",
+            hint="Save it with tf.saved_model.save(model, path, "
+            "signatures=model.call.get_concrete_function(...)).",
         )
     raise AmbiguousModel(
         f"The SavedModel has {len(keys)} signatures and none is called serving_default: {', '.join(keys)}.",
@@ -211,7 +220,12 @@ def _display(program: Program) -> dict[str, str]:
         if node.op == "VarHandleOp" and name in program.slots:
             base, _, count = name.rpartition("_")
             twin = nodes.get(base)
-            if count.isdigit() and twin is not None and twin.op == "VarHandleOp" and base not in program.slots:
+            if (
+                count.isdigit()
+                and twin is not None
+                and twin.op == "VarHandleOp"
+                and base not in program.slots
+            ):
                 shown[name] = base
     return shown
 

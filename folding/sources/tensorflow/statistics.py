@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 
-MEAN = re.compile(r"(^|/|_)(moving|running|pop(ulation)?|global|ema|avg|bn\w*)_?mean(_?\d+)?$|(^|/)mean_?ema$|mean/(biased|local_step)$")
+MEAN = re.compile(
+    r"(^|/|_)(moving|running|pop(ulation)?|global|ema|avg|bn\w*)_?mean(_?\d+)?$|(^|/)mean_?ema$|mean/(biased|local_step)$"
+)
 VARIANCE = re.compile(
     r"(^|/|_)(moving|running|pop(ulation)?|global|ema|avg|bn\w*)_?(variance|var|std|inv)(_?\d+)?$|(^|/)variance_?ema$"
 )
-SHADOW = re.compile(r"(^|/)(moments|batch_moments|sufficient_statistics)\w*/Squeeze(_1)?/ExponentialMovingAverage(_\d+)?$")
+SHADOW = re.compile(
+    r"(^|/)(moments|batch_moments|sufficient_statistics)\w*/Squeeze(_1)?/ExponentialMovingAverage(_\d+)?$"
+)
+
 
 def by_name(name: str) -> str | None:
     """`moving_mean`, `moving_variance` or None, from a variable's name alone."""

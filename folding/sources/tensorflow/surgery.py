@@ -4,7 +4,8 @@
     -> references and variables to values -> drop control edges, stale attributes and dead nodes
     -> 2015's ops respelled -> large constants detached
 
-Two graphs come out: `graph`, with its conditionals resolved, is converted; `readable`, in which only the flags
+Two graphs come out: `graph`, with its conditionals resolved, is converted; `readable`, in which only the
+flags
 were set, is what TensorFlow itself runs as the reference. They share names.
 """
 
@@ -21,7 +22,6 @@ from folding.sources.tensorflow import controlflow, hints, respell
 from folding.sources.tensorflow.constants import evaluate
 from folding.sources.tensorflow.dropout import turn_dropout_off
 from folding.sources.tensorflow.graph import (
-    INPUT_OPS,
     VARIABLE_OPS,
     TfGraph,
     canonical,
@@ -89,7 +89,7 @@ def prepare(program: Program, options: FoldOptions) -> Prepared:
         stored=lambda name: _stored(program, name),
     )
     readable = _settle(graph, roots, modes)
-    dropped = {name for name in modes.values}
+    dropped = set(modes.values)
     inputs = [port for port in inputs if split(port.tensor)[0] not in dropped]
     _default_placeholders(graph, roots, inputs, modes)
     for name, value in modes.values.items():
@@ -108,9 +108,7 @@ def prepare(program: Program, options: FoldOptions) -> Prepared:
     readable.keep(readable.ancestors(roots, control=True))
     graph.keep(used)
     controlflow.drop_lost_control(graph)
-    outputs = [
-        Port(ref, port.name, port.shape) for ref, port in zip(roots, program.outputs, strict=True)
-    ]
+    outputs = [Port(ref, port.name, port.shape) for ref, port in zip(roots, program.outputs, strict=True)]
     roles = {leaf for hit in found for leaf in hit.roles.values()}
     constants = _detach_constants(graph, readable, roles)
     return Prepared(
@@ -177,7 +175,9 @@ def _own_outputs(graph: TfGraph, ports: list[Port]) -> list[str]:
     for position, port in enumerate(ports):
         name, index = split(port.tensor)
         dtype = respell.output_dtype(graph, graph.nodes[name], index)
-        roots.append(graph.add("Identity", f"bnfold_output_{position}", [canonical(port.tensor)], T=dtype).name)
+        roots.append(
+            graph.add("Identity", f"bnfold_output_{position}", [canonical(port.tensor)], T=dtype).name
+        )
     return roots
 
 
@@ -293,7 +293,8 @@ def _agree(
             f"{_typename(held_dtype)}{list(held)}.",
             code="checkpoint_mismatch",
             layer=name,
-            hint="The graph and the weights are from different models; give the pair that was saved together.",
+            hint="The graph and the weights are from different models; give the pair that was "
+            "saved together.",
         )
     return held_dtype, list(held)
 
@@ -375,7 +376,8 @@ def _no_strangers(graph: TfGraph, used: set[str], inputs: list[Port], weights: s
     strangers = sorted(n for n in used - known if graph.nodes[n].op in ("Placeholder", "PlaceholderV2"))
     if strangers:
         raise AmbiguousModel(
-            f"The outputs need {', '.join(f'{n}:0' for n in strangers[:6])}, which is neither among the inputs nor a "
+            f"The outputs need {', '.join(f'{n}:0' for n in strangers[:6])}, which is neither "
+            "among the inputs nor a "
             "mode flag.",
             code="unbound_input",
             layer=strangers[0],

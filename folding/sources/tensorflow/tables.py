@@ -12,7 +12,9 @@ import numpy as np
 
 from folding.sources.tensorflow.graph import TfGraph, const_value, data_inputs, split
 
-_INITIALIZERS = frozenset({"InitializeTableV2", "InitializeTable", "LookupTableImportV2", "LookupTableImport"})
+_INITIALIZERS = frozenset(
+    {"InitializeTableV2", "InitializeTable", "LookupTableImportV2", "LookupTableImport"}
+)
 
 
 def read(graph: TfGraph, folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:

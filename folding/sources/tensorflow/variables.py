@@ -30,7 +30,8 @@ REF_OPS = {"RefIdentity": "Identity", "RefSwitch": "Switch", "RefMerge": "Merge"
 UPDATES = {"AssignSub": "Sub", "AssignAdd": "AddV2", "Assign": "Identity"}
 _RESOURCE = 20  # DT_RESOURCE
 BODIES = {"If": ("then_branch", "else_branch"), "StatelessIf": ("then_branch", "else_branch"),
-          "While": ("cond", "body"), "StatelessWhile": ("cond", "body"), "Case": (), "StatelessCase": ()}  # fmt: skip
+          "While": ("cond", "body"), "StatelessWhile": ("cond", "body"),
+          "Case": (), "StatelessCase": ()}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def _sources(graph: TfGraph, node: Node, kinds: dict[str, int]) -> dict[int, str
 
 
 def _value_inputs(graph: TfGraph, node: Node, kinds: dict[str, int]) -> dict[int, int]:
-    """dtype by input of the inputs that are variables, or constants that freezing put in a variable's place."""
+    """dtype by input, for inputs that are variables, or constants that freezing put in their place."""
     values = {index: kinds[source] for index, source in _sources(graph, node, kinds).items()}
     for index, ref in enumerate(data_inputs(node)):
         held = graph.nodes.get(split(ref)[0])
@@ -244,7 +245,9 @@ class Specializer:
         dropped: set[str] = set()
         for node in function.node_def:
             inputs = data_inputs(node)
-            read = {i: values[ref.split(":")[0]] for i, ref in enumerate(inputs) if ref.split(":")[0] in values}
+            read = {
+                i: values[ref.split(":")[0]] for i, ref in enumerate(inputs) if ref.split(":")[0] in values
+            }
             if not read:
                 continue
             if node.op in ("ReadVariableOp", "Identity"):
