@@ -234,7 +234,7 @@ def _measurable(model: ir.Model, norm: BatchNorm) -> bool:
     return (
         norm.input is not None
         and norm.output is not None
-        and norm.channel_axis is not None
+        and _named_axis(norm) is not None
         and bool(norm.nodes)
         and all(node.graph is model.graph for node in norm.nodes)
         and norm.input.shape is not None
@@ -345,8 +345,16 @@ def _training_mode(model: ir.Model, norm: BatchNorm, position: int) -> tuple[str
 def _axis(norm: BatchNorm) -> int:
     assert norm.input is not None
     assert norm.input.shape is not None
-    assert norm.channel_axis is not None
-    return norm.channel_axis % len(norm.input.shape)
+    axis = _named_axis(norm)
+    assert axis is not None
+    return axis % len(norm.input.shape)
+
+
+def _named_axis(norm: BatchNorm) -> int | None:
+    """The channel axis, from the source where one channel leaves the graph none to tell."""
+    if norm.channel_axis is None and norm.hint is not None:
+        return norm.hint.channel_axis
+    return norm.channel_axis
 
 
 def _op(graph: ir.Graph, op: str, inputs: list[ir.Value], name: str, **attributes: Any) -> ir.Value:
@@ -378,13 +386,13 @@ def _float_type(value: ir.Value) -> np.dtype[Any]:
 
 def _take_over(graph: ir.Graph, old: ir.Value, new: ir.Value) -> None:
     """`new` stands wherever `old` stood, graph outputs (under their name) included."""
-    old.replace_all_uses_with(new)
     for position, output in enumerate(graph.outputs):
         if output is old:
             new.shape, new.type = old.shape, old.type
             name, old.name = old.name, f"{old.name}/before"
             new.name = name
             graph.outputs[position] = new
+    old.replace_all_uses_with(new)
 
 
 # --- putting the measured statistics in -----------------------------------------------------------

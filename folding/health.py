@@ -24,6 +24,10 @@ DEGENERATE = 1e-3
 # what the next nonlinearity sees; the noise of a moving average over minibatches stays below both.
 LAG_SHIFT = 0.4
 LAG_RATIO = 2.0
+# Small shifts of several layers add up: when all of them together move the outputs by a tenth of their spread,
+# each layer that differs by a hundredth has its share in it.
+LAG_OUTPUT = 0.1
+LAG_SHARE = 0.01
 # Standard errors that a difference must exceed: a mean over n examples is uncertain by 1/sqrt(n) deviations.
 SIGNIFICANT = 4.0
 
@@ -270,7 +274,10 @@ def _lagging(norm: BatchNorm, calibrated: Measured | None) -> list[Health]:
     noise = SIGNIFICANT / np.sqrt(compared.samples)
     shifted = compared.mean_shift > max(LAG_SHIFT, noise)
     scaled = max(high, 1 / low if low > 0 else np.inf) > max(LAG_RATIO, 1 + noise)
-    if not shifted and not scaled:
+    together = compared.output_shift > max(LAG_OUTPUT, noise) and (
+        compared.mean_shift > LAG_SHARE or max(high, 1 / low if low > 0 else np.inf) > 1 + LAG_SHARE
+    )
+    if not shifted and not scaled and not together:
         return []
     return [
         _finding(
