@@ -18,6 +18,7 @@ from folding.passes.duplicates import merge_initializers, merge_nodes
 from folding.passes.freeze import freeze_inputs
 from folding.passes.functions import inline_functions
 from folding.passes.layout import eliminate_transposes
+from folding.passes.opsets import convert
 from folding.passes.shapes import complete, infer_shapes
 from folding.passes.tools import adopt
 
@@ -68,11 +69,15 @@ def prepare(model: ir.Model, options: FoldOptions) -> None:
     if options.freeze_inputs:
         freeze_inputs(model)
     run_once(model, ONCE_BEFORE)
+    if options.opset is not None and options.opset > model.graph.opset_imports.get("", 1):
+        convert(model, options.opset)  # up: first, so that newer operators can be used
     adopt(model)
     if run_until_stable(model, PREPARE):
         infer_shapes(model)
         run_until_stable(model, PREPARE)
     remove_dead_code(model)
+    if options.opset is not None and options.opset < model.graph.opset_imports.get("", 1):
+        convert(model, options.opset)  # down: last, when what has no counterpart may be gone
 
 
 def clean(model: ir.Model, options: FoldOptions) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +35,7 @@ class OnnxFormat:
         """Read structure and bind weights by reference. See `folding.sources.base.Format`."""
         path = _choose(upload)
         progress.report("read", 0.1, f"reading {path.name}")
-        _gate(path, upload.root)
+        check_onnx(path, upload.root)
         proto, tensors = onnx_weights.read(path, upload.root)
         sparse = onnx_weights.densify(proto)
         onnx_structure.check(proto, tensors)
@@ -115,12 +114,6 @@ def _choose(upload: Upload) -> Path:
         hint="Give one of them, with its external data.",
         details={"candidates": names},
     )
-
-
-def _gate(path: Path, root: Path) -> None:
-    """The static limits for hostile files, before anything expensive looks at the model."""
-    gate = importlib.import_module("folding.sources.gates.onnx")
-    gate.check_onnx(path, root)
 
 
 def _bind(proto: onnx.ModelProto, tensors: dict[str, ir.TensorProtocol]) -> ir.Model:

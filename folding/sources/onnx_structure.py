@@ -43,7 +43,7 @@ def check(proto: onnx.ModelProto, tensors: dict[str, ir.TensorProtocol]) -> None
     skeleton.give_shapes(structure)
     try:
         onnx.checker.check_model(skeleton.as_inputs(structure, tensors))
-    except onnx.checker.ValidationError as error:
+    except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:  # a name that is no text
         raise CorruptModel(
             f"The file is not a valid ONNX model: {str(error).splitlines()[0]}",
             code="invalid_onnx",

@@ -66,7 +66,7 @@ def feeds_for(found: ir.Model, seed: int = 0, batch: int = 2) -> Feeds:
 
 
 def assert_same(before: ir.Model, after: ir.Model, *, tolerance: float = 2e-5, seed: int = 0) -> None:
-    """Equal interfaces, equal outputs (relative to the output's scale), and a graph that the checker takes."""
+    """Equal interfaces, equal outputs (relative to their scale), and a graph that the checker takes."""
     assert [v.name for v in before.graph.inputs] == [v.name for v in after.graph.inputs]
     assert [v.name for v in before.graph.outputs] == [v.name for v in after.graph.outputs]
     onnx.checker.check_model(ir.serde.serialize_model(after), full_check=True)
@@ -80,7 +80,7 @@ def assert_same(before: ir.Model, after: ir.Model, *, tolerance: float = 2e-5, s
 
 
 class RandomGraph:
-    """A random graph in the manner of NHWC exporters: convolutions between Transposes, arithmetic all around."""
+    """A random graph in the manner of NHWC exporters: convolutions between Transposes, arithmetic around."""
 
     def __init__(self, seed: int, size: int = 14) -> None:
         self.rng = np.random.default_rng(seed)
@@ -107,9 +107,10 @@ class RandomGraph:
         return found[max(index, 0)]
 
     def step(self) -> None:
-        choices = (self.transpose, self.transpose, self.transpose, self.conv, self.unary, self.affine, self.affine,
-                   self.binary, self.concat, self.reduce, self.pad, self.slice, self.softmax, self.split,
-                   self.squeeze_excite, self.pool, self.reshape, self.mean_out, self.resize)  # fmt: skip
+        choices = (self.transpose, self.transpose, self.transpose, self.conv, self.unary, self.affine,
+                   self.affine, self.binary, self.concat, self.reduce, self.pad, self.slice, self.softmax,
+                   self.split, self.squeeze_excite, self.pool, self.reshape, self.mean_out,
+                   self.resize)  # fmt: skip
         choices[self.rng.integers(len(choices))]()
 
     def transpose(self) -> None:
