@@ -16,6 +16,7 @@ from folding.progress import Progress
 from folding.report import Assumption, Inspection, SourceReport, TensorInfo
 from folding.sources import onnx_structure, onnx_weights
 from folding.sources.base import Imported, Upload
+from folding.sources.gates.onnx import check_onnx
 
 _MODEL_FIELDS = {1: 0, 2: 2, 3: 2, 4: 2, 5: 0, 6: 2, 7: 2, 8: 2, 14: 2, 20: 2, 25: 2, 26: 2}
 _SNIFF_BYTES = 1 << 16
