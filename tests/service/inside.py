@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,11 @@ from service.settings import Settings
 from service.store import references
 from service.store.blobs import put_bytes
 from service.wiring import Services, build
+
+
+with warnings.catch_warnings():  # starlette wants another httpx for its test client
+    warnings.simplefilter("ignore")
+    from fastapi.testclient import TestClient
 
 
 def settings(folder: Path, **more: Any) -> Settings:
