@@ -182,8 +182,12 @@ def overriding_probe(study: Study, first: Probe) -> list[Probe]:
 def prepare(study: Study, user: Feeds | None) -> bool:
     """Settle sizes, make probes, run the unfolded graph on them. False: nothing could be run."""
     study.specs = inputs_of(study.source)
-    session = study.source.session()
     seed = study.options.seed
+    try:
+        session = study.source.session()
+    except Exception as exc:  # noqa: BLE001 - the runtime's own classes
+        study.evidence.gaps.append(f"the unfolded graph does not load: {str(exc).strip()[:300]}")
+        return False
     if user:
         check_user_probe(study.specs, user)
         study.probes.append(Probe("user", user, "given by the user"))

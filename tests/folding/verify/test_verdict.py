@@ -301,3 +301,10 @@ def test_overridable_initializers_must_stay_overridable(tmp_path: Path) -> None:
     assert found.verdict is Verdict.FAIL
     assert "overridden" in {o.worst_probe for row in found.rows for o in row.outputs if not o.passed}
     assert check(a, a).verdict is Verdict.PASS
+
+
+def test_a_source_that_the_runtime_cannot_load_is_inconclusive(tmp_path: Path) -> None:
+    text = 'g (float[2,3] x) => (float[2,3] y) { y = Einsum<equation="ij,jk->ik">(x, w) }'
+    path = write(tmp_path / "a.onnx", text, w=array(4, 3))
+    found = check(path, path)
+    assert found.verdict is Verdict.INCONCLUSIVE
