@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ import onnx
 import onnx_ir as ir
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
 
 from folding import norms, rules
 from folding.options import FoldOptions
@@ -29,8 +31,7 @@ def model(
     name = NAMES[dtype]
     text = (
         f'<ir_version: {ir_version}, opset_import: ["": {opset}]>\n'
-        f"g ({inputs.replace('T[', name + '[')}) => ({(outputs or 'T y').replace('T ', name + ' ').replace('T[', name + '[')}) "
-        f"{{\n{body}\n}}"
+        f"g ({typed(inputs, name)}) => ({typed(outputs or 'T y', name)}) {{\n{typed(body, name)}\n}}"
     )
     proto = onnx.parser.parse_model(text)
     for key, array in (arrays or {}).items():
@@ -47,6 +48,11 @@ def model(
     for output, better in zip(proto.graph.output, inferred.graph.output, strict=True):
         output.CopyFrom(better)
     return proto
+
+
+def typed(text: str, name: str) -> str:
+    """`T` as a type replaced by the dtype's name in onnx text."""
+    return re.sub(r"\bT(?=\[| )", name, text)
 
 
 def norm_arrays(channels: int, seed: int = 0, prefix: str = "") -> dict[str, np.ndarray]:
@@ -68,6 +74,14 @@ class Folded:
     after: onnx.ModelProto
     result: FoldResult
     model: ir.Model
+
+    @property
+    def text(self) -> list[str]:
+        """Nodes as `outputs = Op(inputs)`, in order: what a rule made of a graph, for golden comparisons."""
+        return [
+            f"{', '.join(node.output)} = {node.op_type}({', '.join(node.input)})"
+            for node in self.after.graph.node
+        ]
 
     @property
     def ops(self) -> list[str]:
@@ -113,11 +127,51 @@ def feeds(proto: onnx.ModelProto, seed: int = 0, dim: int = 2) -> dict[str, np.n
     return result
 
 
+def run(proto: onnx.ModelProto, given: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """Outputs by onnx's own evaluator, in the dtypes of the model (float64 in most tests)."""
+    return ReferenceEvaluator(proto, new_ops=[ConvTranspose]).run(None, given)
+
+
+class ConvTranspose(OpRun):
+    """onnx's evaluator knows one group only; here by definition: every input element adds W times itself."""
+
+    op_domain = ""
+
+    def _run(self, x, w, b=None, auto_pad=None, dilations=None, group=None, kernel_shape=None,
+             output_padding=None, output_shape=None, pads=None, strides=None):  # fmt: skip
+        n = x.ndim - 2
+        group, kernel = group or 1, w.shape[2:]
+        dilations, strides = dilations or [1] * n, strides or [1] * n
+        pads, extra = pads or [0] * 2 * n, output_padding or [0] * n
+        full = [
+            (x.shape[2 + i] - 1) * strides[i] + (kernel[i] - 1) * dilations[i] + 1 + extra[i]
+            for i in range(n)
+        ]
+        ins, outs = w.shape[0] // group, w.shape[1]
+        y = np.zeros((x.shape[0], outs * group, *full), x.dtype)
+        for part in range(group):
+            rows, columns = slice(part * ins, (part + 1) * ins), slice(part * outs, (part + 1) * outs)
+            for tap in np.ndindex(*kernel):
+                at = tuple(
+                    slice(
+                        tap[i] * dilations[i],
+                        tap[i] * dilations[i] + (x.shape[2 + i] - 1) * strides[i] + 1,
+                        strides[i],
+                    )
+                    for i in range(n)
+                )
+                y[(slice(None), columns, *at)] += np.einsum(
+                    "nc...,co->no...", x[:, rows], w[(rows, slice(None), *tap)]
+                )
+        y = y[(..., *(slice(pads[i], full[i] - pads[n + i]) for i in range(n)))]
+        return (y if b is None else y + b.reshape((1, -1) + (1,) * n),)
+
+
 def difference(folded: Folded, seed: int = 0) -> float:
     """Largest error over all outputs, relative to each output's own scale."""
     given = feeds(folded.before, seed)
-    want = ReferenceEvaluator(folded.before).run(None, given)
-    have = ReferenceEvaluator(folded.after).run(None, given)
+    want = run(folded.before, given)
+    have = run(folded.after, given)
     worst = 0.0
     for a, b in zip(want, have, strict=True):
         assert a.shape == b.shape
