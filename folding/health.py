@@ -24,7 +24,7 @@ DEGENERATE = 1e-3
 # what the next nonlinearity sees; the noise of a moving average over minibatches stays below both.
 LAG_SHIFT = 0.4
 LAG_RATIO = 2.0
-# Small shifts of several layers add up: when all of them together move the outputs by a tenth of their spread,
+# Small shifts add up: when all of them together move the outputs by a tenth of their spread,
 # each layer that differs by a hundredth has its share in it.
 LAG_OUTPUT = 0.1
 LAG_SHARE = 0.01
