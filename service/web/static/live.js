@@ -10,6 +10,7 @@ const order = [...stages.keys()];
 const line = document.getElementById("live-line");
 const bar = document.getElementById("live-bar");
 const log = document.getElementById("log");
+const badge = document.getElementById("live-state").firstElementChild.lastChild;
 const cancel = document.getElementById("cancel");
 const begun = new Map();
 let current = null;
@@ -64,12 +65,14 @@ function changed(data) {
   announce(line.textContent);
   note(data.at, data.error ? `${data.state}: ${data.error.message}` : data.cause === "crash" ? "the runner died; trying again" : data.state);
   if (data.state === "queued") for (const item of stages.values()) item.classList.remove("now", "done");
-  if (data.state === "stopping") { cancel.disabled = true; stages.get(current)?.classList.add("stopped"); }
+  badge.textContent = data.state;
+  if (["stopping", "failed", "cancelled"].includes(data.state)) stages.get(current)?.classList.add("stopped");
+  if (data.state === "stopping") { cancel.disabled = true; }
   if (["succeeded", "rejected", "failed", "cancelled"].includes(data.state)) {
     bar.value = 1;
     cancel.disabled = true;
     source.close();
-    setTimeout(() => location.reload(), 250);
+    setTimeout(() => location.reload(), 900); // long enough to see that the last stage is done
   }
 }
 

@@ -1,0 +1,66 @@
+"""What a visitor does, in a few words."""
+
+# ruff: noqa: E501
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+from playwright.sync_api import Page
+
+from tests.e2e.conftest import Visit
+
+DROP = """([name, data]) => {
+  const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
+  const transfer = new DataTransfer();
+  transfer.items.add(new File([bytes], name));
+  for (const kind of ["dragenter", "dragover", "drop"]) {
+    document.getElementById("upload").dispatchEvent(new DragEvent(kind, { dataTransfer: transfer, bubbles: true, cancelable: true }));
+  }
+}"""
+
+
+def drop(visit: Visit, path: Path) -> Page:
+    """Drag a file onto the start page; ends on the model's page, inspected."""
+    page = visit.go("/")
+    page.evaluate(DROP, [path.name, base64.b64encode(path.read_bytes()).decode()])
+    return inspected(page)
+
+
+def pick(visit: Visit, *paths: Path) -> Page:
+    """The same with the file picker."""
+    page = visit.go("/")
+    page.set_input_files("#files", list(paths))
+    return inspected(page)
+
+
+def inspected(page: Page) -> Page:
+    """Wait for the inspection."""
+    page.wait_for_url("**/models/**")
+    page.wait_for_selector("#options")
+    return page
+
+
+def send(page: Page) -> str:
+    """Press the button; the job's id."""
+    page.click("#options-form button[type=submit]")
+    page.wait_for_url("**/jobs/**")
+    return page.url.rsplit("/", 1)[1]
+
+
+def verdict(page: Page) -> str:
+    """Wait for the result page; the verdict."""
+    page.wait_for_selector("section.verdict", timeout=240_000)
+    ended = page.inner_text("section.verdict")
+    assert page.locator("[data-verdict]").count(), f"the job has no verdict: {ended}"
+    return str(page.get_attribute("[data-verdict]", "data-verdict"))
+
+
+def option(page: Page, name: str, value: str) -> None:
+    """Fill in one option, wherever its group is."""
+    field = page.locator(f"[data-option={name}]")
+    group = field.locator("xpath=ancestor::details")
+    if group.get_attribute("open") is None:
+        group.locator("summary").first.click()
+    field.locator("input").first.fill(value)

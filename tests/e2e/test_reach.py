@@ -1,0 +1,216 @@
+"""For everybody: axe-core, keyboard, phone, dark, a signed-in browser, and graphs of ten thousand nodes."""
+
+# ruff: noqa: E501
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from tests.e2e import networks, steps
+from tests.e2e.conftest import Visit
+from tests.live import Live, live_service
+
+PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
+DARK = {"color_scheme": "dark"}
+
+
+@pytest.fixture(scope="module")
+def finished(service: Live, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Paths of pages with something on them: one job that passed, one that failed its proof."""
+    folder = tmp_path_factory.mktemp("reach")
+    paths = {"home": "/", "jobs": "/jobs", "releases": "/releases", "docs": "/docs", "session": "/session",
+             "explain": "/problems/ambiguous_model", "missing": "/jobs/nope"}  # fmt: skip
+    with httpx.Client(base_url=service.url, trust_env=False, timeout=120) as client:
+        for name, options in (("passed", {"latency": True}), ("failed", {"rtol": 0.0, "atol": 0.0})):
+            body = networks.residual(folder / f"{name}.onnx", 6).read_bytes()
+            uploaded = client.post("/v1/uploads", headers={"Tus-Resumable": "1.0.0", "Upload-Length": str(len(body)),
+                                   "Content-Type": "application/offset+octet-stream"}, content=body)  # fmt: skip
+            digest = uploaded.headers["bnfold-digest"]
+            model = client.post("/v1/models", json={"digest": digest, "filename": f"{name}.onnx"}).json()
+            job = client.post("/v1/jobs", json={"model": model["id"], "options": options}).json()
+            done = client.get(f"/v1/jobs/{job['id']}", params={"wait": 60}).json()
+            assert done["verdict"] == ("pass" if name == "passed" else "fail"), done
+            client.get(f"/v1/jobs/{model['inspection_job']['id']}", params={"wait": 60})
+            paths |= {name: f"/jobs/{job['id']}", "model": f"/models/{model['id']}"}
+    return paths
+
+
+def serious(page: Page) -> list[str]:
+    """What axe-core finds serious or critical, in words."""
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{item['id']}: {item['help']} ({', '.join(node['html'][:120] for node in item['nodes'][:3])})"
+        for item in found
+        if item["impact"] in ("serious", "critical")
+    ]
+
+
+def opened(visit: Visit, path: str) -> Page:
+    """The page with everything on it shown, the graphs too."""
+    page = visit.go(path)
+    page.evaluate("for (const item of document.querySelectorAll('details')) item.open = true")
+    if page.locator("#graph-view").count():
+        page.locator("#graph-view").scroll_into_view_if_needed()
+        page.click("#graph-next")
+    page.evaluate("scrollTo(0, 0)")
+    return page
+
+
+PAGES = ["home", "jobs", "releases", "docs", "session", "explain", "missing", "model", "passed", "failed"]
+
+
+@pytest.mark.parametrize("visit", [{}, DARK], ids=["light", "dark"], indirect=True)
+def test_axe_finds_nothing_serious(visit: Visit, finished: dict[str, str]) -> None:
+    wrong = {}
+    for name in PAGES:
+        page = opened(visit, finished[name])
+        visit.picture(name)
+        if found := serious(page):
+            wrong[name] = found
+    assert wrong == {}, json.dumps(wrong, indent=1)
+
+
+@pytest.mark.parametrize("visit", [PHONE], ids=["phone"], indirect=True)
+def test_pages_fit_a_phone(visit: Visit, finished: dict[str, str]) -> None:
+    for name in PAGES:
+        page = opened(visit, finished[name])
+        visit.picture(name)
+        wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wide <= 0, f"{name} is {wide} pixels wider than the phone"
+        small = page.evaluate(
+            "[...document.querySelectorAll('main button, main a.button, main select')].filter((e) => e.offsetParent"
+            " && e.getBoundingClientRect().height < 24).map((e) => e.outerHTML.slice(0, 80))"
+        )
+        assert small == [], f"{name} has things too small to touch"
+
+
+def test_everything_works_by_keyboard(visit: Visit, finished: dict[str, str]) -> None:
+    page = visit.go(finished["passed"])
+    page.keyboard.press("Tab")
+    expect(page.locator(".skip")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#main")).to_be_focused()
+    page.locator("#graph-view").scroll_into_view_if_needed()
+    page.wait_for_selector(".graph-scroll")
+    page.focus(".graph-scroll")
+    page.keyboard.press("n")
+    expect(page.locator(".graph-detail")).to_contain_text("Its affine")
+    page.keyboard.press("ArrowUp")
+    expect(page.locator("[aria-selected=true]")).to_have_attribute("aria-label", "before: Conv block0/conv; after: Conv block0/conv, took a batch norm")  # fmt: skip
+    chosen = page.get_attribute(".graph-scroll", "aria-activedescendant")
+    expect(page.locator(f"#{chosen}")).to_be_visible()
+    page.focus("details.menu summary")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    expect(page.locator("details.menu a").first).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.locator("details.menu summary")).to_be_focused()
+
+
+def test_the_theme_is_remembered(visit: Visit) -> None:
+    page = visit.go("/")
+    page.click("#theme")
+    assert page.get_attribute("html", "data-theme") == "dark"
+    page.goto(visit.url + "/jobs")
+    assert page.get_attribute("html", "data-theme") == "dark"
+
+
+def test_copying_a_snippet(visit: Visit, finished: dict[str, str]) -> None:
+    visit.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = visit.go(finished["passed"])
+    page.locator("[data-copy]").first.click()
+    expect(page.locator("[data-copy]").first).to_have_text("Copied")
+    assert "sha256sum --check" in page.evaluate("navigator.clipboard.readText()")
+
+
+def test_a_layer_is_found_in_the_health_table(visit: Visit, finished: dict[str, str]) -> None:
+    page = visit.go(finished["passed"])
+    page.fill("#norm-filter", "BLOCK4")
+    expect(page.locator("#health-rows tbody tr:visible")).to_have_count(1)
+    page.check("#norm-flagged")
+    expect(page.locator("#health-rows tbody tr:visible")).to_have_count(0)
+
+
+SCROLL = """async (steps) => {
+  const frame = () => new Promise((done) => requestAnimationFrame(done));
+  const place = document.querySelector(".graph-scroll");
+  const times = [];
+  for (let step = 0; step < steps; step += 1) {
+    const began = performance.now();
+    place.scrollTop = (place.scrollHeight * step) / steps;
+    await frame(); await frame();
+    times.push(performance.now() - began);
+  }
+  times.sort((a, b) => a - b);
+  return times[Math.floor(times.length * 0.9)];
+}"""
+
+
+def test_a_graph_of_ten_thousand_nodes_stays_usable(visit: Visit, tmp_path: Path) -> None:
+    page = steps.pick(visit, networks.residual(tmp_path / "ten-thousand.onnx", 2500))
+    group = page.locator("[data-option=verify]").locator("xpath=ancestor::details")
+    group.locator("summary").first.click()
+    page.uncheck("[data-option=verify] input")
+    steps.send(page)
+    assert steps.verdict(page) == "inconclusive"
+    page.locator("#graph-view").scroll_into_view_if_needed()
+    began = time.perf_counter()
+    page.wait_for_selector(".graph-scroll [data-row]")
+    assert time.perf_counter() - began < 20
+    expect(page.locator("#graph-count")).to_have_text("10,002 rows")
+    assert page.evaluate(SCROLL, 120) < 250, "a frame of scrolling takes too long"
+    assert page.locator("#graph-view *").count() < 2500, "rows out of sight are in the document"
+    page.fill("#graph-search", "block2499/relu")
+    expect(page.locator(".graph-detail")).to_contain_text("block2499/relu")
+    visit.picture("end", whole=False)
+    page.focus(".graph-scroll")
+    page.keyboard.press("Home")
+    page.keyboard.press("n")
+    expect(page.locator(".graph-detail")).to_contain_text("block0/bn")
+    page.check("#graph-only")
+    expect(page.locator("#graph-count")).to_have_text("5,000 rows")
+    visit.picture("changes", whole=False)
+
+
+def test_a_signed_in_browser(browser: Browser, tmp_path: Path) -> None:
+    with live_service(tmp_path, runner="memory", allow_unsandboxed="true", require_keys="true") as live:
+        made = subprocess.run(
+            [sys.executable, "-c", "from service.cli import main; main()", "keys", "create", "e2e", "--json"],
+            env=os.environ | {"BNFOLD_DATA_DIR": str(live.folder / "data")}, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        key = next(
+            value
+            for value in json.loads(made.stdout).values()
+            if str(value).startswith("bnf_") and "." in value
+        )
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(f"{live.url}/jobs")
+        expect(page.locator("h1")).to_have_text("Sign in first")
+        page.click("text=Sign in >> nth=-1")
+        page.fill("#key", "bnf_wrong.key")
+        page.click("main button")
+        expect(page.locator(".notice.fail")).to_be_visible()
+        page.fill("#key", key)
+        page.click("main button")
+        expect(page.locator(".top-tools")).to_contain_text("Signed in")
+        assert page.evaluate("document.cookie") == "", "scripts can read the key"
+        order = tmp_path / "order.json"
+        order.write_text('{"seconds": 0.5}')
+        page.set_input_files("#files", order)
+        steps.inspected(page)
+        steps.send(page)
+        assert steps.verdict(page) == "pass"
+        with page.expect_download():
+            page.click("#download")
+        context.close()
