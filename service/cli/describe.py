@@ -33,6 +33,7 @@ def report(report: Report, output: Output) -> None:
     _source(report, output)
     _findings(report.batch_norms, output)
     _fold_map(report, output)
+    _calibration(report.calibration or {}, output)
     verification_rows(report.verification, output)
     if report.first_divergence:
         output.say(f"  first divergence: {text.clean(report.first_divergence)}")
@@ -105,6 +106,28 @@ def _fold_map(report: Report, output: Output) -> None:
         )
 
 
+def _calibration(found: dict[str, Any], output: Output) -> None:
+    """Old against measured statistics, and what the difference does to the outputs."""
+    layers = [layer for layer in found.get("layers", []) if layer.get("measured")]
+    if not layers:
+        return
+    output.heading(f"Calibration on {found.get('samples', '?')} samples")
+    rows = [
+        [layer["name"], text.number(layer.get("mean_shift"), 3), _ratio(layer.get("variance_ratio"))]
+        for layer in layers
+    ]
+    output.table(["name", "mean off by (standard deviations)", "variance, measured over stored"], rows)
+    replaced = "were replaced" if found.get("applied") else "are as they were; --recalibrate replaces them"
+    output.say(f"  the statistics {replaced}")
+    for name, change in found.get("outputs", {}).items():
+        moved = text.number(change.get("relative_rms"), 3)
+        output.say(f"  measured statistics move {text.clean(name)} by {moved} of its spread")
+
+
+def _ratio(pair: Any) -> str:
+    return " .. ".join(text.number(value, 3) for value in pair) if isinstance(pair, list) else "-"
+
+
 def _fold_row(norm: NormReport) -> list[str]:
     where = ", ".join(norm.into) if norm.into else (norm.reason or norm.direction or "-")
     rounding = text.number(norm.certificate.max_relative_rounding, 2) if norm.certificate else "-"
@@ -152,7 +175,8 @@ def inspection(found: Inspection, output: Output) -> None:
     if found.digest:
         output.say(f"  digest     {found.digest}")
     if found.variables is not None:
-        output.say(f"  variables  {found.variables:,} ({found.parameters or 0:,} numbers)")
+        numbers = f" ({found.parameters:,} numbers)" if found.parameters is not None else ""
+        output.say(f"  variables  {found.variables:,}{numbers}")
     for label, tensors, candidates in (
         ("inputs", found.inputs, found.input_candidates),
         ("outputs", found.outputs, found.output_candidates),

@@ -83,7 +83,7 @@ def test_every_text_is_whole() -> None:
         assert entry.title, where
         assert not entry.title.endswith("."), f"{where}: a title is no sentence"
         assert entry.meaning.endswith((".", ":", ")")), where
-        assert len(entry.meaning) >= 30, f"{where}: too short to explain anything"
+        assert len(entry.meaning) >= 20, f"{where}: too short to explain anything"
         assert entry.remedy.endswith((".", ")")), where
 
 

@@ -33,6 +33,20 @@ def test_nothing_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
         assert words in shown, words
 
 
+def test_calibration_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    report = sample_report()
+    report.calibration = {
+        "samples": 100,
+        "applied": True,
+        "layers": [{"name": "bn", "measured": True, "mean_shift": 4.0638, "variance_ratio": [0.06, 0.18]}],
+        "outputs": {"y": {"relative_rms": 0.98}},
+    }
+    describe.report(report, Output())
+    shown = capsys.readouterr().out
+    for words in ("100 samples", "4.06", "0.06 .. 0.18", "were replaced", "y by 0.98 of its spread"):
+        assert words in shown, words
+
+
 @pytest.mark.parametrize("output", [Output(json=True), Output(quiet=True)])
 def test_silence(output: Output, capsys: pytest.CaptureFixture[str]) -> None:
     describe.report(sample_report(), output)
