@@ -31,7 +31,7 @@ def _can_move(branch: ir.Graph, node: ir.Node) -> bool:
 
 def _move(branch: ir.Graph, graph: ir.Graph, node: ir.Node) -> None:
     results = list(branch.outputs)
-    del branch.outputs[:]
+    branch.outputs.clear()
     for name, value in list(branch.initializers.items()):
         del branch.initializers[name]
         if name in graph.initializers:

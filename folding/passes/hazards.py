@@ -1,19 +1,20 @@
-"""Graphs that known faulty fusions of runtimes cannot match, computing the same.
+"""Graphs that known faulty fusions of runtimes cannot match, computing the same. docs/reference/hazards.md
+lists the fusions; `folding.verify` tells when one of them changed an artifact all the same.
 
-PadFusion (ONNX Runtime, basic level): Pad(0) before MaxPool goes into MaxPool, which pads with -inf.
-MatMul_BatchNormalization_Fusion (basic level): a BatchNormalization goes into the MatMul in front of it, past
-Transpose and Reshape, as if the channels were still the columns. Mul and Add are not matched.
+pad_fusion_max_pool (ONNX Runtime, basic level): Pad(0) before MaxPool goes into MaxPool, which pads with
+-inf; and a Pad as wide as the window goes into any pooling, which then cannot be loaded.
+Given:  y = MaxPool(Pad(x, 0))                    Result: the same with auto_pad=VALID, which is not fused
+matmul_bn_fusion_moved_axis (ONNX Runtime, basic level): BatchNormalization behind MatMul and a Transpose or
+Reshape is folded into the MatMul as if the axes had not moved.
+Given:  y = BatchNormalization(Reshape | Transpose (MatMul(x, w)))     Result: y = ... * scale + shift
 """
 
 from __future__ import annotations
 
 import onnx_ir as ir
 
-from folding.passes.dead_code import remove_dead_code
 from folding.passes.normalizations import as_arithmetic
 from folding.passes.tools import all_graphs, attribute, is_op
-
-_MOVERS = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity")
 
 
 def avoid(model: ir.Model) -> bool:
@@ -21,31 +22,15 @@ def avoid(model: ir.Model) -> bool:
     changed = False
     for graph in all_graphs(model):
         for node in graph:
-            if is_op(node, "MaxPool"):
-                changed |= _keep_zeros_out(node)
-    separated = [
-        as_arithmetic(node)
-        for graph in all_graphs(model)
-        for node in tuple(graph)
-        if is_op(node, "BatchNormalization") and _axis_moved_behind_matmul(node)
-    ]
-    if any(separated):
-        remove_dead_code(model)
-    return changed or any(separated)
+            if is_op(node, "MaxPool", "AveragePool"):
+                changed |= _keep_padding_out(node)
+            elif is_op(node, "BatchNormalization") and _behind_moved_product(node):
+                changed |= as_arithmetic(node)
+    return changed
 
 
-def _axis_moved_behind_matmul(node: ir.Node) -> bool:
-    """MatMul -> (Transpose | Reshape | ...)+ -> the norm."""
-    value, moved = node.inputs[0], False
-    while value is not None and is_op(value.producer(), *_MOVERS):
-        producer = value.producer()
-        assert producer is not None
-        value, moved = producer.inputs[0], True
-    return moved and value is not None and is_op(value.producer(), "MatMul")
-
-
-def _keep_zeros_out(node: ir.Node) -> bool:
-    """MaxPool after Pad says auto_pad=VALID, which means the same as no pads and is not fused."""
+def _keep_padding_out(node: ir.Node) -> bool:
+    """Pooling after a Pad that stayed says auto_pad=VALID, the same as no pads, and is not fused."""
     value = node.inputs[0]
     pad = value.producer() if value is not None else None
     if pad is None or not is_op(pad, "Pad") or any(attribute(node, "pads", [0])):
@@ -55,3 +40,15 @@ def _keep_zeros_out(node: ir.Node) -> bool:
     node.attributes.pop("pads", None)
     node.attributes["auto_pad"] = ir.AttrString("auto_pad", "VALID")
     return True
+
+
+def _behind_moved_product(node: ir.Node) -> bool:
+    """Whether only Reshape and Transpose lie between a MatMul and this norm."""
+    value, moved = node.inputs[0], False
+    while value is not None and (producer := value.producer()) is not None:
+        if is_op(producer, "MatMul"):
+            return moved
+        if not is_op(producer, "Reshape", "Transpose"):
+            return False
+        value, moved = producer.inputs[0], True
+    return False

@@ -175,6 +175,17 @@ def _hard_swish(node: ir.Node, target: int) -> bool:
     return True
 
 
+def _batch_norm(node: ir.Node, target: int) -> bool:
+    """14 replaced extra outputs by training_mode; a norm with one output in inference mode is the same."""
+    if target < 7 or attribute(node, "spatial", 1) == 0:
+        raise NoWayError("BatchNormalization of opset 6 and before")
+    if attribute(node, "training_mode", 0) or len(node.outputs) > 1:
+        raise NoWayError("BatchNormalization in training mode")
+    for name in ("training_mode", "spatial"):
+        node.attributes.pop(name, None)
+    return False
+
+
 def _changed(*between: int) -> Adapter:
     """An operator whose meaning changed with these opsets: only the version converter may cross them."""
 
@@ -206,7 +217,7 @@ ADAPTERS: dict[str, Adapter] = {
     "Resize": _changed(11),
     "Slice": _changed(10),
     "Dropout": _changed(12),
-    "BatchNormalization": _changed(7, 9, 14),
+    "BatchNormalization": _batch_norm,
     "TopK": _changed(10, 11),
     "OneHot": _changed(11),
     "Cast": _changed(6),

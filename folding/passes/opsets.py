@@ -74,7 +74,7 @@ def _adopt(
     absent = [value for value in proto.graph.input if value.name in tensors and value.name not in inputs]
     graph = ir.serde.deserialize_model(proto).graph
     by_name = {value.name: value for value in graph.inputs}
-    del graph.inputs[:]
+    graph.inputs.clear()
     graph.inputs.extend(by_name[value.name] for value in kept)
     for info in [*absent, *(value for value in kept if value.name in tensors)]:
         value = by_name[info.name]

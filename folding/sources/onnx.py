@@ -159,7 +159,7 @@ def _apply_options(model: ir.Model, options: FoldOptions, source: SourceReport) 
     if options.outputs:
         values = ir.convenience.create_value_mapping(model.graph)
         chosen = [_named(name, values, "output") for name in options.outputs]
-        del model.graph.outputs[:]
+        model.graph.outputs.clear()
         model.graph.outputs.extend(chosen)
     return not (options.feeds or options.outputs or any(options.inputs.values()))
 
