@@ -12,5 +12,5 @@ compile() {
   mv "$out.new" "$out"
 }
 extras="--extra tensorflow --extra scale --extra build"
-compile constraints/dev.txt $extras --extra otel --extra test --extra lint --extra bench
+compile constraints/dev.txt $extras --extra otel --extra test --extra lint --extra bench --extra mlflow --extra signing
 compile constraints/runtime.txt $extras -c constraints/dev.txt
