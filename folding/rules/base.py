@@ -64,23 +64,11 @@ class FoldResult:
 
 @dataclass(frozen=True)
 class Skip:
-    """A rule's refusal: the reason, and what exactly was in the way."""
+    """A rule's refusal: the reason, and what exactly was in the way.
+
+    always: any other affine would be refused here too, so the answer may be remembered.
+    """
 
     reason: SkipReason
     detail: str
-
-    @property
-    def structural(self) -> bool:
-        """Whether any other affine would be refused here too, so that the answer may be remembered."""
-        return self.reason in _STRUCTURAL
-
-
-_STRUCTURAL = frozenset(
-    {
-        SkipReason.NO_LINEAR_NEIGHBOUR,
-        SkipReason.GRAPH_OUTPUT,
-        SkipReason.RUNTIME_WEIGHTS,
-        SkipReason.OVERRIDABLE_INITIALIZER,
-        SkipReason.CONTROL_FLOW_BOUNDARY,
-    }
-)
+    always: bool = False

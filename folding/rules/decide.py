@@ -38,7 +38,10 @@ class Fold:
 
     def run(self) -> FoldResult:
         """See the engine's four steps."""
+        self._unite_equals()
         for site in self.sites:
+            if site.gone:
+                continue
             if site.affine.has_scale or site.affine.has_shift:
                 self._whole(site, "out")
             else:
@@ -57,6 +60,20 @@ class Fold:
         decisions = tuple(self._decision(norm) for norm in self.norms)
         names = dict.fromkeys(value.name for value in self.fold_sites if value.name)
         return FoldResult(decisions, tuple(names), tuple(self.notes))
+
+    def _unite_equals(self) -> None:
+        """Sites that do the same to the same value are one: as two readers they would keep each other in place."""
+        first: dict[tuple[object, ...], Site] = {}
+        for site in self.sites:
+            affine = site.affine
+            key = (site.input, affine.scale.shape, affine.scale.tobytes(), affine.shift.tobytes())
+            twin = first.setdefault(key, site)
+            if twin is site or site.output.is_graph_output() or twin.output.graph is not site.output.graph:
+                continue
+            site.output.replace_all_uses_with(twin.output)
+            site.absorbers.append(Absorbed(twin, "out", affine.scale, affine.shift, affine))
+            site.direction, site.gone = "merged", True
+            g.prune(list(site.nodes))
 
     def _can_be_shorter(self, site: Site) -> bool:
         if not site.rewritten and len(site.nodes) <= standalone.count(self.ctx, site.affine):
@@ -127,17 +144,24 @@ class Fold:
         if np.all((affine.scale != 0.0) | (affine.shift == 0.0)):
             scale = np.where(affine.scale == 0.0, 1.0, affine.scale)
             early = Affine(np.ones_like(affine.scale), affine.shift / scale)
-            forward = self._journey(site, "in", affine.scale_only())
+            forward = self._half(site, "in", affine.scale_only())
             if not isinstance(forward, Skip) and standalone.representable(early, site.output.dtype):
                 self._leave(site, forward, "in", early)
                 self._whole(site, "out")
                 return
         if not standalone.representable(affine.shift_only(), site.output.dtype):
             return
-        backward = self._journey(site, "out", affine.scale_only())
+        backward = self._half(site, "out", affine.scale_only())
         if not isinstance(backward, Skip):
             self._leave(site, backward, "out", affine.shift_only())
             self._whole(site, "in")
+
+    def _half(self, site: Site, side: str, affine: Affine) -> Journey | Skip:
+        """A journey into weights only: half a norm moved into another that stays would be no node fewer."""
+        journey = self._journey(site, side, affine)
+        if isinstance(journey, Skip) or all(isinstance(m.absorber, Linear) for m in journey.absorbed):
+            return journey
+        return Skip(SkipReason.NO_LINEAR_NEIGHBOUR, "only another norm that stays would take its scale")
 
     def _leave(self, site: Site, journey: Journey, side: str, rest: Affine) -> None:
         self._commit(site, journey, side)

@@ -165,7 +165,7 @@ class Search:
             return Skip(
                 SkipReason.CONTROL_FLOW_BOUNDARY, f"`{value.name}` enters a loop or branch body at run time"
             )
-        return Skip(SkipReason.NO_LINEAR_NEIGHBOUR, f"`{value.name}` is an input of the graph")
+        return Skip(SkipReason.NO_LINEAR_NEIGHBOUR, f"`{value.name}` is an input of the graph", True)
 
     def into_consumer(self, site: Site, affine: Affine) -> Journey | Skip:
         """Who reads `site.output`, directly or further on, and can apply the affine to what it reads."""
@@ -179,7 +179,7 @@ class Search:
             if (value, "in") in self._refused:
                 return self._refuse(self._refused[value, "in"], value, parents, "in")
             if value.is_graph_output():
-                skip = Skip(SkipReason.GRAPH_OUTPUT, f"`{value.name}` is an output of the graph")
+                skip = Skip(SkipReason.GRAPH_OUTPUT, f"`{value.name}` is an output of the graph", True)
                 return self._refuse(skip, value, parents, "in")
             for use in value.uses():
                 step = self._host(self._consumer_step(use.node, use.idx, offered), "in")
@@ -214,7 +214,7 @@ class Search:
         self, skip: Skip, value: ir.Value, parents: dict[ir.Value, ir.Value | None], side: str
     ) -> Skip:
         """Remember a refusal that no affine could avoid, for the value and all that led to it."""
-        if skip.structural:
+        if skip.always:
             at: ir.Value | None = value
             while at is not None and (at, side) not in self._refused:
                 self._refused[at, side] = skip
@@ -224,5 +224,5 @@ class Search:
 
 def _not_linear(node: ir.Node, how: str) -> Skip:
     if node.op_type in _QUANTIZERS:
-        return Skip(SkipReason.QUANTIZED_ACTIVATION, f"{how} {label(node)}: rounding stands between")
-    return Skip(SkipReason.NO_LINEAR_NEIGHBOUR, f"{how} {label(node)}, which takes no affine")
+        return Skip(SkipReason.QUANTIZED_ACTIVATION, f"{how} {label(node)}: rounding stands between", True)
+    return Skip(SkipReason.NO_LINEAR_NEIGHBOUR, f"{how} {label(node)}, which takes no affine", True)

@@ -9,7 +9,7 @@ Affines that arrive accumulate in float64 vectors; weights are read and written 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
@@ -117,7 +117,10 @@ class LinearRule:
         """`describe`, once per node: what it has absorbed lives on the record."""
         known = ctx.memo.get(node)
         if known is None:
-            known = ctx.memo[node] = self.describe(node, ctx)
+            known = self.describe(node, ctx)
+            if isinstance(known, Skip):
+                known = replace(known, always=True)
+            ctx.memo[node] = known
         assert isinstance(known, Linear | Skip)
         return known
 

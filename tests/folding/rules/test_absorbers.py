@@ -1,5 +1,7 @@
 """Every absorber against its product table, judged in float64: rank x group x bias x padding x direction."""
 
+# Rows are tables, and tables read across.
+# ruff: noqa: E501
 from __future__ import annotations
 
 import itertools

@@ -4,6 +4,8 @@ A row says what the graph is and which operators may be left. Rows that must not
 channels', training mode) say so by keeping their operators.
 """
 
+# Rows are tables, and tables read across.
+# ruff: noqa: E501
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -94,7 +96,7 @@ ROWS = {
         X, f"c0 = Conv(x, w) c = Add(c0, w_bias) {NORM}", {**W, "w_bias": n(8, 1, 1), "c0/bias": n(1), **N8}, ["Conv"]
     ),
     "shared weights": Row(
-        X, f"c = Conv(x, w) d = Conv(x, w) e = BatchNormalization(c, g, b, m, v) y = Mul(e, d)", {**W, **N8},
+        X, "c = Conv(x, w) d = Conv(x, w) e = BatchNormalization(c, g, b, m, v) y = Mul(e, d)", {**W, **N8},
         ["Conv", "Conv", "Mul"],
     ),
     "Conv with a computed bias": Row(
