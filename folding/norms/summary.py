@@ -73,7 +73,7 @@ def norm_report(decision: Decision, findings: list[Health]) -> NormReport:
         name=norm.name,
         spelling=norm.spelling,
         channels=channels,
-        epsilon=norm.epsilon,
+        epsilon=_epsilon(norm),
         momentum=norm.hint.momentum if norm.hint is not None else None,
         channel_axis=norm.channel_axis,
         health=findings,
@@ -86,6 +86,14 @@ def norm_report(decision: Decision, findings: list[Health]) -> NormReport:
         detail=decision.detail,
         certificate=decision.certificate,
     )
+
+
+def _epsilon(norm: BatchNorm) -> float | None:
+    """As its author wrote it: graphs store 0.001 as the float32 nearest to it."""
+    if norm.epsilon is None or not np.isfinite(norm.epsilon):
+        return norm.epsilon
+    single = np.float32(norm.epsilon)
+    return float(str(single)) if float(single) == norm.epsilon else norm.epsilon
 
 
 def _variable(norm: BatchNorm, role: str) -> str | None:

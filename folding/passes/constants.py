@@ -121,7 +121,7 @@ def _evaluate(node: ir.Node) -> bool:
     name = _inherited_name(node)
     changed = False
     for value, result, data in zip(node.outputs, results, stored, strict=False):
-        content = ir.Tensor(np.ascontiguousarray(data))
+        content = ir.Tensor(np.asarray(data, order="C"))
         if result.dtype == np.float64 and data.dtype != np.float64:
             value.meta[_EXACT] = (content, result)
         changed |= _become_initializer(value, content, name)

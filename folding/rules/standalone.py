@@ -100,7 +100,7 @@ def operand(array: Float64Array) -> Array:
 def constant(ctx: Context, graph: ir.Graph, name: str, array: Array, dtype: ir.DataType) -> ir.Value:
     """A new initializer of `graph` under a free name. Before IR version 4 it has to be an input as well."""
     name = ctx.unique(name)
-    tensor = ir.Tensor(np.ascontiguousarray(array, dtype=dtype.numpy()), dtype=dtype, name=name)
+    tensor = ir.Tensor(np.asarray(array, dtype=dtype.numpy(), order="C"), dtype=dtype, name=name)
     value = ir.val(name, dtype=dtype, shape=tensor.shape, const_value=tensor)
     graph.register_initializer(value)
     if ctx.model.ir_version < 4 and graph is ctx.model.graph:

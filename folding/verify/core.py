@@ -334,6 +334,7 @@ def responses_differ(study: Study, name: str, noise: Noise, a: str, b: str) -> b
 
 def answers_differ(study: Study, name: str, noise: Noise, one: np.ndarray, two: np.ndarray) -> bool:
     """Beyond the noise level for floats, at all for the rest."""
+    one, two = np.asarray(one), np.asarray(two)  # an element of a string array is a str
     if one.dtype.kind != "f":
         return bool((one != two).any())
     level = 8 * max(noise.pooled, noise.floor) * max(scale_of(one), scale_of(two))

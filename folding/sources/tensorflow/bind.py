@@ -102,7 +102,7 @@ def _set_tensor(value: ir.Value, reader: Reader, dtype: np.dtype[Any], shape: li
     kind = ir.DataType.from_numpy(dtype)
     dims = [int(dim) if isinstance(dim, int) else int(dim.value) for dim in shape]
     value.const_value = ir.LazyTensor(
-        lambda: ir.Tensor(np.ascontiguousarray(reader()), name=value.name),
+        lambda: ir.Tensor(np.asarray(reader(), order="C"), name=value.name),
         dtype=kind,
         shape=ir.Shape(dims),
         name=value.name,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from folding.sources.tensorflow.constants import evaluate
+from folding.sources.tensorflow.constants import evaluate, leaves
 from folding.sources.tensorflow.graph import (
     Node,
     TfGraph,
@@ -115,6 +115,31 @@ def resolve_selects(graph: TfGraph) -> dict[str, str]:
             condition = evaluate(graph, node.input[0])
             if condition is not None and condition.ndim == 0:
                 alias[node.name] = node.input[1 if bool(condition) else 2]
+    return alias
+
+
+def resolve_blends(graph: TfGraph, modes: dict[str, np.ndarray]) -> dict[str, str]:
+    """Aliases for `phase * batch + (1 - phase) * stored` with a numeric flag of 0 or 1.
+
+    Only factors that rest on a flag alone count: nothing else is taken to be finite.
+    """
+    flags = {name for name, value in modes.items() if value.dtype.kind in "fiu"}
+    zeros: set[str] = set()
+    alias: dict[str, str] = {}
+    for node in graph.in_order() if flags else ():
+        inputs = data_inputs(node)
+        if node.op == "Mul":
+            for factor, other in (inputs, inputs[::-1]):
+                value = evaluate(graph, factor) if leaves(graph, factor) & flags else None
+                if value is not None and value.ndim == 0 and value == 0:
+                    zeros.add(node.name)
+                elif value is not None and value.ndim == 0 and value == 1:
+                    alias[node.name] = other
+        elif node.op in ("Add", "AddV2", "Sub") and len(inputs) == 2:
+            if canonical(inputs[1]) in zeros:
+                alias[node.name] = inputs[0]
+            elif canonical(inputs[0]) in zeros and node.op != "Sub":
+                alias[node.name] = inputs[1]
     return alias
 
 

@@ -201,6 +201,10 @@ class _Finder:
     ) -> None:
         leaf = self.leaf(other)
         if leaf is None:
+            negated = self.graph.nodes.get(split(other)[0])
+            if negated is not None and negated.op == "Neg" and (mean := self.leaf(data_inputs(negated)[0])):
+                found.roles.setdefault("moving_mean", mean)
+                return
             self._applied(found, node, other)
             return
         for reader in self.readers.get(node.name, ()):

@@ -55,7 +55,10 @@ class TensorFlowReference:
                 f"TensorFlow cannot run this model here: {str(error).splitlines()[0][:300]}",
                 code="reference_unavailable",
             ) from error
-        return {port.name: np.asarray(result) for port, result in zip(self._outputs, results, strict=True)}
+        return {
+            port.name: as_text(np.asarray(result))
+            for port, result in zip(self._outputs, results, strict=True)
+        }
 
     def _open(self) -> None:
         tf = tensorflow()
@@ -87,6 +90,14 @@ class TensorFlowReference:
             self._session = None
         self._feeds.clear()
         self._arrays.clear()
+
+
+def as_text(array: np.ndarray) -> np.ndarray:
+    """TensorFlow's strings are bytes, ONNX Runtime's are text."""
+    if array.dtype.kind not in "OS":
+        return array
+    texts = [item.decode("utf-8", "replace") if isinstance(item, bytes) else str(item) for item in array.flat]
+    return np.array(texts, dtype=object).reshape(array.shape)
 
 
 def _as_fed(value: np.ndarray) -> np.ndarray:

@@ -196,8 +196,9 @@ def _settle(graph: TfGraph, roots: list[str], modes: Modes) -> TfGraph:
     controlflow.merge_indices(graph)
     resolve = graph.rewire({**controlflow.resolve_switches(graph)})
     roots[:] = [resolve(root) for root in roots]
-    resolve = graph.rewire(controlflow.resolve_selects(graph))
-    roots[:] = [resolve(root) for root in roots]
+    for alias in (controlflow.resolve_selects(graph), controlflow.resolve_blends(graph, modes.values)):
+        resolve = graph.rewire(alias)
+        roots[:] = [resolve(root) for root in roots]
     return readable
 
 

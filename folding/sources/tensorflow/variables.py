@@ -83,6 +83,10 @@ def detach(graph: TfGraph, shapes: dict[str, tuple[int, list[int | None] | None]
     Returns the names of the variables. Raises UnsupportedModel for a use of the resource that has no
     value form.
     """
+    for function in graph.library.values():
+        updates = {node.name for node in function.node_def if _writes(node)}
+        if updates:
+            drop_nodes(function, updates)
     names = [name for name, node in graph.nodes.items() if node.op in VARIABLE_OPS]
     kinds: dict[str, int] = {}
     for name in names:
@@ -196,10 +200,15 @@ class Specializer:
     def call(self, node: Node, kinds: dict[int, int]) -> None:
         """Retype the node's inputs (flat index -> dtype) and point it at specialized bodies."""
         skip = 1 if node.op in ("If", "StatelessIf", "Case", "StatelessCase") else 0
-        kinds = {index - skip: dtype for index, dtype in kinds.items() if index >= skip}
+        listed = "T" if node.op.endswith("While") else "Tin"
+        types = list(node.attr[listed].list.type) if listed in node.attr else None
+        kinds = {
+            index - skip: dtype
+            for index, dtype in kinds.items()
+            if index >= skip and (types is None or types[index - skip] == _RESOURCE)
+        }
         if not kinds:
             return
-        listed = "T" if node.op.endswith("While") else "Tin"
         for index, dtype in kinds.items():
             if listed in node.attr:
                 node.attr[listed].list.type[index] = dtype
@@ -273,7 +282,7 @@ class Specializer:
                     layer=node.name,
                 )
         if dropped:
-            self._drop(function, dropped)
+            drop_nodes(function, dropped)
 
     def _gather(self, function: Any, node: Node, dtype: int) -> None:
         import numpy as np
@@ -289,18 +298,27 @@ class Specializer:
         node.attr["Taxis"].type = axis.attr["dtype"].type
         node.input.append(f"{axis.name}:output:0")
 
-    def _drop(self, function: Any, names: set[str]) -> None:
-        kept = [node for node in function.node_def if node.name not in names]
-        copies = []
-        for node in kept:
-            inputs = [ref for ref in node.input if not (ref.startswith("^") and ref[1:] in names)]
-            del node.input[:]
-            node.input.extend(inputs)
-            copies.append(type(node).FromString(node.SerializeToString()))
-        del function.node_def[:]
-        function.node_def.extend(copies)
-        for key in [key for key, name in function.control_ret.items() if name in names]:
-            del function.control_ret[key]
+
+def _writes(node: Node) -> bool:
+    """An update of a variable: inference reads what training wrote, and writes nothing."""
+    return bool(node.op.startswith("Assign") and node.op.endswith("VariableOp"))
+
+
+def drop_nodes(function: Any, names: set[str]) -> None:
+    """Remove nodes without outputs from a function, and the control edges that wait for them."""
+    copies = []
+    for node in function.node_def:
+        if node.name in names:
+            continue
+        copy = type(node).FromString(node.SerializeToString())
+        kept = [ref for ref in node.input if not (ref.startswith("^") and ref[1:] in names)]
+        del copy.input[:]
+        copy.input.extend(kept)
+        copies.append(copy)
+    del function.node_def[:]
+    function.node_def.extend(copies)
+    for key in [key for key, name in function.control_ret.items() if name in names]:
+        del function.control_ret[key]
 
 
 def _rename_output(function: Any, node: str, old: str, new: str) -> None:
