@@ -135,7 +135,7 @@ SERVICE: Final[dict[str, Text]] = {
     "blob_not_found": ("No such blob", "This tenant has not uploaded bytes of that digest.", "PUT them to /v1/blobs/<digest> first."),
     "public_bind_without_key": ("A public address without a key", "Anybody could use the service as its owner, so it refuses to start.", "Make a key with `bnfold keys create`, or bind 127.0.0.1."),
     "key_revoked": ("The key was revoked", "The key was valid once and has been ended by its operator.", "Ask for a new one."),
-    "key_expired": ("The key has expired", "Its time is over.", "Ask for a new one; operators rotate keys with an overlap."),
+    "key_expired": ("The key has expired", "The time that it was made for is over.", "Ask for a new one; operators rotate keys with an overlap."),
     "missing_scope": ("The key lacks a scope", "The key is valid, but does not have the scope that this act needs.", "Ask for a key with the scope in the message."),
     "rate_limited": ("Too many requests", "More requests in a minute than this tenant may make.", "Wait as long as Retry-After says."),
     "unreachable": ("The service does not answer", "No connection could be made, or it broke.", "Is it running, and is the address right? `bnfold serve` starts one."),
