@@ -317,11 +317,11 @@ FILES: Final[dict[str, Act]] = {
     "hard_link": _hard_link,
     "symbolic_link": _symbolic_link,
     "make_fifo": _make_fifo,
-    "change_mode": _change_mode,
     "write_installation": _write_installation,
     "write_input": _write_input,
 }
 PROCESSES: Final[dict[str, Act]] = {
+    "change_mode": _change_mode,  # of our own files outside: only the system call filter knows of it
     "become_root": _become_root,  # before unshare, which would change who we are
     "tcp": _tcp,
     "udp": _udp,

@@ -77,7 +77,10 @@ def main() -> None:
     if message is None:
         return
     channel.exit_at_end()
-    importlib.import_module(start["entry"]).run_job(message["job"], channel)
+    try:
+        importlib.import_module(start["entry"]).run_job(message["job"], channel)
+    except MemoryError:
+        channel.send(memory={})
     sys.stdout.flush()
     os._exit(0)  # no destructor of a framework gets a word in
 

@@ -30,7 +30,7 @@ _MODULE: Final = re.compile(
     r"builtins|keras(_core)?|(keras(_core)?|tf_keras|tensorflow\.keras|tensorflow\.python\.keras)"
     r"\.(src\.)?(engine|layers|models|initializers|regularizers|constraints|activations|dtype_policies|backend|"
     r"mixed_precision|random|applications|utils|ops|saving|legacy)(\.[a-z_0-9]+)*|"
-    r"keras\.(src\.)?(engine|models)(\.[a-z_0-9]+)*"
+    r"keras\.(src\.)?(engine|models)(\.[a-z_0-9]+)*|tensorflow\.python\.ops\.init_ops(_v2)?"
 )
 _OPERATION_MODULES: Final = re.compile(r"keras\.src\.ops\.(numpy|nn|math|image|linalg|core)")
 _OPERATIONS_REFUSED: Final = frozenset(
@@ -229,7 +229,7 @@ def _check_class(item: dict[str, Any]) -> None:
     if not isinstance(name, str):
         corrupt("A class_name of the configuration is no text.")
     registered = item.get("registered_name")
-    if registered not in (None, name):
+    if registered not in (None, name) and registered not in keras_names.REGISTERED:
         _refuse_class(registered, "a class that was registered by somebody's own code")
     if name in keras_names.VALUES:
         return
@@ -306,11 +306,10 @@ def _check_names(item: dict[str, Any], *, archive: bool) -> None:
 def _check_figures(item: dict[str, Any], limits: Limits) -> None:
     """Counts and shapes that alone would take all memory when the layer is built."""
     for key, value in item.items():
-        numbers = [v for v in _flat(value) if isinstance(v, int | float) and not isinstance(v, bool)]
         if key in _SHAPES:
-            found, limit = math.prod(int(v) for v in numbers if 0 < v < math.inf), limits.input_elements
+            found, limit = _largest_shape(value), limits.input_elements
         elif key in _COUNTS or key in _SIZES:
-            found = int(max((abs(v) for v in numbers if math.isfinite(v)), default=0))
+            found = max((abs(v) for v in _numbers(value)), default=0)
             limit = _MOST if key in _COUNTS else _LARGEST_SIZE
         else:
             continue
@@ -322,9 +321,17 @@ def _check_figures(item: dict[str, Any], limits: Limits) -> None:
             )  # fmt: skip
 
 
-def _flat(value: Any) -> Iterator[Any]:
-    if isinstance(value, list):
-        for entry in value[:64]:
-            yield from entry[:64] if isinstance(entry, list) else (entry,)
-    else:
-        yield value
+def _largest_shape(value: Any) -> int:
+    """Elements of a shape, or of the largest one in a list or dictionary of shapes."""
+    entries = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+    nested = [_largest_shape(entry) for entry in entries[:1000] if isinstance(entry, list | dict)]
+    own = math.prod(v for v in _numbers([e for e in entries if not isinstance(e, list)]) if v > 0)
+    return max([own, *nested])
+
+
+def _numbers(value: Any) -> Iterator[int]:
+    for entry in value[:1000] if isinstance(value, list) else [value]:
+        if isinstance(entry, list):
+            yield from _numbers(entry[:16]) if not any(isinstance(e, list) for e in entry) else ()
+        elif isinstance(entry, int | float) and not isinstance(entry, bool) and math.isfinite(entry):
+            yield int(entry)

@@ -58,6 +58,10 @@ _ACTIVATIONS: Final = """
 """
 
 LAYERS: Final = frozenset(_LAYERS.split())
+# Layers of the applications, which tf-keras itself registers under this name.
+REGISTERED: Final = frozenset(
+    ("Custom>CustomScaleLayer", "Custom>LayerScale", "Custom>RelativePositionalEmbedding")
+)
 MODELS: Final = frozenset(("Functional", "Model", "Sequential", "Graph"))
 PARTS: Final = frozenset(_PARTS.split())
 ACTIVATIONS: Final = frozenset(_ACTIVATIONS.split())

@@ -1,0 +1,288 @@
+"""Keras files whose configuration is code, or whose HDF5 points elsewhere."""
+
+# A table of one case a line reads better than wrapped brackets.
+# ruff: noqa: E501
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+Write = Callable[[Path], Path | None]
+Config = dict[str, Any]
+
+
+def _layer(
+    class_name: str, module: str | None = "keras.layers", registered: str | None = None, **config: Any
+) -> Config:
+    return {"module": module, "class_name": class_name, "config": {"name": "evil", **config},
+            "registered_name": registered}  # fmt: skip
+
+
+def sequential(*layers: Config) -> Config:
+    """A Keras 3 Sequential with an input of 4 values."""
+    first = _layer("InputLayer", batch_shape=[None, 4], dtype="float32")
+    first["config"]["name"] = "x"
+    return {"module": "keras", "class_name": "Sequential", "registered_name": None,
+            "config": {"name": "m", "layers": [first, *layers]}}  # fmt: skip
+
+
+def _weights(fill: Callable[[h5py.File], None] | None = None) -> bytes:
+    out = io.BytesIO()
+    with h5py.File(out, "w") as file:
+        file.create_group("layers")
+        if fill is not None:
+            fill(file)
+    return out.getvalue()
+
+
+def _keras(config: Any, weights: bytes | None = None, more: dict[str, bytes] | None = None) -> Write:
+    def write(home: Path) -> Path:
+        path = home / "model.keras"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("metadata.json", '{"keras_version": "3.15.1", "date_saved": "2026-01-01"}')
+            archive.writestr("config.json", config if isinstance(config, str | bytes) else json.dumps(config))
+            archive.writestr("model.weights.h5", _weights() if weights is None else weights)
+            for name, data in (more or {}).items():
+                archive.writestr(name, data)
+        return path
+
+    return write
+
+
+def _h5(config: Any, fill: Callable[[h5py.File, Path], None] | None = None) -> Write:
+    def write(home: Path) -> Path:
+        path = home / "model.h5"
+        with h5py.File(path, "w") as file:
+            if config is not None:
+                file.attrs["model_config"] = config if isinstance(config, str) else json.dumps(config)
+            file.attrs["keras_version"] = "2.4.0"
+            file.create_group("model_weights").attrs["layer_names"] = np.array([], "S1")
+            if fill is not None:
+                fill(file, home)
+        return path
+
+    return write
+
+
+def _old(*layers: Config) -> Config:
+    """A Keras 2 Sequential, as tf-keras reads it."""
+    first = {
+        "class_name": "InputLayer",
+        "config": {"batch_input_shape": [None, 4], "name": "x", "dtype": "float32"},
+    }
+    rest = [{"class_name": each["class_name"], "config": each["config"]} for each in layers]
+    return {"class_name": "Sequential", "config": {"name": "m", "layers": [first, *rest]}}
+
+
+def _function(module: str, name: str) -> Config:
+    return {"module": module, "class_name": "function", "config": name, "registered_name": name}
+
+
+# --- HDF5 -------------------------------------------------------------------------------------------
+
+
+def _external_link(file: h5py.File, home: Path) -> None:
+    file["model_weights/evil"] = h5py.ExternalLink("/etc/passwd", "/")
+
+
+def _soft_link(file: h5py.File, home: Path) -> None:
+    file["model_weights/evil"] = h5py.SoftLink("/model_weights")
+
+
+def _external_storage(file: h5py.File, home: Path) -> None:
+    file.create_dataset("model_weights/evil", (64,), "u1", external=[("/etc/passwd", 0, 64)])
+
+
+def _virtual(file: h5py.File, home: Path) -> None:
+    layout = h5py.VirtualLayout((4,), "f4")
+    layout[:] = h5py.VirtualSource("/etc/passwd", "d", (4,))
+    file.create_virtual_dataset("model_weights/evil", layout)
+
+
+def _petabytes(file: h5py.File, home: Path) -> None:
+    file.create_dataset("model_weights/evil", (1 << 50,), "f8", chunks=(1 << 10,))
+
+
+def _many_large(file: h5py.File, home: Path) -> None:
+    for index in range(64):
+        file.create_dataset(f"model_weights/w{index}", (1 << 20,), "f4", chunks=(1 << 10,))
+
+
+def _filter(file: h5py.File, home: Path) -> None:
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plist.set_chunk((4,))
+    plist.set_filter(307, h5py.h5z.FLAG_OPTIONAL, ())
+    space = h5py.h5s.create_simple((4,))
+    h5py.h5d.create(file["model_weights"].id, b"evil", h5py.h5t.IEEE_F32LE, space, plist)
+
+
+def _cycle(file: h5py.File, home: Path) -> None:
+    group = file["model_weights"].create_group("a")
+    group["again"] = file["model_weights"]
+
+
+def _deep(file: h5py.File, home: Path) -> None:
+    file.create_group("model_weights/" + "/".join("g" * 100))
+
+
+def _text_config(file: h5py.File, home: Path) -> None:
+    file.attrs["model_config"] = 7
+
+
+def _traversal_group(file: h5py.File, home: Path) -> None:
+    file.attrs["model_config"] = json.dumps(_old(_layer("Dense", units=4, name="../../evil")))
+
+
+def _nested(depth: int) -> str:
+    return '{"class_name": "Sequential", "config": {"layers": [' * depth + "]}}" * depth
+
+
+def entries() -> Iterator[tuple[str, Write, str]]:
+    """(name, writer, codes)."""
+    code, name, size = "unsafe_keras_class", "unsafe_keras_name", "unsafe_dimensions"
+    lambda_ = _layer("Lambda", function={"class_name": "__lambda__", "config": {"code": "4wEAAAA="}})
+    evil: dict[str, Config] = {
+        "lambda": lambda_,
+        "lambda_named": _layer("Lambda", function="os.system"),
+        "tfsm_layer": _layer("TFSMLayer", filepath="/tmp/evil", call_endpoint="serve"),
+        "torch_module": _layer("TorchModuleWrapper", module="gASVAAAA"),
+        "jax_layer": _layer("JaxLayer", call_fn="x"),
+        "flax_layer": _layer("FlaxLayer", module="x"),
+        "pipeline": _layer("Pipeline", layers=[lambda_]),
+        # CVE-2025-1550: any module, any function
+        "cve_2025_1550": _layer("Dense", units=4, kernel_initializer=_function("os", "system")),
+        "cve_2025_1550_class": _layer("Popen", module="subprocess", args="id"),
+        # CVE-2025-8747: a download helper of Keras itself
+        "cve_2025_8747": _layer("Dense", units=4, activation=_function("keras.utils", "get_file")),
+        # CVE-2025-9906: switch the safe mode off from inside
+        "cve_2025_9906": _layer(
+            "Dense", units=4, activation=_function("keras.config", "enable_unsafe_deserialization")
+        ),
+        # CVE-2026-1462 and CVE-2026-12481: layers that load from a path while they are built
+        "cve_2026_1462": _layer("TFSMLayer", module="keras.src.export.tfsm_layer", filepath="../x"),
+        "cve_2026_12481": _layer("StringLookup", vocabulary="/etc/passwd"),
+        "custom_registered": _layer("Dense", registered="evil>Dense", units=4),
+        "foreign_module": _layer("Layer", module="evil.layers"),
+        "module_of_keras_like": _layer("Layer", module="keras_evil.layers"),
+        "module_climbing": _layer("system", module="keras.layers.os"),
+        "main_module": _layer("Evil", module="__main__"),
+        "base_layer": _layer("Layer"),
+        "wrapped_lambda": _layer("TimeDistributed", layer=lambda_),
+        "nested_lambda": {**sequential(lambda_), "module": "keras"},
+        "regularizer": _layer("Dense", units=4, kernel_regularizer=_function("builtins", "eval")),
+        "constraint": _layer("Dense", units=4, kernel_constraint=_layer("Evil", module="evil")),
+        "initializer_lambda": _layer(
+            "Dense", units=4, bias_initializer={"class_name": "__lambda__", "config": {}}
+        ),
+        "operation_map": _layer("Map", module="keras.src.ops.core", function=_function("os", "system")),
+        "operation_private": _layer("_Evil", module="keras.src.ops.numpy"),
+        "typespec": _layer(
+            "Dense", units=4, spec={"class_name": "__typespec__", "module": "os", "config": ["x"]}
+        ),
+        "dtype_policy": _layer(
+            "Dense", units=4, dtype={"class_name": "Evil", "module": "evil", "config": {}}
+        ),
+        "activation_code": _layer("Activation", activation="(lambda x: x)"),
+    }
+    for label, layer in evil.items():
+        codes = "unsafe_keras_file" if label == "cve_2026_12481" else code
+        yield f"config_{label}", _keras(sequential(layer)), codes
+    for label in ("lambda", "tfsm_layer", "torch_module", "wrapped_lambda"):
+        yield f"h5_{label}", _h5(_old(evil[label])), code  # CVE-2025-9905: safe_mode is ignored for .h5
+    yield "h5_op_lambda", _h5(_old(_layer("TFOpLambda", function="io.write_file"))), code
+    yield "h5_op_lambda_read", _h5(_old(_layer("TFOpLambda", function="io.read_file"))), code
+    yield "h5_op_lambda_raw", _h5(_old(_layer("TFOpLambda", function="raw_ops.WriteFile"))), code
+    yield (
+        "h5_op_layer",
+        _h5(_old(_layer("TensorFlowOpLayer", node_def='{"op": "WriteFile"}', constants={}))),
+        code,
+    )
+    yield (
+        "h5_op_layer_python",
+        _h5(_old(_layer("TensorFlowOpLayer", node_def='{"op": "PyFunc"}', constants={}))),
+        code,
+    )
+    for label in ("StringLookup", "IntegerLookup", "TextVectorization"):
+        yield (
+            f"vocabulary_{label}",
+            _keras(sequential(_layer(label, vocabulary="/etc/passwd"))),
+            "unsafe_keras_file",
+        )
+        yield (
+            f"h5_vocabulary_{label}",
+            _h5(_old(_layer(label, vocabulary="/etc/passwd"))),
+            "unsafe_keras_file",
+        )
+    for label, bad in (
+        ("parent", "../../evil"),
+        ("slash", "a/b"),
+        ("backslash", "a\\b"),
+        ("nul", "a\0b"),
+        ("root", "/evil"),
+    ):
+        yield f"name_{label}", _keras(sequential(_layer("Dense", units=4, name=bad))), name
+    yield "h5_name_parent", _h5(None, _traversal_group), name
+    yield (
+        "name_script",
+        _keras(sequential(_layer("Dense", units=4, name="<script>alert(1)<script>"))),
+        "broken keras_config",
+    )
+    yield "units", _keras(sequential(_layer("Dense", units=1 << 40))), size
+    yield "filters", _h5(_old(_layer("Conv2D", filters=1 << 40, kernel_size=[3, 3]))), size
+    yield "embedding", _keras(sequential(_layer("Embedding", input_dim=1 << 40, output_dim=1 << 20))), size
+    yield "input_shape", _h5(_old(_layer("Dense", units=4, batch_input_shape=[1 << 20, 1 << 20]))), size
+    yield "repeat", _keras(sequential(_layer("RepeatVector", n=1 << 40))), size
+    yield "padding", _h5(_old(_layer("ZeroPadding2D", padding=[1 << 30, 1 << 30]))), size
+    yield (
+        "dense_of_memory",
+        _keras(sequential(_layer("Dense", units=200_000_000))),
+        "broken keras_config out_of_memory",
+    )
+    yield "config_depth", _keras(_nested(200)), "unsafe_config_depth broken"
+    yield "config_depth_json", _keras("[" * 200_000), "unsafe_config_depth broken"
+    yield "config_list", _keras([1, 2]), "broken"
+    yield "config_no_json", _keras("import os; os.system('id')"), "broken"
+    yield "config_pickle", _keras(b"\x80\x04\x95cos\nsystem\n(S'id'\ntR."), "broken"
+    yield "config_class_number", _keras(sequential({"class_name": 7, "config": {}})), "broken"
+    yield "member_parent", _keras(sequential(), more={"../evil": b"x"}), "unsafe_archive_name"
+    yield "member_foreign", _keras(sequential(), more={"evil.py": b"import os"}), "unsafe_keras_member"
+    yield "member_bomb", _bomb_member, "unsafe_archive_bomb broken"
+    yield "weights_noise", _keras(sequential(_layer("Dense", units=4)), b"\0" * 100), "broken"
+    yield "weights_external", _keras(sequential(), _weights(lambda f: _external_link(f.require_group("model_weights")
+                                     and f, Path()))), "unsafe_hdf5_link"  # fmt: skip
+    fine = _old(_layer("Dense", units=4))
+    yield "h5_external_link", _h5(fine, _external_link), "unsafe_hdf5_link"
+    yield "h5_soft_link", _h5(fine, _soft_link), "unsafe_hdf5_link"
+    yield "h5_external_storage", _h5(fine, _external_storage), "unsafe_hdf5_storage"
+    yield "h5_virtual", _h5(fine, _virtual), "unsafe_hdf5_storage"
+    yield "h5_petabytes", _h5(fine, _petabytes), "unsafe_hdf5_size"
+    yield "h5_many_large", _h5(fine, _many_large), "unsafe_hdf5_size"
+    yield "h5_filter", _h5(fine, _filter), "unsafe_hdf5_filter"
+    yield "h5_cycle", _h5(fine, _cycle), "broken keras_config"
+    yield "h5_deep", _h5(fine, _deep), "unsafe_hdf5_depth"
+    yield "h5_config_number", _h5(fine, _text_config), "broken"
+    yield "h5_weights_link", _h5(None, _external_link), "unsafe_hdf5_link"
+    yield "h5_truncated", lambda home: _cut(_h5(fine)(home)), "broken"
+
+
+def _bomb_member(home: Path) -> Path:
+    path = home / "model.keras"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("metadata.json", "{}")
+        archive.writestr("config.json", json.dumps(sequential()))
+        archive.writestr("model.weights.h5", b"\x89HDF\r\n\x1a\n" + b"\0" * (70 << 20))
+    return path
+
+
+def _cut(path: Path | None) -> Path:
+    assert path is not None
+    path.write_bytes(path.read_bytes()[:1500])
+    return path
