@@ -87,7 +87,7 @@ def _serious(kind: str, text: str) -> bool:
 def visit(browser: Browser, service: Live, request: pytest.FixtureRequest) -> Iterator[Visit]:
     """A fresh visitor; afterwards no page may have had trouble or asked another machine."""
     wanted = getattr(request, "param", {})
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, **wanted)
+    context = browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | wanted))
     context.set_default_timeout(60_000)
     page = context.new_page()
     name = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower()).strip("-")
