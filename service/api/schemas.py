@@ -26,7 +26,7 @@ def rfc3339(seconds: float) -> str:
 Time = Annotated[
     float,
     PlainSerializer(rfc3339, return_type=str),
-    WithJsonSchema({"type": "string", "format": "date-time"}, mode="serialization"),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
 
 

@@ -84,8 +84,8 @@ class TestBlobs:
     def _send(self, client: httpx.Client, data: bytes, declared: int) -> bytes:
         place = urlsplit(str(client.base_url))
         with socket.create_connection((place.hostname, place.port), timeout=10) as raw:
-            head = f"PUT /v1/blobs/{digest(data)} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {declared}\r\n\r\n"
-            raw.sendall(head.encode() + data)
+            head = f"PUT /v1/blobs/{digest(data)} HTTP/1.1\r\nHost: localhost\r\n"
+            raw.sendall(f"{head}Content-Length: {declared}\r\n\r\n".encode() + data)
             raw.shutdown(socket.SHUT_WR)
             return raw.recv(65536)
 
@@ -339,7 +339,8 @@ class TestFold:
     @pytest.mark.parametrize(
         ("asked", "status", "code"),
         [({"verdict": "fail"}, 422, "verification_failed"), ({"error": "unsafe_model"}, 422, "unsafe_model"),
-         ({"error": "unknown_format"}, 422, "unknown_format"), ({"crash": "out_of_memory"}, 422, "out_of_memory")],
+         ({"error": "unknown_format"}, 422, "unknown_format"),
+         ({"crash": "out_of_memory"}, 422, "out_of_memory")],
     )  # fmt: skip
     def test_failures_are_problems(
         self, client: httpx.Client, asked: dict[str, Any], status: int, code: str

@@ -1,8 +1,8 @@
 """What is killed: an API and a worker that do a fixed piece of work and note each acknowledgement.
 
 Run as `python -m tests.faults.actors`: everything is imported once, then each line on stdin forks one child.
-The child waits for its tracer, works, and writes acknowledgements into a shared mapping: no system call of its
-own is added to those that are counted, and what was noted survives SIGKILL.
+The child waits for its tracer, works, and writes acknowledgements into a shared mapping: that adds no system
+call to those that are counted, and what was noted survives SIGKILL.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def main() -> None:
             try:
                 _child(order)
                 code = 0
-            except BaseException:
+            except BaseException:  # noqa: BLE001  whatever it is, it ends the child
                 traceback.print_exc()
             finally:
                 sys.stderr.flush()

@@ -30,7 +30,7 @@ from tests.faults.actors import Acks, digest, payload
 from tests.service.harness import ROOT
 from tests.service.inside import upload
 
-# What makes things durable or visible: files of SQLite and of the blob folder; over the network, what is sent.
+# What makes things durable or visible: files of SQLite and the blob folder; over a network, what is sent.
 FILES = ("fsync", "fdatasync", "rename", "pwrite64", "write", "unlink", "ftruncate", "mkdir", "openat")
 NETWORK = ("sendto", "write", "writev", "recvfrom")
 T, E = tables.jobs.c, tables.events.c

@@ -1,4 +1,4 @@
-"""Whole processes, killed and stopped at bad moments: supervisor, API, worker, PostgreSQL; and a full disk."""
+"""Whole processes, killed and stopped at bad moments: API, workers, PostgreSQL; and a full disk."""
 
 from __future__ import annotations
 

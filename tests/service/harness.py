@@ -102,8 +102,8 @@ class Postgres:
     def start(self) -> None:
         """Until it answers."""
         command = [
-            str(pg_bin() / "postgres"), "-D", str(self.folder / "data"), "-p", str(self.port), "-h", "127.0.0.1",
-            "-k", str(self.folder), "-c", "max_connections=200", "-c", "shared_buffers=64MB",
+            str(pg_bin() / "postgres"), "-D", str(self.folder / "data"), "-p", str(self.port),
+            "-h", "127.0.0.1", "-k", str(self.folder), "-c", "max_connections=200", "-c", "shared_buffers=64MB",
         ]  # fmt: skip
         log = (self.folder / "log").open("ab")
         self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/", **_other_user())
@@ -210,7 +210,7 @@ class Deployment:
         """`python -m module`; its log goes to the folder."""
         log = (self.folder / f"log-{len(self.processes)}.txt").open("ab")
         process = subprocess.Popen(
-            [*prefix, sys.executable, "-m", module, *arguments],
+            [sys.executable, "-m", module, *arguments],
             cwd=ROOT, env=self.environment(**more), stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
         self.processes.append(process)

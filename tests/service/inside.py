@@ -19,10 +19,9 @@ from service.store import references
 from service.store.blobs import put_bytes
 from service.wiring import Services, build
 
-
 with warnings.catch_warnings():  # starlette wants another httpx for its test client
     warnings.simplefilter("ignore")
-    from fastapi.testclient import TestClient
+    from fastapi.testclient import TestClient as TestClient
 
 
 def settings(folder: Path, **more: Any) -> Settings:

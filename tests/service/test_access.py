@@ -120,7 +120,7 @@ class TestAccess:
         check_bind(settings(tmp_path / "other", host="127.0.0.1"))
 
     def test_every_route_hides_foreign_things(self, services: Services, client: TestClient) -> None:
-        """R11: for each route with an id, another tenant's id answers exactly like one that does not exist."""
+        """R11: for each route with an id, a foreign id answers exactly like an unknown one."""
         data = orders()
         job = submit(services, data, tenant="acme").job
         worker(services).run(job.id)
@@ -132,7 +132,8 @@ class TestAccess:
         with services.db.write() as connection:
             connection.execute(
                 insert(tables.webhooks).values(
-                    id="wh_1", tenant="acme", url="https://x.example", events=[], secret="whsec_", active=True,
+                    id="wh_1", tenant="acme", url="https://x.example", events=[], secret="whsec_", 
+                    active=True,
                     created_at=0.0,
                 )
             )  # fmt: skip
@@ -141,7 +142,8 @@ class TestAccess:
             "channel": "prod", "webhook_id": "wh_1", "upload_id": made.rsplit("/", 1)[1],
         }  # fmt: skip
         unknown = values | {
-            "job_id": job.id[:-1] + "x", "digest": digest_of(b"?"), "model_id": model[:-1] + "x", "name": "other",
+            "job_id": job.id[:-1] + "x", "digest": digest_of(b"?"),
+            "model_id": model[:-1] + "x", "name": "other",
             "webhook_id": "wh_2", "upload_id": "up_x",
         }  # fmt: skip
         tried = 0

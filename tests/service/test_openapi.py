@@ -32,8 +32,10 @@ def test_every_resource_of_the_design_is_there(contract: dict) -> None:  # type:
     for method, path in [
         ("post", "/v1/fold"), ("put", "/v1/blobs/{digest}"), ("head", "/v1/blobs/{digest}"),
         ("post", "/v1/models"), ("get", "/v1/models/{model_id}"), ("post", "/v1/jobs"), ("get", "/v1/jobs"),
-        ("get", "/v1/jobs/{job_id}"), ("get", "/v1/jobs/{job_id}/events"), ("post", "/v1/jobs/{job_id}:cancel"),
-        ("post", "/v1/jobs/{job_id}:retry"), ("delete", "/v1/jobs/{job_id}"), ("get", "/v1/jobs/{job_id}/report"),
+        ("get", "/v1/jobs/{job_id}"), ("get", "/v1/jobs/{job_id}/events"),
+        ("post", "/v1/jobs/{job_id}:cancel"),
+        ("post", "/v1/jobs/{job_id}:retry"), ("delete", "/v1/jobs/{job_id}"),
+        ("get", "/v1/jobs/{job_id}/report"),
         ("get", "/v1/artifacts/{digest}"), ("head", "/v1/artifacts/{digest}"),
         ("get", "/v1/artifacts/{digest}/bundle"), ("get", "/v1/artifacts/{digest}/attestation"),
         ("put", "/v1/releases/{name}/{channel}"), ("get", "/v1/releases/{name}/{channel}"),

@@ -166,7 +166,7 @@ def test_odd_urls_are_refused(services: Services, url: str) -> None:
 def test_rebinding_is_caught_at_connect_time(
     services: Services, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Public when it is registered, loopback when it is called: the address that is connected to is checked."""
+    """Public when registered, loopback when called: the address that is connected to is checked."""
     real, answers = socket.getaddrinfo, ["93.184.216.34"]
 
     def resolve(host: str, port: int, *rest: Any, **more: Any) -> Any:

@@ -1,0 +1,78 @@
+"""schemathesis over the whole contract: good and bad requests, never a 5xx, always as promised.
+
+Short here; `BNFOLD_CASES=250` gives every operation that many examples (more than 5,000 in all).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tests.service.harness import Deployment, deployment
+from tests.service.inside import digest_of, orders
+
+CASES = int(os.environ.get("BNFOLD_CASES", "12"))
+PATH = Path(__file__).parents[2] / "openapi" / "openapi.json"
+schemathesis.serializer.alias("application/offset+octet-stream", "application/octet-stream")
+schema = schemathesis.openapi.from_path(PATH)
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+counted = {"cases": 0}
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """One service with a little of everything in it."""
+    with deployment(tmp_path_factory.mktemp("schema"), BNFOLD_MAX_WAIT="0.2", BNFOLD_SLOTS="2") as made:
+        url = made.api()
+        with httpx.Client(base_url=url, trust_env=False, timeout=30) as client:
+            for asked in ({}, {"verdict": "fail"}, {"error": "corrupt_model"}):
+                client.post("/v1/fold", content=orders(**asked))
+        yield made
+        print(f"{counted['cases']} generated requests")
+
+
+@pytest.fixture(scope="module")
+def known(deployed: Deployment) -> dict[str, str]:
+    """Ids that exist, so that generated requests get past the 404 now and then."""
+    with httpx.Client(base_url=deployed.urls[0], trust_env=False, timeout=30) as client:
+        jobs = client.get("/v1/jobs").json()["jobs"]
+        good = next(job for job in jobs if job["state"] == "succeeded")
+        model = client.post("/v1/models", json={"digest": good["input"]}).json()
+        client.put("/v1/releases/net/prod", json={"digest": good["artifact"]["digest"]})
+        made = client.post("/v1/uploads", headers={"upload-length": "100"})
+    return {
+        "job_id": good["id"],
+        "digest": good["artifact"]["digest"],
+        "model_id": model["id"],
+        "name": "net",
+        "channel": "prod",
+        "upload_id": made.headers["location"].rsplit("/", 1)[1],
+    }
+
+
+@pytest.mark.timeout(3600)
+@schema.parametrize()
+@settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
+def test_contract_holds(case: Any, deployed: Deployment, known: dict[str, str]) -> None:
+    counted["cases"] += 1
+    # Every other request asks for things that are there.
+    if counted["cases"] % 2 and case.path_parameters:
+        for name in case.path_parameters:
+            case.path_parameters[name] = known.get(name, case.path_parameters[name])
+        if case.operation.path.startswith("/v1/blobs"):
+            case.path_parameters["digest"] = digest_of(b"")
+    response = case.call(base_url=deployed.urls[0], timeout=30)
+    case.validate_response(response, checks=CHECKS)
