@@ -40,7 +40,7 @@ class Fold:
         """See the engine's four steps."""
         self._unite_equals()
         for site in self.sites:
-            if site.gone:
+            if _is_gone(site):
                 continue
             if site.affine.has_scale or site.affine.has_shift:
                 self._whole(site, "out")
@@ -48,21 +48,21 @@ class Fold:
                 self._remove(site, Journey(), "out")
                 site.direction = "removed"
         for site in reversed(self.sites):
-            if not site.gone:
+            if not _is_gone(site):
                 self._whole(site, "in")
         for site in self.sites:
-            if not site.gone:
+            if not _is_gone(site):
                 self._halves(site)
         self._write()
         for site in self.sites:
-            if not site.gone and self._can_be_shorter(site):
+            if not _is_gone(site) and self._can_be_shorter(site):
                 self._restate(site)
         decisions = tuple(self._decision(norm) for norm in self.norms)
         names = dict.fromkeys(value.name for value in self.fold_sites if value.name)
         return FoldResult(decisions, tuple(names), tuple(self.notes))
 
     def _unite_equals(self) -> None:
-        """Sites that do the same to the same value are one: as two readers they would keep each other in place."""
+        """Sites that do the same to one value are one: as two they would keep each other in place."""
         first: dict[tuple[object, ...], Site] = {}
         for site in self.sites:
             affine = site.affine
@@ -311,3 +311,8 @@ def _staying(site: Site) -> Site | None:
                 seen.add(host)
                 work.append(host)
     return None
+
+
+def _is_gone(site: Site) -> bool:
+    """Taken out, or pruned with a neighbour whose constants it computed (Neg(moving_mean) of a norm)."""
+    return site.gone or all(node.graph is None for node in site.nodes)
