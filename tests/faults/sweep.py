@@ -31,8 +31,10 @@ from tests.service.harness import ROOT
 from tests.service.inside import upload
 
 # What makes things durable or visible: files of SQLite and the blob folder; over a network, what is sent.
-FILES = ("fsync", "fdatasync", "rename", "pwrite64", "write", "unlink", "ftruncate", "mkdir", "openat")
-NETWORK = ("sendto", "write", "writev", "recvfrom")
+# The number is the stride of the long form: a commit is many pwrite64 of the same log, every third is taken.
+FILES = {"fsync": 1, "fdatasync": 1, "rename": 1, "write": 1, "unlink": 1, "ftruncate": 1, "mkdir": 1,
+         "pwrite64": 3, "openat": 5}  # fmt: skip
+NETWORK = {"sendto": 1, "write": 1, "writev": 1, "recvfrom": 3}
 T, E = tables.jobs.c, tables.events.c
 
 
@@ -70,9 +72,9 @@ class Sweep:
         self._actors.wait(10)
         self.services.close()
 
-    def run(self, role: str, calls: tuple[str, ...], stride: int, most: int) -> None:
+    def run(self, role: str, calls: dict[str, int], most: int = 10_000) -> None:
         """For each call: kill at its 1st, (1 + stride)-th, ... occurrence, `most` times or to its end."""
-        for call in calls:
+        for call, stride in calls.items():
             number = 1
             while number <= stride * most and self.point(role, call, number):
                 number += stride

@@ -1,11 +1,10 @@
 """R1, R2: SIGKILL at every durable system call of API and worker, over both engines.
 
-Short form here (a part of the points); `BNFOLD_SWEEP=full` takes every one, at least 500.
+Short form by default (a part of the points); `make killsweep` (`-m "slow or not slow"`) takes more than 500.
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import pytest
 from tests.faults.sweep import FILES, NETWORK, Sweep, reason_no_strace
 from tests.service.conftest import settings_of
 
-FULL = os.environ.get("BNFOLD_SWEEP") == "full"
 pytestmark = pytest.mark.skipif(reason_no_strace() is not None, reason=str(reason_no_strace()))
 
 
@@ -28,17 +26,34 @@ def settings(engine: str, folder: Path, request: pytest.FixtureRequest) -> dict[
     return found
 
 
-@pytest.mark.timeout(3000 if FULL else 300)
+def sweep(engine: str, role: str, most: int, tmp_path: Path, request: pytest.FixtureRequest) -> int:
+    calls = FILES if engine == "embedded" else NETWORK
+    run = Sweep(tmp_path, settings(engine, tmp_path, request))
+    try:
+        run.run(role, calls if most > 2 else dict.fromkeys(calls, 11), most)
+        slowest = max(run.ready_seconds)
+        print(f"{engine} {role}: {run.kills} kills, stores open again within {slowest:.2f} s", flush=True)
+        assert slowest < 5
+        return run.kills
+    finally:
+        run.close()
+
+
 @pytest.mark.parametrize("role", ["api", "worker"])
 @pytest.mark.parametrize("engine", ["embedded", "procrastinate"])
 def test_nothing_acknowledged_is_lost(
     engine: str, role: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    sweep = Sweep(tmp_path, settings(engine, tmp_path, request))
-    try:
-        sweep.run(role, FILES if engine == "embedded" else NETWORK, 1 if FULL else 11, 10_000 if FULL else 2)
-        print(f"{engine} {role}: {sweep.kills} kills, slowest restart {max(sweep.ready_seconds):.2f} s")
-        assert sweep.kills >= (60 if FULL else 5)
-        assert max(sweep.ready_seconds) < 5
-    finally:
-        sweep.close()
+    assert sweep(engine, role, 2, tmp_path, request) >= 5
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("role", ["api", "worker"])
+@pytest.mark.parametrize("engine", ["procrastinate", "embedded"])
+def test_nothing_acknowledged_is_lost_at_any_call(
+    engine: str, role: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if "slow" not in request.config.option.markexpr:
+        pytest.skip("the long form: make killsweep")
+    assert sweep(engine, role, 10_000, tmp_path, request) >= 60

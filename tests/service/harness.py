@@ -103,7 +103,8 @@ class Postgres:
         """Until it answers."""
         command = [
             str(pg_bin() / "postgres"), "-D", str(self.folder / "data"), "-p", str(self.port),
-            "-h", "127.0.0.1", "-k", str(self.folder), "-c", "max_connections=200", "-c", "shared_buffers=64MB",
+            "-h", "127.0.0.1", "-k", str(self.folder),
+            "-c", "max_connections=200", "-c", "shared_buffers=64MB",
         ]  # fmt: skip
         log = (self.folder / "log").open("ab")
         self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/", **_other_user())

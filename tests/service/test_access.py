@@ -132,7 +132,7 @@ class TestAccess:
         with services.db.write() as connection:
             connection.execute(
                 insert(tables.webhooks).values(
-                    id="wh_1", tenant="acme", url="https://x.example", events=[], secret="whsec_", 
+                    id="wh_1", tenant="acme", url="https://x.example", events=[], secret="whsec_",
                     active=True,
                     created_at=0.0,
                 )
