@@ -23,10 +23,10 @@ from folding.progress import Progress
 from folding.report import OutputComparison, ToleranceReport, Verdict, Verification, VerificationRow
 from folding.sources.base import Feeds, Imported
 from folding.verify import shapes
-from folding.verify.core import interface
 from folding.verify.float64 import Float64UnavailableError, evaluate
 from folding.verify.float64.evaluator import widen
 from folding.verify.graphs import Loaded, load
+from folding.verify.interface import interface
 from folding.verify.layers import Layers, Runner
 from folding.verify.noise import neighbours, unit_roundoff
 from folding.verify.probes import make

@@ -21,7 +21,7 @@ from folding.verify.ort import OrtSession
 from folding.verify.rows import Candidate
 
 if TYPE_CHECKING:
-    from folding.verify.core import Study
+    from folding.verify.study import Study
 
 LEVELS = ("enable_basic", "enable_extended", "enable_layout", "enable_all")
 Answer = Callable[[str, Sequence[str]], Feeds]

@@ -10,7 +10,7 @@ from folding.report import Verdict, Verification
 LAYERWISE = "onnx-unfolded, layer by layer"
 
 if TYPE_CHECKING:
-    from folding.verify.core import Study
+    from folding.verify.study import Study
 
 
 @dataclass

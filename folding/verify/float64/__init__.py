@@ -14,7 +14,7 @@ from folding.verify.noise import distance
 from folding.verify.rows import Answers
 
 if TYPE_CHECKING:
-    from folding.verify.core import Study
+    from folding.verify.study import Study
 
 # float64 evaluation in numpy costs about this many float32 runs of ONNX Runtime (measured on ResNet50).
 COST = 6.0

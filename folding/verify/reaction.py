@@ -1,0 +1,71 @@
+"""Whether the probes are evidence: an output must answer them differently."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from folding.verify.graphs import Loaded, bodies, body_reads
+from folding.verify.noise import Noise, scale_of
+from folding.verify.study import Study
+
+
+def react(study: Study) -> None:
+    """Which probes are evidence: an output must answer them differently than it answers another probe."""
+    reacting: set[str] = set()
+    for name, noise in study.noise.items():
+        if any(answers_differ(study, name, noise, a, b) for a, b in rows_within(study, name)):
+            reacting.update(p.name for p in study.probes)
+        for probe in study.probes:
+            for other in study.probes:
+                if other is not probe and responses_differ(study, name, noise, probe.name, other.name):
+                    reacting.add(probe.name)
+                    break
+    study.evidence.reacting = [p.name for p in study.probes if p.name in reacting]
+    study.evidence.constant = constant_outputs(study.source)
+
+
+def rows_within(study: Study, name: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Pairs of batch rows of one answer."""
+    pairs = []
+    for probe in study.probes:
+        value = study.unfolded[probe.name][name]
+        if value.ndim and value.shape[0] > 1 and not probe.constant:
+            pairs.append((value[0], value[1]))
+    return pairs[:1]
+
+
+def responses_differ(study: Study, name: str, noise: Noise, a: str, b: str) -> bool:
+    """Whether two probes' answers differ beyond noise, by shape or by value."""
+    one, two = study.unfolded[a][name], study.unfolded[b][name]
+    if one.shape != two.shape:
+        size = min(len(one) if one.ndim else 1, len(two) if two.ndim else 1)
+        if not one.ndim or one.shape[1:] != two.shape[1:] or size == 0:
+            return False
+        one, two = one[:size], two[:size]
+    return answers_differ(study, name, noise, one, two)
+
+
+def answers_differ(study: Study, name: str, noise: Noise, one: np.ndarray, two: np.ndarray) -> bool:
+    """Beyond the noise level for floats, at all for the rest."""
+    one, two = np.asarray(one), np.asarray(two)  # an element of a string array is a str
+    if one.dtype.kind != "f":
+        return bool((one != two).any())
+    level = 8 * max(noise.pooled, noise.floor) * max(scale_of(one), scale_of(two))
+    with np.errstate(all="ignore"):
+        gap = np.abs(one.astype(np.float64) - two.astype(np.float64))
+    return bool((gap[np.isfinite(gap)] > level).any())
+
+
+def constant_outputs(loaded: Loaded) -> bool:
+    """Whether no output depends on any input, by the graph alone."""
+    live = {v.name for v in loaded.inputs}
+    if not live:
+        return True
+
+    for node in loaded.proto.graph.node:
+        reads = set(node.input)
+        for body in bodies(node):
+            reads.update(body_reads(body))
+        if node.op_type != "Shape" and reads & live:
+            live.update(node.output)
+    return not live & set(loaded.outputs)

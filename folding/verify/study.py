@@ -1,0 +1,96 @@
+"""One pair of graphs under examination: what is known so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from folding.options import FoldOptions
+from folding.progress import Progress
+from folding.report import Hazard, VerificationRow
+from folding.sources.base import Feeds
+from folding.verify import effort
+from folding.verify.graphs import FedSession, Loaded, depth
+from folding.verify.layers import LayerCheck
+from folding.verify.noise import Noise, neighbours, scale_of
+from folding.verify.probes import Probe
+from folding.verify.ranges import InputSpec
+from folding.verify.rows import Answers
+from folding.verify.tolerance import Tolerance, derive
+from folding.verify.verdict import Evidence
+
+
+@dataclass
+class Study:
+    """Everything that is known while one pair of graphs is examined."""
+
+    source: Loaded
+    artifact: Loaded
+    options: FoldOptions
+    progress: Progress
+    sites: Sequence[str] = ()
+    specs: list[InputSpec] = field(default_factory=list)
+    probes: list[Probe] = field(default_factory=list)
+    effort: effort.Effort = field(default_factory=lambda: effort.plan(0.0))
+    unfolded: Answers = field(default_factory=dict)
+    noise: dict[str, Noise] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+    rows: list[VerificationRow] = field(default_factory=list)
+    hazards: list[Hazard] = field(default_factory=list)
+    layers: LayerCheck | None = None
+    latency: dict[str, Any] | None = None
+    evidence: Evidence = field(default_factory=Evidence)
+    _shaken: list[Feeds] = field(default_factory=list)
+    _sharpened: set[str] = field(default_factory=set)
+
+    def shaken(self) -> list[Feeds]:
+        """The source's weights, each one ulp off: one set per noise run, made once."""
+        while len(self._shaken) < self.effort.noise_runs:
+            self._shaken.append(neighbours(self.source.weights, self.rng(0x77656967 + len(self._shaken))))
+        return self._shaken
+
+    def rng(self, *salt: int) -> np.random.Generator:
+        """A generator of its own for each purpose."""
+        return np.random.default_rng([self.options.seed, *salt])
+
+    def sharpen(self, probe: str) -> bool:
+        """Before a probe fails: measure its noise with more runs, once. False: that was done already."""
+        if probe in self._sharpened:
+            return False
+        self._sharpened.add(probe)
+        feeds = next(p for p in self.probes if p.name == probe)
+        session, rng = self.source.session(), self.rng(0x73686172, len(self._sharpened))
+        for _ in range(self.effort.sharper):
+            shake(self, session, feeds, neighbours(self.source.weights, rng), rng)
+        return True
+
+    def tolerance(self, output: str, probe: str) -> Tolerance:
+        """Limits of one output on one probe."""
+        return derive(self.noise[output], probe, self.options)
+
+
+def measure_noise(study: Study) -> None:
+    """Equivalent executions of the source on the first probes."""
+
+    layers = depth(study.source.proto.graph)
+    first = study.unfolded[study.probes[0].name]
+    for name in study.source.outputs:
+        study.noise[name] = Noise(first[name].dtype, layers)
+        for probe in study.probes:
+            study.noise[name].scales[probe.name] = scale_of(study.unfolded[probe.name][name])
+    session = study.source.session()
+    rng = study.rng(0x6E6F697365)
+    for probe in study.probes[: study.effort.noise_probes]:
+        for weights in study.shaken():
+            shake(study, session, probe, weights, rng)
+
+
+def shake(study: Study, session: FedSession, probe: Probe, weights: Feeds, rng: np.random.Generator) -> None:
+    """One equivalent execution of the source, added to its noise."""
+    feeds = probe.feeds if probe.exact else neighbours(probe.feeds, rng)
+    answer = session.run(feeds, weights)
+    for name, noise in study.noise.items():
+        noise.add(probe.name, study.unfolded[probe.name][name], answer[name])
