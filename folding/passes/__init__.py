@@ -9,7 +9,18 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from folding.options import FoldOptions
-from folding.passes import activations, chains, gemms, hazards, identities, normalizations, pads, pools
+from folding.passes import (
+    activations,
+    chains,
+    conv1d,
+    flatten,
+    gemms,
+    hazards,
+    identities,
+    normalizations,
+    pads,
+    pools,
+)
 from folding.passes.base import ROUNDS, Pass, peepholes, run_once, run_until_stable
 from folding.passes.branches import resolve
 from folding.passes.constants import fold_all, fold_structure, lift_constants
@@ -19,6 +30,7 @@ from folding.passes.freeze import freeze_inputs
 from folding.passes.functions import inline_functions
 from folding.passes.layout import eliminate_transposes
 from folding.passes.opsets import convert
+from folding.passes.shape_values import fold_shape_values
 from folding.passes.shapes import complete, infer_shapes
 from folding.passes.tools import adopt
 
@@ -30,23 +42,29 @@ ONCE_BEFORE = (
 
 PREPARE = (
     Pass("fold_structure", fold_structure, "first: computed shapes and run-time biases become constants"),
+    Pass(
+        "fold_shape_values", fold_shape_values, "what is known of shapes in part, after what is known whole"
+    ),
     Pass("resolve_branches", resolve, "as soon as conditions are constants"),
     Pass(
         "identities", peepholes(identities.RULES), "Dropout and Identity stand between a layer and its norm"
     ),
     Pass("chains", peepholes(chains.RULES), "after identities: what stood between two reshapes is gone"),
     Pass("activations", peepholes(activations.RULES), "a hard swish is one node to a rule, not four affines"),
+    Pass("conv1d", peepholes(conv1d.RULES), "before layout: leaves Transposes of rank 3 behind"),
     Pass("eliminate_transposes", eliminate_transposes, "last: moves constants, which the others have made"),
 )
 
 PASSES = (
     Pass("fold_all", fold_all, "first: what the fold left over is constant arithmetic"),
+    Pass("fold_shape_values", fold_shape_values, "as in preparation"),
     Pass("identities", peepholes(identities.RULES), "folding makes neutral elements: x * 1, x + 0"),
     Pass("chains", peepholes(chains.RULES), "after identities: neighbours have met"),
     Pass("activations", peepholes(activations.RULES), "before layout: fewer nodes to move"),
     Pass("pads", peepholes(pads.RULES), "before layout: Pad next to Conv is how it is written"),
     Pass("normalizations", peepholes(normalizations.RULES), "before layout: a norm would hold it in place"),
     Pass("eliminate_transposes", eliminate_transposes, "folded norms no longer hold a layout in place"),
+    Pass("flatten", peepholes(flatten.RULES), "after layout: the Transpose has come down to the dense layer"),
     Pass("pools", peepholes(pools.RULES), "after layout: axes are where pooling wants them"),
     Pass("gemms", peepholes(gemms.RULES), "after layout: reshapes have gone from between product and bias"),
     Pass("merge_initializers", merge_initializers, "before nodes: equal operands make equal nodes"),

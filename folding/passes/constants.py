@@ -41,7 +41,7 @@ def lift_constants(model: ir.Model) -> bool:
             if is_op(node, "Constant") and not has_references(node):
                 content = _content(node)
                 if content is not None:
-                    changed |= _become_initializer(node.outputs[0], content)
+                    changed |= become_initializer(node.outputs[0], content)
     return changed
 
 
@@ -97,7 +97,7 @@ def _known_shape(node: ir.Node) -> bool:
         return False
     numbers = np.array(known, np.int64)
     data = numbers if node.op_type == "Shape" else np.array(numbers.prod(), np.int64)
-    return _become_initializer(node.outputs[0], ir.Tensor(data))
+    return become_initializer(node.outputs[0], ir.Tensor(data))
 
 
 def _evaluate(node: ir.Node) -> bool:
@@ -124,7 +124,7 @@ def _evaluate(node: ir.Node) -> bool:
         content = ir.Tensor(np.asarray(data, order="C"))
         if result.dtype == np.float64 and data.dtype != np.float64:
             value.meta[_EXACT] = (content, result)
-        changed |= _become_initializer(value, content, name)
+        changed |= become_initializer(value, content, name)
     return changed
 
 
@@ -193,7 +193,7 @@ def _inherited_name(node: ir.Node) -> str | None:
     return source.name if only_user(source) is node else None
 
 
-def _become_initializer(value: ir.Value, content: ir.TensorProtocol, name: str | None = None) -> bool:
+def become_initializer(value: ir.Value, content: ir.TensorProtocol, name: str | None = None) -> bool:
     """Replace a node's output by an initializer with the same readers (and name, if none is given).
 
     A graph output stays a node: runtimes take a constant output, the onnx checker of old versions does not.
