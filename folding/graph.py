@@ -123,7 +123,9 @@ def replace_value(old: ir.Value, new: ir.Value) -> None:
         _redirect_inner_uses(old, new)
         new = carrier.outputs[0]
     old.replace_all_uses_with(new, replace_graph_outputs=True)
+    shape = old.shape
     take_name(old, new)
+    new.shape = shape  # also where it says nothing: the interface is the user's
 
 
 def _redirect_inner_uses(old: ir.Value, new: ir.Value) -> None:

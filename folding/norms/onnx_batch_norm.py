@@ -22,6 +22,7 @@ from folding.norms.naming import layer_name
 
 ROLES = ("gamma", "beta", "moving_mean", "moving_variance")
 SPELLING = "onnx.BatchNormalization"
+_EPSILON = float(np.float32(1e-5))  # the attribute is a float32, its default too
 
 
 def find(nodes: list[ir.Node], constants: Constants) -> list[BatchNorm]:
@@ -45,7 +46,7 @@ def _record(node: ir.Node, constants: Constants) -> BatchNorm:
         moving_variance=arrays.get("moving_variance"),
         gamma=arrays.get("gamma"),
         beta=arrays.get("beta"),
-        epsilon=g.attr_float(node, "epsilon", 1e-5),
+        epsilon=g.attr_float(node, "epsilon", _EPSILON),
         channel_axis=1,
         affine=None,
         variables={role: value.name for role, value in values.items() if value is not None and value.name},

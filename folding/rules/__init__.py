@@ -26,9 +26,18 @@ def fold(model: ir.Model, norms: list[BatchNorm], options: FoldOptions | None = 
     ensure_shapes(model)
     if options.freeze_inputs:
         freeze_inputs(model)
+    result, borders = _round(model, norms, options)
+    while borders:  # each takes an affine into a node behind it, so this ends
+        _, borders = _round(model, [], options)
+    return result
+
+
+def _round(model: ir.Model, norms: list[BatchNorm], options: FoldOptions) -> tuple[FoldResult, int]:
+    """One run of the engine, and how many border maps it wrote: affines that were not there to be merged."""
     constants = Constants(model, freeze_inputs=options.freeze_inputs)
     ctx = Context(model, constants, options, names=g.used_names(model))
     by_op: dict[str, Rule] = {op: rule for rule in RULES for op in rule.ops}
     found, refused = sites.collect(ctx, norms)
     search = Search(ctx, by_op, found)
-    return decide.Fold(ctx, search, found, refused, norms).run()
+    result = decide.Fold(ctx, search, found, refused, norms).run()
+    return result, search.writer.borders

@@ -38,6 +38,8 @@ class Writer:
     readers: dict[Key, int] = field(default_factory=dict)
     originals: dict[ir.Value, Array] = field(default_factory=dict)
 
+    borders: int = 0  # maps that were added behind a node: new affines, that others may merge with
+
     def __post_init__(self) -> None:
         sizes = [
             v.const_value.nbytes
@@ -65,6 +67,7 @@ class Writer:
             quantized.place(linear, made, self.ctx)
             bias.rounding.add(made.rounding)
             bias.place()
+            self.borders += bias.border is not None
             return bias.rounding
         if key in self.folded:
             value, rounding = self.folded[key]
@@ -80,6 +83,7 @@ class Writer:
         linear.node.replace_input_with(linear.weight_index, value)
         _forget(old)
         bias.place()
+        self.borders += bias.border is not None
         return total
 
     def _read(self, weight: ir.Value) -> Array:

@@ -171,9 +171,88 @@ def mean(b: Builder, x: str, shape: Shape, rng: np.random.Generator) -> None:
         b.add(op, [x, axes], (*shape[:axis], *shape[axis + 1 :]), keepdims=0)
 
 
+def conv_transpose(b: Builder, x: str, shape: Shape, rng: np.random.Generator) -> None:
+    if len(shape) != 4:
+        return
+    group = int(rng.choice([g for g in (1, 2) if shape[1] % g == 0]))
+    outs, stride = int(rng.integers(1, 4)), int(rng.integers(1, 3))
+    weights = b.array(rng.normal(size=(shape[1], outs, 2, 2)))
+    size = tuple((dim - 1) * stride + 2 for dim in shape[2:])
+    b.add("ConvTranspose", [x, weights], (shape[0], outs * group, *size), group=group, strides=[stride] * 2)
+
+
+def split(b: Builder, x: str, shape: Shape, rng: np.random.Generator) -> None:
+    if len(shape) < 2 or shape[1] % 2:
+        return
+    half = (shape[0], shape[1] // 2, *shape[2:])
+    names = [f"v{b.count + 1}a", f"v{b.count + 1}b"]
+    b.count += 1
+    b.nodes.append(helper.make_node("Split", [x], names, axis=1, num_outputs=2))
+    b.read.add(x)
+    b.values += [(name, half) for name in names]
+
+
+def gather(b: Builder, x: str, shape: Shape, rng: np.random.Generator) -> None:
+    axis = int(rng.integers(0, len(shape)))
+    picked = (
+        rng.integers(-shape[axis], shape[axis], size=int(rng.integers(1, 4)))
+        if rng.random() < 0.7
+        else np.array(0)
+    )
+    target = (*shape[:axis], *picked.shape, *shape[axis + 1 :])
+    b.add("Gather", [x, b.array(picked.astype(np.int64))], target, axis=axis)
+
+
+def depth_space(b: Builder, x: str, shape: Shape, rng: np.random.Generator) -> None:
+    if len(shape) != 4:
+        return
+    n, c, h, w = shape
+    if c % 4 == 0:
+        mode = str(rng.choice(["DCR", "CRD"]))
+        b.add("DepthToSpace", [x], (n, c // 4, 2 * h, 2 * w), blocksize=2, mode=mode)
+    elif h % 2 == 0 and w % 2 == 0:
+        b.add("SpaceToDepth", [x], (n, 4 * c, h // 2, w // 2), blocksize=2)
+
+
+def resize(b: Builder, x: str, shape: Shape, rng: np.random.Generator) -> None:
+    if len(shape) == 4:
+        sizes = b.array(np.array([*shape[:2], shape[2] + 1, 2 * shape[3]], np.int64))
+        mode = str(rng.choice(["nearest", "linear"]))
+        b.add("Resize", [x, "", "", sizes], (*shape[:2], shape[2] + 1, 2 * shape[3]), mode=mode)
+
+
+def other_norm(b: Builder, x: str, shape: Shape, rng: np.random.Generator) -> None:
+    if len(shape) >= 3 and rng.random() < 0.5:
+        arrays = [b.array(rng.normal(size=shape[1])) for _ in range(2)]
+        b.add("InstanceNormalization", [x, *arrays], shape)
+    else:
+        b.add("LayerNormalization", [x, b.array(rng.normal(size=shape[-1]))], shape, axis=-1)
+
+
+def squeeze(b: Builder, x: str, shape: Shape, rng: np.random.Generator) -> None:
+    ones = [axis for axis, dim in enumerate(shape) if dim == 1]
+    if ones and len(shape) > 2:
+        axes = b.array(np.array([ones[0]], np.int64))
+        b.add("Squeeze", [x, axes], (*shape[: ones[0]], *shape[ones[0] + 1 :]))
+    elif len(shape) < 5:
+        axis = int(rng.integers(0, len(shape) + 1))
+        b.add("Unsqueeze", [x, b.array(np.array([axis], np.int64))], (*shape[:axis], 1, *shape[axis:]))
+
+
+def expand(b: Builder, x: str, shape: Shape, rng: np.random.Generator) -> None:
+    target = (*([2] if len(shape) < 4 else []), *(3 if dim == 1 else dim for dim in shape))
+    b.add("Expand", [x, b.array(np.array(target, np.int64))], target)
+
+
+def slope(b: Builder, x: str, shape: Shape, rng: np.random.Generator) -> None:
+    if len(shape) == 4:
+        b.add("PRelu", [x, b.array(rng.uniform(-1, 1, (shape[1], 1, 1)))], shape)
+
+
 MAKERS: tuple[Maker, ...] = (
     conv, norm, arithmetic, conv, norm, pointwise, pool, global_pool, transpose, reshape, matmul, gemm, join,
-    cut, pad, mean, norm, arithmetic, conv,
+    cut, pad, mean, norm, arithmetic, conv, conv_transpose, split, gather, depth_space, resize, other_norm,
+    squeeze, expand, slope, norm,
 )  # fmt: skip
 
 
