@@ -17,6 +17,9 @@ class GuardedProtocol(HttpToolsProtocol):
 
     header_timeout = 10.0
     max_connections = 2048
+    send_timeout = 60.0
+    _stall: asyncio.TimerHandle | None = None
+    _complete = True
     _deadline: asyncio.TimerHandle | None = None
     _in_headers = True
     _header_bytes = 0
@@ -32,7 +35,21 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The clock stops with the connection."""
         self._disarm()
+        self.resume_writing()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The client does not take what it asked for: it has `send_timeout` to go on."""
+        super().pause_writing()
+        if self._stall is None:
+            self._stall = self.loop.call_later(self.send_timeout, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It does."""
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         """Count header bytes before the parser keeps them."""
@@ -43,11 +60,35 @@ class GuardedProtocol(HttpToolsProtocol):
                 self._refuse(431, "headers_too_large", "The request's headers are too large.")
                 return
         super().data_received(data)
+        # Line ends between requests stop uvicorn's keep-alive clock and begin nothing: ours takes over.
+        if not self._in_headers and self._complete and self._answered() and self._deadline is None:
+            self._in_headers = True
+            self._arm()
+
+    def _answered(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def on_message_complete(self) -> None:
+        """The request is in, body and all."""
+        self._complete = True
+        self._disarm()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Who was answered before the body was in may finish it (it is thrown away), but not for ever."""
+        super().on_response_complete()
+        if not self._complete and not self.transport.is_closing() and self._deadline is None:
+            self._deadline = self.loop.call_later(self.header_timeout, self._linger)
+
+    def _linger(self) -> None:
+        self._deadline = None
+        if not self._complete and not self.transport.is_closing():
+            self.transport.close()
 
     def on_message_begin(self) -> None:
         """A request begins (again, on a connection that is kept)."""
         super().on_message_begin()
-        self._in_headers, self._header_bytes = True, 0
+        self._in_headers, self._header_bytes, self._complete = True, 0, False
         if self._deadline is None:
             self._arm()
 
