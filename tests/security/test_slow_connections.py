@@ -116,15 +116,21 @@ def _besieged(live: Live) -> tuple[dict[str, float], list[float]]:
 def test_slow_ones_are_cut_and_normal_ones_are_served(live: Live) -> None:
     """Up to three sieges: what else runs on the machine must not decide."""
     _limit_of_files()
+    alone: list[float] = []
+    over = threading.Event()
+    threading.Timer(1.5, over.set).start()
+    _normal(live.url, over, alone)
+    # A machine that is busy with something else is slow for everybody; it may not decide.
+    allowed = 0.5 * max(1.0, sorted(alone)[int(len(alone) * 0.99)] / 0.03)
     p99 = 9.9
     for _ in range(3):
         longest, normal = _besieged(live)
         limit = max(HEADER_TIMEOUT, BODY_IDLE) + 5.0
         assert {kind: seconds for kind, seconds in longest.items() if seconds > limit} == {}
         p99 = min(p99, normal[int(len(normal) * 0.99)])
-        if p99 < 0.5:
+        if p99 < allowed:
             break
-    assert p99 < 0.5, normal[-9:]
+    assert p99 < allowed, normal[-9:]
 
 
 def _raw(port: int, data: bytes, seconds: float = 5.0) -> bytes:

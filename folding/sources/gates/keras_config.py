@@ -194,6 +194,7 @@ def check_keras_config(config: Any, limits: Limits = LIMITS, *, archive: bool = 
     """
     if not isinstance(config, dict):
         corrupt("The model's configuration is no object.")
+    archive = archive and not str(config.get("keras_version", "")).startswith(("1.", "2."))
     layers = 0
     for item in _objects(config, limits):
         if "class_name" in item:
