@@ -19,8 +19,9 @@ import pytest
 
 from tests.faults.actors import digest
 from tests.service.conftest import settings_of
-from tests.service.harness import Deployment, deployment, eventually, http
+from tests.service.harness import Deployment, deployment, eventually, free_port, http
 from tests.service.inside import open_services, orders, submit
+from tests.service.test_deploy import SERVICES, command, start
 
 
 class Load:
@@ -209,19 +210,23 @@ def test_postgres_restarts_in_the_middle(tmp_path: Path, request: pytest.Fixture
 
 
 def test_scale_deployment_loses_nothing(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """As `docker compose --profile scale` starts it: 2 API, 3 workers, PostgreSQL, S3; things are killed."""
-    env = settings_of("procrastinate-s3", request)
-    with deployment(tmp_path, **env, BNFOLD_SLOTS="1", BNFOLD_LEASE="2") as made:
-        urls = [made.api(wait=False) for _ in range(2)]
-        workers = [made.worker() for _ in range(3)]
+    """`docker compose --profile scale` as processes, by its commands: 2 API, 3 workers, PostgreSQL, S3."""
+    env = settings_of("procrastinate-s3", request) | {"BNFOLD_LEASE": "2", "BNFOLD_REQUIRE_KEYS": "false"}
+    with deployment(tmp_path, **env) as made:
+        ports = [free_port() for _ in range(SERVICES["api"]["deploy"]["replicas"])]
+        urls = [f"http://127.0.0.1:{port}" for port in ports]
+        serve = command(SERVICES["api"], **{"0.0.0.0": "127.0.0.1"})
+        work = command(SERVICES["worker"])
+        api = [start(made, serve, BNFOLD_PORT=str(port)) for port in ports]
+        workers = [start(made, work) for _ in range(SERVICES["worker"]["deploy"]["replicas"])]
         for url in urls:
             made.ready(url)
         with Load(urls, 10, seconds=0.3) as load:
-            for victim in (workers[0], workers[1], made.processes[0]):
+            for victim in (workers[0], workers[1], api[0]):
                 time.sleep(1.0)
                 made.kill(victim)
-            made.api(port=int(urls[0].rsplit(":", 1)[1]), wait=False)
-            made.worker()
+            start(made, serve, BNFOLD_PORT=str(ports[0]))
+            start(made, work)
         settled(urls[1], load)
         assert len(load.acknowledged) == 40
 
