@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from folding import graph as g
+from folding.norms import find
 from folding.norms.base import BatchNorm
 from folding.norms.constants import Constants
 from folding.norms.shapes import ensure_shapes
@@ -28,7 +29,8 @@ def fold(model: ir.Model, norms: list[BatchNorm], options: FoldOptions | None = 
         freeze_inputs(model)
     result, borders = _round(model, norms, options)
     while borders:  # each takes an affine into a node behind it, so this ends
-        _, borders = _round(model, [], options)
+        found = find(model, freeze_inputs=options.freeze_inputs) if norms else []
+        _, borders = _round(model, found, options)
     return result
 
 

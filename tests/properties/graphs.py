@@ -226,7 +226,7 @@ def other_norm(b: Builder, x: str, shape: Shape, rng: np.random.Generator) -> No
         arrays = [b.array(rng.normal(size=shape[1])) for _ in range(2)]
         b.add("InstanceNormalization", [x, *arrays], shape)
     else:
-        b.add("LayerNormalization", [x, b.array(rng.normal(size=shape[-1]))], shape, axis=-1)
+        b.add("LayerNormalization", [x, b.array(rng.normal(size=shape[-1]))], shape, stash_type=11)
 
 
 def squeeze(b: Builder, x: str, shape: Shape, rng: np.random.Generator) -> None:

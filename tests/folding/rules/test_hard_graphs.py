@@ -202,7 +202,12 @@ def test_every_opset_that_the_judge_knows(opset: int) -> None:
 def test_every_older_opset(opset: int) -> None:
     """onnx's evaluator starts later; the weights are compared with the formula instead."""
     proto = model(
-        X, "c = Conv(x, w) y = BatchNormalization(c, g, b, m, v)", {**W, **N8}, opset=opset, ir_version=4
+        X,
+        "c = Conv(x, w) y = BatchNormalization(c, g, b, m, v)",
+        {**W, **N8},
+        outputs="T[2,8,3,3] y",
+        opset=opset,
+        ir_version=4,
     )
     if opset < 9:
         proto.graph.node[1].attribute.append(onnx.helper.make_attribute("spatial", 1))
