@@ -2,46 +2,24 @@
 
 Given: the graph as it was read (`look` before anything changes it), the batch norms found in it, and the
 graph as it was written.
-Result: `GraphMap`: columns of both graphs, the rows that stand side by side, and for each batch norm its
-nodes before and the nodes that took it.
-
-Alignment: nodes of equal name, or equal first output, are the same; of these the longest run that is in
-order on both sides is kept (so that rows never cross), and the gaps between are filled by the longest common
-subsequence of operators. Cost is O(n log n) but for the gaps, which are capped.
+Result: `GraphMap`: columns of both graphs, the rows that stand side by side (`graph_align`), and for each
+batch norm its nodes before and the nodes that took it.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Sequence
+from heapq import heapify, heappop, heappush
 
 import onnx_ir as ir
 
+from folding.graph_align import Look, align, interleave
 from folding.norms.base import BatchNorm
 from folding.report import GraphMap, GraphSide, NormSite
 from folding.rules.base import Decision
 
 LIMIT = 25_000  # nodes on one side; above it a page cannot help anybody
 CHANNELS = 64  # channels of scale and shift that are kept for a look
-GAP = 40_000  # cells of the table that aligns one gap; above it the gap stays unaligned
-
-
-@dataclass
-class Look:
-    """One graph, as it is at one moment. `outputs` are the first outputs' names."""
-
-    names: list[str] = field(default_factory=list)
-    ops: list[str] = field(default_factory=list)
-    outputs: list[str] = field(default_factory=list)
-    shapes: list[str] = field(default_factory=list)
-    inputs: list[list[int]] = field(default_factory=list)
-
-    def index(self) -> dict[str, int]:
-        """Node by its name, and by its first output's name where no node is called so."""
-        found = {name: i for i, name in enumerate(self.outputs) if name}
-        return found | {name: i for i, name in enumerate(self.names) if name}
 
 
 def look(graph: ir.Graph) -> Look | None:
@@ -53,7 +31,7 @@ def look(graph: ir.Graph) -> Look | None:
     for value in graph.inputs:
         if not value.is_initializer():
             places[value] = _add(seen, value.name or "", "input", value, [])
-    for node in graph:
+    for node in _in_reading_order(graph):
         sources = [places[value] for value in _read(node) if value in places]
         first = node.outputs[0] if node.outputs else None
         place = _add(seen, node.name or "", node.op_type, first, list(dict.fromkeys(sources)))
@@ -61,6 +39,44 @@ def look(graph: ir.Graph) -> Look | None:
     for value in graph.outputs:
         _add(seen, value.name or "", "output", value, [places[value]] if value in places else [], alias=False)
     return seen
+
+
+def _in_reading_order(graph: ir.Graph) -> Iterator[ir.Node]:
+    """Topological, and what is computed from constants alone comes right before its first reader.
+
+    Converters put such nodes anywhere, often all of them at the top, where nobody sees what they belong to.
+    """
+    fed: set[ir.Value] = {value for value in graph.inputs if not value.is_initializer()}
+    waiting: dict[ir.Node, list[ir.Node]] = {}
+    for node in graph:
+        sources = list(_read(node))
+        makers = [maker for maker in (value.producer() for value in sources) if maker in waiting]
+        makers = [maker for maker in dict.fromkeys(makers) if maker is not None]
+        outward = any(value.is_graph_output() for value in node.outputs)
+        if outward or not fed.isdisjoint(sources):
+            fed.update(node.outputs)
+            yield from _with_makers(node, makers, waiting)
+        else:
+            waiting[node] = makers
+    for node in list(waiting):  # read by nobody, or only by each other
+        if node in waiting:
+            yield from _with_makers(node, waiting.pop(node), waiting)
+
+
+def _with_makers(
+    node: ir.Node, makers: list[ir.Node], waiting: dict[ir.Node, list[ir.Node]]
+) -> Iterator[ir.Node]:
+    """The node after all that it still waits for, without recursion: chains may be long."""
+    stack: list[tuple[ir.Node, list[ir.Node]]] = [(node, list(makers))]
+    while stack:
+        current, before = stack[-1]
+        while before and before[0] not in waiting:
+            before.pop(0)
+        if before:
+            stack.append((before[0], list(waiting.pop(before[0]))))
+        else:
+            stack.pop()
+            yield current
 
 
 def _read(node: ir.Node) -> Iterable[ir.Value]:
@@ -117,7 +133,7 @@ def build(
         before=_side(before, numbers),
         after=_side(now, numbers),
         rows=interleave(pairs, len(before.names), len(now.names)),
-        sites=[_site(d, norms.get(id(d.norm), []), was, is_, partner) for d in decisions],
+        sites=[_site(d, norms.get(id(d.norm), []), before, (was, is_), partner) for d in decisions],
     )
 
 
@@ -127,13 +143,20 @@ def _side(seen: Look, numbers: dict[str, int]) -> GraphSide:
 
 
 def _site(
-    decision: Decision, own: list[str], was: dict[str, int], is_: dict[str, int], partner: dict[int, int]
+    decision: Decision,
+    own: list[str],
+    look_before: Look,
+    index: tuple[dict[str, int], dict[str, int]],
+    partner: dict[int, int],
 ) -> NormSite:
     """A kept batch norm stays as its own nodes' partners; a folded one is in the nodes that took it."""
-    before = sorted({was[name] for name in own if name in was})
+    was, is_ = index
+    before = sorted(_with_constants({was[name] for name in own if name in was}, look_before))
     targets = decision.into if decision.folded else (*own, *decision.into)
     after = {is_[name] for name in targets if name in is_}
     after |= {partner[was[name]] for name in targets if name in was and was[name] in partner}
+    if not after:  # the node that took it goes by the name of what it makes now
+        after = {is_[name] for name in own if name in is_}
     affine = decision.norm.affine
     return NormSite(
         name=decision.norm.name,
@@ -144,84 +167,16 @@ def _site(
     )
 
 
-def align(before: Look, after: Look) -> list[tuple[int, int]]:
-    """Pairs of the same node on both sides, ascending on both."""
-    anchors = _in_order(_same(before, after))
-    ends = [(-1, -1), *anchors, (len(before.names), len(after.names))]
-    filled: list[tuple[int, int]] = []
-    for (left, right), (next_left, next_right) in pairwise(ends):
-        if left >= 0:
-            filled.append((left, right))
-        filled += _gap(before.ops, after.ops, range(left + 1, next_left), range(right + 1, next_right))
-    return filled
-
-
-def _same(before: Look, after: Look) -> list[tuple[int, int]]:
-    named, made = {}, {}
-    for i, (name, op, output) in enumerate(zip(after.names, after.ops, after.outputs, strict=True)):
-        named[name, op] = i
-        made[output, op] = i
-    pairs, taken = [], set()
-    for i, (name, op, output) in enumerate(zip(before.names, before.ops, before.outputs, strict=True)):
-        other = named.get((name, op), made.get((output, op)) if output else None)
-        if other is not None and other not in taken:
-            taken.add(other)
-            pairs.append((i, other))
-    return pairs
-
-
-def _in_order(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The longest subsequence that ascends on the right side as well (patience sorting)."""
-    tails: list[int] = []
-    at: list[int] = []
-    previous: list[int] = []
-    for position, (_, right) in enumerate(pairs):
-        place = bisect_left(tails, right)
-        previous.append(at[place - 1] if place else -1)
-        if place == len(tails):
-            tails.append(right)
-            at.append(position)
-        else:
-            tails[place], at[place] = right, position
-    chain = []
-    position = at[-1] if at else -1
-    while position >= 0:
-        chain.append(pairs[position])
-        position = previous[position]
-    return chain[::-1]
-
-
-def _gap(
-    left_ops: Sequence[str], right_ops: Sequence[str], left: range, right: range
-) -> list[tuple[int, int]]:
-    """The longest common subsequence of operators within one gap."""
-    if not left or not right or len(left) * len(right) > GAP:
-        return []
-    same: Callable[[int, int], bool] = lambda i, j: left_ops[left[i]] == right_ops[right[j]]  # noqa: E731
-    best = [[0] * (len(right) + 1) for _ in range(len(left) + 1)]
-    for i in reversed(range(len(left))):
-        for j in reversed(range(len(right))):
-            longer = max(best[i + 1][j], best[i][j + 1])
-            best[i][j] = best[i + 1][j + 1] + 1 if same(i, j) else longer
-    found, i, j = [], 0, 0
-    while i < len(left) and j < len(right):
-        if same(i, j):
-            found.append((left[i], right[j]))
-            i, j = i + 1, j + 1
-        elif best[i + 1][j] >= best[i][j + 1]:
-            i += 1
-        else:
-            j += 1
+def _with_constants(nodes: set[int], seen: Look) -> set[int]:
+    """The nodes, and those before them that compute from constants for nobody else."""
+    found = set(nodes)
+    # Largest index first: when a node's turn comes, all its readers have had theirs.
+    queue = [-source for node in nodes for source in seen.inputs[node]]
+    heapify(queue)
+    while queue:
+        node = -heappop(queue)
+        if node not in found and seen.constant[node] and found.issuperset(seen.readers[node]):
+            found.add(node)
+            for source in seen.inputs[node]:
+                heappush(queue, -source)
     return found
-
-
-def interleave(pairs: Sequence[tuple[int, int]], left: int, right: int) -> list[tuple[int, int]]:
-    """Every node of both sides in one list of rows; nodes without a partner stand alone, before first."""
-    rows: list[tuple[int, int]] = []
-    i = j = 0
-    for a, b in [*pairs, (left, right)]:
-        rows += [(k, -1) for k in range(i, a)] + [(-1, k) for k in range(j, b)]
-        if a < left:
-            rows.append((a, b))
-        i, j = a + 1, b + 1
-    return rows

@@ -23,6 +23,8 @@ def bars(counts: Sequence[int]) -> str:
     top = max(counts, default=0)
     if top <= 0:
         return ""
+    if len(counts) == 1:  # all values are equal: one line, not a wall
+        return f"M{_n(width / 2 - 1.5)} {height}v-{height}h3v{height}z"
     step = width / len(counts)
     parts = []
     for index, count in enumerate(counts):

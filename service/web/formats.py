@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, datetime
 from typing import Any
+
+from markupsafe import Markup, escape
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 DASH = "–"
@@ -98,6 +101,11 @@ def words(code: str | None) -> str:
     return (code or "").replace("_", " ")
 
 
+def prose(text: str) -> Markup:
+    """Text of our own contract, with `names` set as code; everything in it is escaped first."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
 FILTERS: dict[str, Any] = {
     "number": number,
     "filesize": size,
@@ -107,4 +115,5 @@ FILTERS: dict[str, Any] = {
     "machine_moment": machine_moment,
     "short_digest": short_digest,
     "words": words,
+    "prose": prose,
 }

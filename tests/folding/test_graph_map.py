@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 import folding
-from folding.graph_map import Look, align, interleave
+from folding.graph_align import Look, align, interleave
 from folding.options import FoldOptions
 from folding.report import GraphMap
 
@@ -119,3 +119,32 @@ def test_equal_graphs_are_equal_everywhere(count: int) -> None:
         shapes=[""] * count, inputs=[[]] * count,
     )  # fmt: skip
     assert align(side, side) == [(i, i) for i in range(count)]
+
+
+def test_constants_stand_before_their_reader_and_belong_to_their_batch_norm(tmp_path: Path) -> None:
+    text = """
+        <ir_version: 9, opset_import: ["" : 18]>
+        agraph (float[2, 3] x) => (float[2, 3] y)
+        <float[3] g = {1, 2, 3}, float[3] v = {1, 4, 9}, float[3] m = {0, 1, 2}, float[3] b = {3, 2, 1},
+         float[1] e = {0.001}, float[3, 3] w = {1, 0, 0, 0, 2, 0, 0, 0, 3}> {
+            ve = Add(v, e)
+            sd = Sqrt(ve)
+            r = Reciprocal(sd)
+            s = Mul(r, g)
+            ms = Mul(m, s)
+            t = Sub(b, ms)
+            d = MatMul(x, w)
+            q = Relu(d)
+            p = MatMul(q, w)
+            n = Mul(p, s)
+            y = Add(n, t)
+        }
+    """
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "spelled.onnx")
+    report = folding.fold(tmp_path / "spelled.onnx", tmp_path / "out.onnx", FoldOptions(verify=False))
+    found = report.graph_map
+    assert found is not None
+    assert found.before.names[:4] == ["x", "d", "q", "p"], "constants come as late as they can"
+    (site,) = found.sites
+    assert [found.after.names[node] for node in site.after] == ["y"]
+    assert {found.before.names[node] for node in site.before} == {"ve", "sd", "r", "s", "ms", "t", "n", "y"}

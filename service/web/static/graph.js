@@ -13,6 +13,9 @@ const LEGEND = [
   ["gone", "no longer there"], ["new", "added"],
 ];
 
+// Names differ at their ends; their beginnings are the scopes that all of them share.
+function ending(name, room) { return name.length > room ? `…${name.slice(1 - room)}` : name; }
+
 class GraphView {
   constructor(place, map, norms) {
     this.place = place;
@@ -181,7 +184,8 @@ class GraphView {
     const wide = Math.min(width - 14, 14 + op.length * 7.4);
     const inner = svg("svg", { x: left, y, width, height: ROW - 6 });
     inner.append(svg("text", { class: "g-op", x: 8, y: 18 }, op));
-    if (width > wide + 30) inner.append(svg("text", { class: "g-name", x: wide + 6, y: 18 }, side.names[node]));
+    const room = Math.floor((width - wide - 14) / 6.7);
+    if (room > 4) inner.append(svg("text", { class: "g-name", x: wide + 6, y: 18 }, ending(side.names[node], room)));
     const group = svg("g", { class: `g-row ${side.state[node]}${this.rows[this.chosen]?.[side.which] === node ? " chosen" : ""}` });
     if (this.visible.length === this.rows.length) group.append(svg("circle", { class: "g-dot", cx: this.x(side, node), cy: at * ROW + ROW / 2, r: 4 }));
     group.append(svg("rect", { class: "g-box", x: left, y, width, height: ROW - 6, rx: 6 }), inner);
@@ -227,7 +231,8 @@ class GraphView {
 
   isFold(row) {
     const [node] = this.rows[row];
-    return node >= 0 && ["folded", "kept"].includes(this.sides[0].state[node]);
+    // A batch norm may be many nodes: the step goes to the last of them.
+    return node >= 0 && ["folded", "kept"].includes(this.sides[0].state[node]) && this.sides[0].site.get(node).before.at(-1) === node;
   }
 
   step(direction) { this.seek(direction, (row) => this.isFold(row), this.chosen + direction); }
