@@ -64,7 +64,7 @@ PASSES = (
     Pass("pads", peepholes(pads.RULES), "before layout: Pad next to Conv is how it is written"),
     Pass("normalizations", peepholes(normalizations.RULES), "before layout: a norm would hold it in place"),
     Pass("eliminate_transposes", eliminate_transposes, "folded norms no longer hold a layout in place"),
-    Pass("flatten", peepholes(flatten.RULES), "after layout: the Transpose has come down to the dense layer"),
+    Pass("flatten", peepholes(flatten.RULES), "after layout: only Transposes that stay are worth it"),
     Pass("pools", peepholes(pools.RULES), "after layout: axes are where pooling wants them"),
     Pass("gemms", peepholes(gemms.RULES), "after layout: reshapes have gone from between product and bias"),
     Pass("merge_initializers", merge_initializers, "before nodes: equal operands make equal nodes"),

@@ -1,88 +1,119 @@
-"""A Transpose in front of a flattened dense layer goes into the layer's weights.
+"""The order of axes around a flattened dense layer goes into the layer's weights.
 
 Given:  y = Gemm | MatMul (Reshape | Flatten (Transpose(x, p)), W)      x (N, C, H, W'), flattened to (N, K)
-Result: y = Gemm | MatMul (Flatten(x), W')                 rows of W in the order in which x lies in memory
-NHWC sources flatten channels last; ONNX convolutions deliver channels first.
+Result: y = Gemm | MatMul (Reshape | Flatten (x), W')       rows of W in the order in which x lies in memory
+Given:  y = Transpose(Reshape(Gemm | MatMul (x, W), (N, H, W', C)), p)
+Result: y = Reshape(Gemm | MatMul (x, W'), (N, C, H, W'))   columns of W, and its bias, in the order of y
+NHWC sources flatten channels last; ONNX convolutions deliver channels first. The first form is carried out
+by `layout`, which knows what is stored in which order.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
 
 from folding.passes.base import Peephole
-from folding.passes.layout.permutation import inverse
 from folding.passes.tools import (
     attribute,
     dims,
     graph_of,
     initializer,
     insert,
+    ints,
     is_op,
     only_user,
-    remove_if_unused,
+    replace,
     shape_of,
     tensor,
 )
 
 
-def _dense(node: ir.Node) -> bool:
-    flat, weight = node.inputs[0], node.inputs[1]
-    if flat is None or weight is None or attribute(node, "transA", 0) or only_user(flat) is not node:
+def takes_any_order(flatten: ir.Node) -> bool:
+    """Whether a Reshape or Flatten of everything behind the batch feeds only a dense layer that can adapt."""
+    known, flat = dims(flatten.inputs[0]), dims(flatten.outputs[0])
+    if known is None or flat is None or len(flat) != 2 or None in known[1:] or len(known) < 3:
         return False
-    source = _flattened_transpose(flat)
-    found = tensor(weight)
-    if source is None or found is None or len(found.shape) != 2 or not weight.is_initializer():
+    if flat[1] != math.prod(dim or 0 for dim in known[1:]) or (known[0] is None) != (flat[0] is None):
         return False
-    x, perm = source
-    inner = dims(x)
-    axis = 1 if attribute(node, "transB", 0) else 0
-    if inner is None or None in inner[1:] or math.prod(d or 0 for d in inner[1:]) != found.shape[axis]:
+    dense = only_user(flatten.outputs[0])
+    if dense is None or not is_op(dense, "Gemm", "MatMul") or dense.inputs[0] is not flatten.outputs[0]:
         return False
-    order = [place - 1 for place in perm[1:]]
-    rows = np.arange(found.numpy().shape[axis]).reshape([inner[place] or 1 for place in perm[1:]])
-    rows = rows.transpose(inverse(order)).reshape(-1)
-    _set_rows(node, weight, np.take(found.numpy(), rows, axis))
-    shape = shape_of(flat)
-    node.replace_input_with(
-        0, insert(node, "Flatten", [x], {"axis": 1}, shape=shape, name=f"{flat.name}_flat")
-    )
-    producer = flat.producer()
-    if producer is not None:
-        remove_if_unused(producer)
-    return True
+    weight = tensor(dense.inputs[1])
+    return weight is not None and len(weight.shape) == 2 and not attribute(dense, "transA", 0)
 
 
-def _flattened_transpose(flat: ir.Value) -> tuple[ir.Value, tuple[int, ...]] | None:
-    """(x, perm) where `flat` is transpose(x, perm) with everything behind the batch made one axis."""
-    reshape = flat.producer()
-    if not is_op(reshape, "Reshape", "Flatten") or reshape is None or reshape.inputs[0] is None:
-        return None
-    known = dims(flat)
-    transpose = reshape.inputs[0].producer()
-    if known is None or len(known) != 2 or known[1] is None or not is_op(transpose, "Transpose"):
-        return None
-    if transpose is None or only_user(reshape.inputs[0]) is not reshape or transpose.inputs[0] is None:
-        return None
-    x, perm = transpose.inputs[0], attribute(transpose, "perm")
-    inner = dims(x)
-    if perm is None or perm[0] != 0 or inner is None or None in inner[1:]:
-        return None
-    return (x, tuple(perm)) if math.prod(d or 0 for d in inner[1:]) == known[1] else None
+def reorder_rows(flatten: ir.Node, known: Sequence[int | None], perm: Sequence[int]) -> None:
+    """Tell the dense layer behind `flatten` that what is flattened is transpose(x, perm) from now on.
+
+    known: dimensions of x. perm: leaves the batch in front.
+    """
+    dense = only_user(flatten.outputs[0])
+    assert dense is not None
+    axis = 1 if attribute(dense, "transB", 0) else 0
+    _reorder(dense, 1, axis, _order([dim or 1 for dim in known[1:]], [place - 1 for place in perm[1:]]))
 
 
-def _set_rows(node: ir.Node, weight: ir.Value, data: np.ndarray) -> None:
-    """The reordered weight, under its own name where this layer was its only reader."""
-    graph, name = graph_of(node), weight.name or "weight"
-    alone = only_user(weight) is node and weight.graph is graph
-    new = initializer(graph, f"{name}_reordered", data)
-    node.replace_input_with(1, new)
+def _order(sizes: list[int], perm: list[int]) -> np.ndarray:
+    """For each element of transpose(x, perm), flattened, its place in x, flattened."""
+    places: np.ndarray = np.arange(math.prod(sizes)).reshape(sizes).transpose(perm).reshape(-1)
+    return places
+
+
+def _reorder(node: ir.Node, position: int, axis: int, order: np.ndarray) -> None:
+    """Permute a constant operand, under its own name where this node was its only reader."""
+    value = node.inputs[position]
+    found = tensor(value)
+    assert value is not None
+    assert found is not None
+    graph, name = graph_of(node), value.name or "weight"
+    alone = only_user(value) is node and value.is_initializer() and value.graph is graph
+    new = initializer(graph, f"{name}_reordered", np.take(found.numpy(), order, axis))
+    node.replace_input_with(position, new)
     if alone:
         graph.initializers.pop(name)
-        weight.name = f"{name}_unordered"
+        value.name = f"{name}_unordered"
         new.name = name
 
 
-RULES: tuple[tuple[str, Peephole], ...] = (("Gemm", _dense), ("MatMul", _dense))
+def _unflatten(node: ir.Node) -> bool:
+    """Transpose of a reshaped dense layer that nobody else reads."""
+    reshape = node.inputs[0].producer() if node.inputs[0] is not None else None
+    perm = attribute(node, "perm")
+    if reshape is None or not is_op(reshape, "Reshape") or only_user(reshape.outputs[0]) is not node:
+        return False
+    dense = reshape.inputs[0].producer() if reshape.inputs[0] is not None else None
+    known, wanted = dims(reshape.outputs[0]), ints(reshape.inputs[1])
+    if dense is None or not is_op(dense, "Gemm", "MatMul") or only_user(dense.outputs[0]) is not reshape:
+        return False
+    if known is None or wanted is None or perm is None or perm[0] != 0 or None in known[1:] or len(known) < 3:
+        return False
+    if (dims(dense.outputs[0]) or [])[1:] != [math.prod(dim or 0 for dim in known[1:])]:
+        return False
+    if not _columns(dense, _order([dim or 1 for dim in known[1:]], [place - 1 for place in perm[1:]])):
+        return False
+    result = node.outputs[0]
+    shape = np.array([wanted[0], *(known[place] for place in perm[1:])], np.int64)
+    operand = initializer(graph_of(node), f"{result.name}_shape", shape)
+    name = f"{result.name}_shaped"
+    new = insert(node, "Reshape", [reshape.inputs[0], operand], shape=shape_of(result), name=name)
+    return replace(result, new)
+
+
+def _columns(dense: ir.Node, order: np.ndarray) -> bool:
+    """Permute the outputs of a dense layer. False, and nothing done, when weight or bias is no constant."""
+    weight = tensor(dense.inputs[1])
+    bias = dense.inputs[2] if len(dense.inputs) > 2 else None
+    if weight is None or len(weight.shape) != 2 or (bias is not None and tensor(bias) is None):
+        return False
+    _reorder(dense, 1, 0 if attribute(dense, "transB", 0) else 1, order)
+    found = tensor(bias)
+    if found is not None and found.shape.numpy() and found.shape.numpy()[-1] == len(order) > 1:
+        _reorder(dense, 2, len(found.shape) - 1, order)
+    return True
+
+
+RULES: tuple[tuple[str, Peephole], ...] = (("Transpose", _unflatten),)

@@ -7,7 +7,7 @@ import onnx_ir as ir
 from folding.passes.layout.permutation import Perm, compose, identity, inverse
 from folding.passes.layout.regions import Demand, Region, Root, accepts
 from folding.passes.layout.transparent import move, relax
-from folding.passes.tools import become_output, fresh_name, remove_if_unused, shape_of
+from folding.passes.tools import become_output, dims, fresh_name, remove_if_unused, shape_of
 
 
 def rewrite(region: Region, found: list[Root], layout: dict[ir.Node, Perm]) -> None:
@@ -24,18 +24,20 @@ def rewrite(region: Region, found: list[Root], layout: dict[ir.Node, Perm]) -> N
         if perm != nothing:
             moves.append((part, perm))
     plans = [
-        (root, demand, *_plan(root, demand, layout, stored)) for root in found for demand in root.demands
+        (root, demand, *_plan(root, demand, layout, stored), dims(demand.value) or [])
+        for root in found
+        for demand in root.demands
     ]
     for part, perm in moves:
         move(part, perm)
     copies: dict[tuple[ir.Value, Perm], ir.Value] = {}
-    for root, demand, needed, relaxation in plans:
+    for root, demand, needed, relaxation, known in plans:
         if demand.user is not None:
             if relaxation is not None:
-                relax(demand.user, relaxation)
+                relax(demand.user, relaxation, known)
             source = _in_order(root.value, needed, copies)
             demand.user.replace_input_with(demand.position, source)
-    for root, demand, needed, _ in plans:
+    for root, demand, needed, _, _ in plans:
         if demand.user is None:
             _deliver(root.value, demand.value, needed, copies)
     for node in reversed(region.transposes):

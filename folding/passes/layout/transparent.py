@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from folding.passes.flatten import reorder_rows, takes_any_order
 from folding.passes.layout.permutation import Perm, inverse
 from folding.passes.tools import (
     INFERRED,
@@ -293,9 +294,13 @@ def _relaxed(node: ir.Node, perm: Perm) -> bool:
         shape = ints(node.inputs[1]) if len(node.inputs) > 1 else None
         copies = [index for index, dim in enumerate(shape or []) if dim == 0]
         fixed = all(index < len(perm) and perm[index] == index for index in copies)
-        return shape is not None and order == sorted(order) and fixed
+        if shape is None or not fixed:
+            return False
+        return order == sorted(order) or (perm[0] == 0 and takes_any_order(node))
     if is_op(node, "Flatten"):
-        return attribute(node, "axis", 1) == 1 and perm[0] == 0 and order == sorted(order)
+        if attribute(node, "axis", 1) != 1 or perm[0] != 0:
+            return False
+        return order == sorted(order) or takes_any_order(node)
     if is_op(node, *REDUCTIONS) and not attribute(node, "keepdims", 1):
         axes = attribute(node, "axes") or (ints(node.inputs[1]) if len(node.inputs) > 1 else None)
         return bool(axes) and _remaining(perm, axes or [])
@@ -311,8 +316,12 @@ def _remaining(perm: Perm, axes: list[int]) -> bool:
     return left == sorted(left)
 
 
-def relax(node: ir.Node, perm: Perm) -> None:
-    """Tell a relaxed consumer that its input 0 is stored as transpose(x, perm) from now on."""
+def relax(node: ir.Node, perm: Perm, known: Sequence[int | None]) -> None:
+    """Tell a relaxed consumer that its input 0, of dimensions `known`, is stored as transpose(x, perm)."""
+    if is_op(node, "Reshape", "Flatten"):
+        order = [axis for axis in perm if known[axis] != 1]
+        if order != sorted(order):
+            reorder_rows(node, known, perm)
     if is_op(node, "Squeeze", *REDUCTIONS):
         where = inverse(perm)
         axes = [where[axis] for axis in attribute(node, "axes") or ints(node.inputs[1]) or []]

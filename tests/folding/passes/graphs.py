@@ -110,7 +110,7 @@ class RandomGraph:
         choices = (self.transpose, self.transpose, self.transpose, self.conv, self.unary, self.affine,
                    self.affine, self.binary, self.concat, self.reduce, self.pad, self.slice, self.softmax,
                    self.split, self.squeeze_excite, self.pool, self.reshape, self.mean_out,
-                   self.resize)  # fmt: skip
+                   self.dense, self.resize)  # fmt: skip
         choices[self.rng.integers(len(choices))]()
 
     def transpose(self) -> None:
@@ -220,6 +220,18 @@ class RandomGraph:
             wide = tuple(2 * dim if i == axis else dim for i, dim in enumerate(shape))
             self.add("Resize", [name, "", self.const(scales)], wide, mode="nearest",
                      coordinate_transformation_mode="asymmetric", nearest_mode="floor")  # fmt: skip
+
+    def dense(self) -> None:
+        """Flatten and multiply, or the way back."""
+        name, shape = self.pick()
+        width = int(np.prod(shape[1:]))
+        if width <= 512:
+            self.add("Flatten", [name], (shape[0], width))
+            weight = self.const(self.rng.standard_normal((width, 24)).astype(np.float32) / 8)
+            self.add("MatMul", [self.values[-1][0], weight], (shape[0], 24))
+            if self.rng.random() < 0.5:
+                wide = self.const(np.array([-1, 2, 3, 4], np.int64))
+                self.add("Reshape", [self.values[-1][0], wide], (shape[0], 2, 3, 4))
 
     def reshape(self) -> None:
         name, shape = self.pick()

@@ -9,7 +9,7 @@ from folding import passes
 from folding.options import FoldOptions
 from tests.folding.passes.graphs import RandomGraph, assert_same, copy, counts
 
-SEEDS = 300
+SEEDS = 200
 CHUNKS = 10
 
 
