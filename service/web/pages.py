@@ -15,7 +15,7 @@ from starlette.responses import RedirectResponse, Response
 from folding import catalogue
 from folding.report import Inspection, Report
 from service.api.jobs_view import REPORT_CSP
-from service.web import latency, netron, snippets, views
+from service.web import calibration, latency, netron, snippets, views
 from service.web.backend import Api, ApiError
 from service.web.forms import options_form
 from service.web.templating import render
@@ -111,7 +111,7 @@ def _result(request: Request, job: dict[str, Any], report: Report, *, everything
         source_url=f"/v1/blobs/{quote(job['input'], safe=':')}",
         netron=netron.folder() is not None,
         latency=latency.rows(report.latency),
-        calibration=sorted((report.calibration or {}).items()),
+        calibration=calibration.view(report.calibration),
         snippets=snippets.for_job(
             base, job["id"], job["filename"], report.options, artifact if published else None
         ),

@@ -64,6 +64,20 @@ def test_unhealthy_statistics_are_told_before_and_after(visit: Visit) -> None:
     expect(page.locator("#health-rows")).to_contain_text("never updated")
 
 
+def test_statistics_are_measured_again_from_data(visit: Visit) -> None:
+    folder = EXAMPLES / "never_updated"
+    page = steps.pick(visit, *(path for path in folder.iterdir() if path.name.startswith("model.ckpt")))
+    page.click("summary:has-text('Statistics')")
+    page.check("[data-option=recalibrate] input")
+    page.set_input_files("#calibration", folder / "calibration.npz")
+    steps.send(page)
+    assert steps.verdict(page) == "pass"
+    expect(page.locator("section[aria-labelledby=calibration]")).to_contain_text(
+        "The measured statistics were folded."
+    )
+    visit.picture("result")
+
+
 def test_cancel_stops_a_running_job(visit: Visit, tmp_path: Path) -> None:
     page = steps.pick(visit, networks.residual(tmp_path / "deep.onnx", 900))
     job = steps.send(page)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from folding.options import FoldOptions
 from folding.report import ArrayStats, DriftRow
-from service.web import apidocs, charts, formats, latency, snippets, views
+from service.web import apidocs, calibration, charts, formats, latency, snippets, views
 from service.web.forms import options_form
 from service.web.pages import download_name
 from tests.web import sample
@@ -151,3 +151,18 @@ def test_references_are_followed_and_loops_end() -> None:
     rows = list(apidocs.properties(document, {"$ref": "#/components/schemas/B"}))
     assert [row.name for row in rows if row.level == 0] == ["b", "n"]
     assert len(rows) < 20
+
+
+def test_calibration_of_any_shape_is_read() -> None:
+    record = {"samples": 1000, "applied": False, "ignored_arrays": ["y"],
+              "layers": [{"name": "bn", "measured": True, "mean": [0.5, 1.0], "variance": [2.0], "stored_mean": [0.0, 0.0],
+                          "stored_variance": [1.0], "mean_shift": 4.06, "variance_ratio": [0.06, 0.17]}, {"name": "other"}, 3],
+              "outputs": {"out": {"max_abs": 2.4, "relative_rms": 0.98}, "odd": None}}  # fmt: skip
+    found = calibration.view(record)
+    assert found is not None
+    assert found.layers[0].ratio == "0.06 … 0.17"
+    assert found.layers[0].stored == "mean 0, variance 1"
+    assert found.layers[1].measured == "not measured"
+    assert found.outputs == [("out", "2.4", "0.98")]
+    assert calibration.view(None) is None
+    assert calibration.view({"samples": 1}) is not None
