@@ -18,7 +18,7 @@ from service.store.blobs import BlobWriter
 from service.store.tenants import allowance, charge, too_much
 from service.wiring import Services
 
-BUFFER = 2 << 20
+BUFFER = 1 << 20
 
 
 async def pieces(request: Request, ports: Services) -> AsyncIterator[bytes]:

@@ -16,7 +16,7 @@ from typing import Protocol
 from service.errors import CorruptBlob, NotFound
 from service.settings import Settings
 
-CHUNK = 4 << 20
+CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
