@@ -4,8 +4,8 @@
 
 Ten networks, another draw of weights and statistics each time. A mutant has one layer folded wrongly: one
 channel off by 1e-3, gamma and beta swapped, epsilon dropped, scale on the wrong axis, channels off by one,
-one sign flipped. The table tells which part of the verification caught it: end to end, float64, or layer by
-layer.
+one sign flipped. The table tells which part of the verification caught it: end to end,
+float64, or layer by layer in either precision.
 """
 
 from __future__ import annotations
@@ -106,13 +106,13 @@ def right(outcome: Outcome, folder: Path, kind: str, seed: int) -> None:
 def part_of(reference: str) -> str:
     """Which part of the verification a row belongs to."""
     if "layer by layer" in reference:
-        return "layer by layer"
+        return "float64 layers" if "float64" in reference else "layer by layer"
     return "float64" if reference == "float64" else "end to end"
 
 
 def render(outcome: Outcome) -> str:
     """The table."""
-    parts = ("mutants", "end to end", "float64", "layer by layer")
+    parts = ("mutants", "end to end", "float64", "layer by layer", "float64 layers")
     lines = [f"{'fault':18}" + "".join(f"{part:>16}" for part in parts)]
     for fault, counts in outcome.by_part.items():
         lines.append(f"{fault:18}" + "".join(f"{counts[part]:16}" for part in parts))

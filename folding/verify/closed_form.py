@@ -10,10 +10,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -23,34 +21,17 @@ from folding.progress import Progress
 from folding.report import OutputComparison, ToleranceReport, Verdict, Verification, VerificationRow
 from folding.sources.base import Feeds, Imported
 from folding.verify import shapes
-from folding.verify.float64 import Float64UnavailableError, evaluate
+from folding.verify.float64 import Float64UnavailableError, engine
 from folding.verify.float64.evaluator import widen
 from folding.verify.graphs import Loaded, load
 from folding.verify.interface import interface
-from folding.verify.layers import Layers, Runner
+from folding.verify.layers import Layers
 from folding.verify.noise import neighbours, unit_roundoff
 from folding.verify.probes import make
 from folding.verify.ranges import inputs_of
 
 SEGMENTS = "closed form, float64 segments"
 WEIGHTS = "closed form, stored weights"
-
-
-@dataclass(frozen=True)
-class Float64Runner:
-    """`Runner` on our own float64 evaluation."""
-
-    loaded: Loaded
-    extra: tuple[str, ...]
-
-    def run(self, feeds: Feeds, weights: Feeds | None = None, forced: Feeds | None = None) -> Feeds:
-        """See `Runner`. Raises: Float64UnavailableError."""
-        return evaluate(self.loaded, feeds, weights=weights, forced=forced, extra=self.extra)
-
-
-def float64_engine(loaded: Loaded, extra: Sequence[str], forced: Mapping[str, np.dtype[Any]]) -> Runner:
-    """Our float64 evaluation as an engine of `Layers`."""
-    return Float64Runner(loaded, tuple(extra))
 
 
 def recheck(
@@ -110,7 +91,7 @@ def segment_row(
         feeds = probe or random_feeds(source, options.seed)
         wide = {name: widen(array) for name, array in feeds.items()}
         shaken = [neighbours(source.weights, rng) for _ in range(2)]
-        check = Layers(source, artifact, sites, wide, engine=float64_engine).check(rng, shaken)
+        check = Layers(source, artifact, sites, wide, engine=engine()).check(rng, shaken)
     except (Float64UnavailableError, shapes.NoSizesError) as exc:
         row.status, row.detail = "unavailable", f"no float64 evaluation: {exc}"
         return row

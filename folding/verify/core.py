@@ -15,7 +15,7 @@ from folding.verify.candidates import float64_row, framework_answers, run_candid
 from folding.verify.graphs import load
 from folding.verify.inputs import prepare
 from folding.verify.interface import match_outputs
-from folding.verify.layerwise import layer_by_layer
+from folding.verify.layerwise import device_drift, layer_by_layer
 from folding.verify.reaction import react
 from folding.verify.rows import row
 from folding.verify.study import Study, measure_noise
@@ -51,7 +51,8 @@ def examine(
                 study.rows.append(row(reference.name, framework, candidate, study))
             if float64_rows is not None:
                 study.rows.append(float64_row(study, float64_rows, candidate))
-        layer_by_layer(study)
+        layer_by_layer(study, exact=float64_rows is not None)
+        device_drift(study)
         study.hazards.extend(hazards.find(study, candidates))
         if options.latency:
             study.latency = measure_latency(study)

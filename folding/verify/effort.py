@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx
 from onnx import helper, shape_inference
@@ -22,6 +22,8 @@ class Effort:
 
     batch: largest batch of a probe. sizes: how many further sizes of dynamic dimensions. framework: on how
     many probes the source framework runs. sharper: further noise runs on a probe before it may fail.
+    source_hazards: on how many probes the unfolded graph runs at the runtime's defaults (0: only where it
+    holds a pattern that is known to go wrong). cut_bytes: inner values held for one side, layer by layer.
     """
 
     probes: int
@@ -31,7 +33,9 @@ class Effort:
     sizes: int
     framework: int
     sharper: int
-    seconds: float
+    source_hazards: int = 0
+    cut_bytes: int = 96 << 20
+    seconds: float = 0.0
 
     def words(self) -> str:
         """For the report."""
@@ -87,10 +91,16 @@ def per_element(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:
 
 def plan(seconds: float) -> Effort:
     """Effort for a model of which one run at batch 1 takes `seconds`."""
-    if seconds < 0.004:
-        return Effort(10, 10, 3, 3, 2, 10, 12, seconds)
-    if seconds < 0.02:
-        return Effort(8, 4, 2, 3, 1, 4, 8, seconds)
-    if seconds < 0.08:
-        return Effort(4, 2, 1, 2, 1, 2, 4, seconds)
-    return Effort(3, 2, 1, 2, 1 if seconds < 0.3 else 0, 2, 2, seconds)
+    for below, effort in TIERS:
+        if seconds < below:
+            return replace(effort, seconds=seconds)
+    return replace(LEAST, seconds=seconds)
+
+
+TIERS: tuple[tuple[float, Effort], ...] = (
+    (0.004, Effort(10, 10, 3, batch=3, sizes=2, framework=10, sharper=12, source_hazards=10)),
+    (0.02, Effort(8, 4, 2, batch=3, sizes=1, framework=4, sharper=8, source_hazards=3)),
+    (0.05, Effort(4, 2, 1, batch=2, sizes=1, framework=2, sharper=4, source_hazards=1)),
+    (0.3, Effort(3, 1, 1, batch=2, sizes=1, framework=1, sharper=3, cut_bytes=64 << 20)),
+)
+LEAST = Effort(3, 1, 1, batch=2, sizes=0, framework=1, sharper=2, cut_bytes=64 << 20)

@@ -78,15 +78,34 @@ def find(study: Study, candidates: Sequence[Candidate]) -> list[Hazard]:
     return found
 
 
+def suspicious(study: Study) -> bool:
+    """Whether the unfolded graph has a pattern that a known faulty optimizer matches."""
+    for node in study.source.proto.graph.node:
+        if node.op_type in ("MaxPool", "BatchNormalization"):
+            before = study.source.produced.get(node.input[0])
+            if before is not None and before.op_type in (
+                "Pad",
+                "Transpose",
+                "Reshape",
+                "Squeeze",
+                "Unsqueeze",
+            ):
+                return True
+    return False
+
+
 def of_source(study: Study) -> list[Hazard]:
     """Whether the unfolded graph, run with the runtime's defaults, would have gone wrong."""
+    probes = study.effort.source_hazards or int(suspicious(study))
+    if probes == 0:
+        return []
     try:
         session = OrtSession(study.source.path, "enable_all")
     except Exception as exc:  # noqa: BLE001 - the runtime's own classes
         detail = f"the source loads at disable_all only: {str(exc).strip()[:200]}; the artifact loads at both"
         return [Hazard(code=UNKNOWN, detail=detail, workaround=level_words())]
     answers: dict[str, Feeds] = {}
-    for probe in study.probes[: study.effort.framework]:
+    for probe in study.probes[:probes]:
         try:
             answers[probe.name] = session.run(probe.feeds)
         except Exception:  # noqa: BLE001 - a probe that runs at one level only is a difference by itself

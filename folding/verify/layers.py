@@ -340,7 +340,7 @@ def judge(
         tolerance=ToleranceReport(
             rtol=0.0,
             atol=float(limit.ravel()[worst]),
-            why=f"{GUARD:g} x the noise of this segment alone, of the worst (axis 1, last axis) slice",
+            why=f"{GUARD:g} x the noise of this segment alone, in its worst (axis 1, last axis) slice",
         ),
         passed=passed,
     )

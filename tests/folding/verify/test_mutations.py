@@ -6,7 +6,7 @@ from bench.mutations import render, run
 
 
 def test_every_mutant_of_the_sample_is_caught_and_no_correct_fold_rejected() -> None:
-    outcome = run(120, 120, seed=11)
+    outcome = run(100, 50, seed=11)
     assert outcome.power >= 0.99, render(outcome)
     assert outcome.rejected == 0, render(outcome)
 

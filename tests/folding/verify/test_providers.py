@@ -124,6 +124,15 @@ def test_a_fallback_raises_rather_than_answering_from_the_cpu(tmp_path: Path) ->
     FakeSession.started = True
 
 
+def test_layers_are_compared_on_the_device_too(device: type[FakeSession], tmp_path: Path) -> None:
+    device.gain = {"exact": 1e-6}
+    pair = nets.build("plain", tmp_path, 1)
+    rows = check(pair.unfolded, pair.folded, providers=["cpu", "cuda"]).drift
+    values = {kind: [row.value for row in rows if row.provider == kind] for kind in ("cpu", "cuda")}
+    assert values["cpu"] == values["cuda"]
+    assert len(values["cuda"]) > 3
+
+
 needs_cuda = pytest.mark.skipif(
     "CUDAExecutionProvider" not in runtime().get_available_providers(),
     reason="onnxruntime has no CUDAExecutionProvider here (onnxruntime-gpu and a device are needed)",
