@@ -138,10 +138,11 @@ def _grow(
 ) -> tuple[BatchNorm, int]:
     """Take in the neighbours that play a role still missing: a mean before, gamma and beta after."""
     roles = _roles(chain[low:high], anchor, constants)
-    if "moving_mean" not in roles and low > floor:
-        wider = _roles(chain[low - 1 : high], anchor, constants)
-        if "moving_mean" in wider and wider.keys() >= roles.keys():
-            low, roles = low - 1, wider
+    for back in (1, 2):  # the mean is subtracted right before, or before a Mul by gamma
+        if "moving_mean" not in roles and low - back >= floor:
+            wider = _roles(chain[low - back : high], anchor, constants)
+            if "moving_mean" in wider and len(wider) == len(roles) + back and wider.keys() >= roles.keys():
+                low, roles = low - back, wider
     while high < ceiling:
         wider = _roles(chain[low : high + 1], anchor, constants)
         gained = wider.keys() - roles.keys()
@@ -163,18 +164,20 @@ def _roles(steps: list[Step], anchor: Anchor, constants: Constants) -> dict[str,
         array = constants.evaluate(leaf)
         if leaf in known or array.dtype.kind != "f" or not array.size:
             continue
-        role = _role(steps, {leaf: array + 1.0}, scale, shift, constants)
+        role = _role(steps, leaf, array, (scale, shift), constants)
         if role is not None:
             roles.setdefault(role, leaf)
     return roles
 
 
 def _role(
-    steps: list[Step], env: Env, scale: Float64Array, shift: Float64Array, constants: Constants
+    steps: list[Step], leaf: ir.Value, array: Float64Array, plain: Pair, constants: Constants
 ) -> str | None:
-    new_scale, new_shift = compose(steps, constants, env)
-    if not np.allclose(new_scale, scale, rtol=1e-9, atol=0, equal_nan=True):
-        return "gamma"
+    scale, shift = plain
+    new_scale, new_shift = compose(steps, constants, {leaf: array + 1.0})
+    if not _same(new_scale, scale):
+        doubled, _ = compose(steps, constants, {leaf: array * 2.0})
+        return "gamma" if _same(doubled, 2.0 * scale) else None  # an exponent, say, is no gamma
     change = new_shift - shift
     size = 1e-9 * (np.abs(shift) + np.abs(new_shift) + np.abs(scale) + 1.0)
     if np.all(np.abs(change + scale) <= size):
@@ -182,6 +185,10 @@ def _role(
     if np.all(np.abs(change - 1.0) <= size):
         return "beta"
     return None
+
+
+def _same(left: Float64Array, right: Float64Array) -> bool:
+    return bool(np.allclose(left, right, rtol=1e-9, atol=0, equal_nan=True))
 
 
 def compose(steps: list[Step], constants: Constants, env: Env | None = None) -> Pair:

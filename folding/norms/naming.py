@@ -8,25 +8,18 @@ from collections.abc import Iterable
 import onnx_ir as ir
 
 # Last parts of a variable's name that say its role, not its layer (TensorFlow, Keras, PyTorch, Caffe, MXNet).
-ROLE = re.compile(
-    r"""(?: gamma | beta | scale | bias | weight | mean | var | variance | offset | B | eps
-        | (?:moving|running|pop|population)_(?:mean|var|variance|avg) | num_batches_tracked | [wbsmv]
-        )(?: :\d+ )? (?: /read | /ReadVariableOp )?""",
-    re.VERBOSE | re.IGNORECASE,
-)  # fmt: skip
+ROLE = (
+    r"(?:(?:moving|running|pop|population)_(?:mean|var|variance|avg)|num_batches_tracked"
+    r"|gamma|beta|scale|bias|weight|mean|var|variance|offset|eps|[bwsmv])"
+)
+_ENDING = re.compile(r"(?:/read|/ReadVariableOp)?(?::\d+)?$")
+_SCOPED = re.compile(rf"(.+?)[._/]{ROLE}", re.IGNORECASE)
 
 
 def scope(name: str) -> str:
-    """`layer1.0.bn1.running_mean` -> `layer1.0.bn1`; a name without scope is returned without its role."""
-    for separator in (".", "/", "_"):
-        head, found, tail = name.rpartition(separator)
-        if found and ROLE.fullmatch(tail):
-            return head
-        if found and separator == "_":
-            match = re.fullmatch(rf"(.+?)[_.]{ROLE.pattern}", name, re.VERBOSE | re.IGNORECASE)
-            if match:
-                return match.group(1)
-    return ""
+    """`layer1.0.bn1.running_mean` -> `layer1.0.bn1`; empty where the name says no role."""
+    match = _SCOPED.fullmatch(_ENDING.sub("", name))
+    return match.group(1) if match else ""
 
 
 def layer_name(arrays: Iterable[ir.Value | None], node: ir.Node, output: ir.Value) -> str:
