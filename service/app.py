@@ -73,7 +73,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     for router in ROUTERS:
         app.include_router(router)
     app.openapi = lambda: contract(app)  # type: ignore[method-assign]
-    app.add_middleware(Envelope)
+    app.add_middleware(Envelope, settings=settings)
     _mount_pages(app)
     return app
 

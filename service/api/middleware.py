@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import secrets
 import time
 
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import telemetry
 from service.api import metrics
 from service.logs import clean
+from service.settings import Settings
 
 log = logging.getLogger("bnfold.access")
 CSP = (
@@ -27,14 +30,41 @@ SECURITY = {
     b"cross-origin-resource-policy": b"same-origin",
 }
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_STREAMED = ("/v1/blobs/", "/v1/fold", "/v1/uploads")
 _QUIET = frozenset({"/livez", "/readyz", "/metrics"})
+
+
+class BodyGuard:
+    """Deadline of every body, and the cap of those that are read whole (FastAPI reads JSON without one)."""
+
+    def __init__(self, scope: Scope, settings: Settings) -> None:
+        streamed = scope["path"].startswith(_STREAMED)
+        self._left = settings.max_upload_bytes if streamed else settings.max_json_bytes
+        self._idle = settings.body_idle_timeout
+        self._until = time.monotonic() + settings.body_timeout
+        self._done = False
+
+    async def receive(self, receive: Receive) -> Message:
+        """The next message; HTTPException 408 or 413."""
+        if self._done:  # from here on it only tells of a disconnect
+            return await receive()
+        try:
+            async with asyncio.timeout(max(0.0, min(self._idle, self._until - time.monotonic()))):
+                message = await receive()
+        except TimeoutError:
+            raise HTTPException(408, "The body did not come in time.", {"Connection": "close"}) from None
+        self._done = not message.get("more_body", False)
+        self._left -= len(message.get("body", b""))
+        if self._left < 0:
+            raise HTTPException(413, "The body is larger than this route takes.", {"Connection": "close"})
+        return message
 
 
 class Envelope:
     """The middleware."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app, self._settings = app, settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -46,8 +76,10 @@ class Envelope:
         request_id = given if _ID.fullmatch(given) else secrets.token_hex(8).encode()
         seen = {"status": 0, "out": 0, "in": 0, "first": 0.0}
 
+        guard = BodyGuard(scope, self._settings)
+
         async def take() -> Message:
-            message = await receive()
+            message = await guard.receive(receive)
             seen["in"] += len(message.get("body", b""))
             return message
 

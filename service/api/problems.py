@@ -99,7 +99,13 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def plain(request: Request, error: HTTPException) -> JSONResponse:
-        code = {404: "not_found", 405: "method_not_allowed", 400: "bad_request", 413: "too_large"}
+        code = {
+            404: "not_found",
+            405: "method_not_allowed",
+            400: "bad_request",
+            408: "request_timeout",
+            413: "too_large",
+        }
         detail = {404: "There is nothing at this path.", 405: "This path does not take this method."}
         number = error.status_code
         words = detail.get(number, str(error.detail))

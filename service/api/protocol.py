@@ -23,6 +23,7 @@ class GuardedProtocol(HttpToolsProtocol):
     _deadline: asyncio.TimerHandle | None = None
     _in_headers = True
     _header_bytes = 0
+    _refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Count, and start the clock."""
@@ -53,6 +54,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Count header bytes before the parser keeps them."""
+        if self._refused:
+            return
         if self._in_headers:
             self._header_bytes += len(data)
             # A first piece may carry body too; uvicorn reads at most 256 KiB at once.
@@ -132,8 +135,12 @@ class GuardedProtocol(HttpToolsProtocol):
             f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
         )
         self._disarm()
+        self._refused = True
         self.transport.write(head.encode() + body)
-        self.transport.close()
+        # Closing with unread bytes would reset the connection and take the answer with it: let them come.
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(1.0, self.transport.close)
 
 
 def guarded(header_timeout: float, max_connections: int) -> type[Any]:
