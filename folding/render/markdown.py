@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 
 from folding.render import words
@@ -113,6 +114,8 @@ def hazards(report: Report) -> Iterator[str]:
 
 
 def foot(report: Report) -> Iterator[str]:
-    """How to repeat."""
-    fence = "````"
-    yield from details("How to repeat", [fence + "sh", words.command(report), fence])
+    """How to repeat, in a fence that nothing in the command can close."""
+    command = words.command(report)
+    longest = max((len(run) for run in re.findall("`+", command)), default=0)
+    fence = "`" * max(3, longest + 1)
+    yield from details("How to repeat", [fence + "sh", command, fence])

@@ -119,4 +119,4 @@ def command(report: Report) -> str:
         words += ["--calibrate", "DATA.npz"]
     if any(probe.get("name") == "user" for probe in report.probes):
         words += ["--probe", "PROBE.npz"]
-    return shlex.join(words)
+    return "".join(c if c.isprintable() else "?" for c in shlex.join(words))
