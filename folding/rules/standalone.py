@@ -52,14 +52,12 @@ def emit(ctx: Context, value: ir.Value, affine: Affine, name: str, at: ir.Node, 
         nodes.append(_batch_norm(ctx, graph, value, affine, name, dtype))
         result = nodes[-1].outputs[0]
     else:
-        for op, array, wanted in (
-            ("Mul", affine.scale, affine.has_scale),
-            ("Add", affine.shift, affine.has_shift),
-        ):
-            if wanted:
-                const = constant(ctx, graph, f"{name}/{op.lower()}", operand(array), dtype)
-                nodes.append(_node(ctx, op, [result, const], name, value))
-                result = nodes[-1].outputs[0]
+        wanted = (("Mul", affine.scale, affine.has_scale), ("Add", affine.shift, affine.has_shift))
+        for op, array in ((op, array) for op, array, needed in wanted if needed):
+            const = constant(ctx, graph, f"{name}/{op.lower()}", operand(ctx, array), dtype)
+            nodes.append(_node(ctx, op, [result, const], name, value))
+            broadcast(ctx, nodes[-1], array)
+            result = nodes[-1].outputs[0]
     if before:
         graph.insert_before(at, nodes)
     else:
@@ -89,12 +87,24 @@ def _node(ctx: Context, op: str, inputs: list[ir.Value], name: str, like: ir.Val
     return node
 
 
-def operand(array: Float64Array) -> Array:
-    """Leading ones dropped: a Mul or Add broadcasts without them."""
+def operand(ctx: Context, array: Float64Array) -> Array:
+    """Leading ones dropped: a Mul or Add broadcasts without them. Before opset 7, all ones."""
+    if ctx.opset < _SINCE_BROADCAST:
+        return array.reshape([size for size in array.shape if size != 1])
     shape = list(array.shape)
     while shape and shape[0] == 1:
         shape.pop(0)
     return array.reshape(shape)
+
+
+def broadcast(ctx: Context, node: ir.Node, array: Float64Array) -> None:
+    """Before opset 7, Mul and Add broadcast by attribute: a vector is aligned at an axis."""
+    if ctx.opset >= _SINCE_BROADCAST:
+        return
+    node.attributes.add(ir.AttrInt64("broadcast", 1))
+    axes = [axis for axis, size in enumerate(array.shape) if size != 1]
+    if axes:
+        node.attributes.add(ir.AttrInt64("axis", axes[0]))
 
 
 def constant(ctx: Context, graph: ir.Graph, name: str, array: Array, dtype: ir.DataType) -> ir.Value:
@@ -102,7 +112,8 @@ def constant(ctx: Context, graph: ir.Graph, name: str, array: Array, dtype: ir.D
     name = ctx.unique(name)
     tensor = ir.Tensor(np.asarray(array, dtype=dtype.numpy(), order="C"), dtype=dtype, name=name)
     value = ir.val(name, dtype=dtype, shape=tensor.shape, const_value=tensor)
-    graph.register_initializer(value)
-    if ctx.model.ir_version < 4 and graph is ctx.model.graph:
+    if ctx.model.ir_version < 4:
+        graph = ctx.model.graph  # a body's inputs are its signature
         graph.inputs.append(value)
+    graph.register_initializer(value)
     return value

@@ -294,6 +294,8 @@ class _Bias:
             self._place_constant(self.value)
         if self.border is not None:
             _add_after(self.ctx, linear, self.border, f"{linear.name}/border")
+        if node.op_type == "Gemm" and self.ctx.opset < 7:
+            node.attributes.add(ir.AttrInt64("broadcast", 1))
         if linear.bias_gain != 1.0 and (self.value is not None or self.runtime is not None):
             node.attributes.pop("beta", None)
 
@@ -361,6 +363,8 @@ def _add_after(ctx: Context, linear: Linear, array: Array, name: str) -> None:
     users = list(output.uses())
     inner = ir.node("Add", [output, _new_constant(ctx, node, name, array)], name=ctx.unique(f"{name}/Add"))
     result = inner.outputs[0]
+    lead = (1,) * ((ctx.rank(output) or array.ndim) - array.ndim)
+    standalone.broadcast(ctx, inner, array.reshape(lead + array.shape))
     node.graph.insert_after(node, inner)
     result.type, result.shape = output.type, output.shape
     was_output = output.is_graph_output()

@@ -60,7 +60,7 @@ def border_pays(window: Window, outs: int, node: ir.Node, ctx: Context) -> bool:
     """A border map is worth its bytes when it is smaller than the activation that an Add would touch."""
     space = window.output_space
     shape = g.dims(node.inputs[0])
-    if space is None or shape is None:
+    if space is None or shape is None or ctx.opset < 7:
         return False
     activation = [dim for dim in shape[1:] if isinstance(dim, int)]
     return outs * prod(space) < prod(activation)
