@@ -9,7 +9,7 @@ from typing import Any
 from folding.errors import BnfoldError
 from folding.options import FoldOptions
 from folding.report import HealthCode, Inspection, NormReport, Report, Verdict
-from service.cli import failures, parse
+from service.cli import failures, native, parse
 from service.cli.output import Output
 from service.cli.text import clean
 
@@ -32,7 +32,7 @@ def run(
 
 
 def _one(path: Path, health_only: bool, unsandboxed: bool, timeout: float) -> tuple[int, str]:
-    with parse.model(path) as model:
+    with native.quiet(), parse.model(path) as model:
         if health_only:
             return _health(_inspect(model, unsandboxed, timeout).batch_norms)
         report = _fold(model, unsandboxed, timeout)

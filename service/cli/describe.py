@@ -145,7 +145,7 @@ def verification_rows(rows: list[VerificationRow], output: Output) -> None:
         return
     output.heading("Verification")
     output.table(
-        ["reference", "provider", "optimization", "status", "max error", "relative", "allowed"],
+        ["reference", "provider", "level", "status", "max error", "relative", "allowed"],
         [_verification_row(row) for row in rows],
     )
 
@@ -156,7 +156,7 @@ def _verification_row(row: VerificationRow) -> list[str]:
     if worst is None:
         figures = ["-", "-", text.clean(row.detail) or "-"]
     else:
-        allowed = f"{text.number(worst.tolerance.atol, 2)} + {text.number(worst.tolerance.rtol, 2)} |y|"
+        allowed = f"{text.number(worst.tolerance.atol, 2)} + {text.number(worst.tolerance.rtol, 2)}|y|"
         figures = [text.number(worst.max_abs, 2), text.number(worst.max_rel, 2), allowed]
     return [row.reference, row.provider, row.optimization_level, status, *figures]
 

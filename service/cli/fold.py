@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from folding.errors import UsageError
 from folding.report import Report, Verdict
-from service.cli import describe, failures, parse
+from service.cli import describe, failures, native, parse
 from service.cli.output import Output
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def run(
         parse.arrays(data and parse.existing(data), option)  # a bad file is named before the long work
     work = _here if unsandboxed else _isolated
     with (
+        native.quiet(),
         parse.model(src) as model,
         output.progress(STAGES) as listener,
         work(model, out, options, calibration, probe, timeout, listener, folder) as (report, made),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from folding.report import Inspection
-from service.cli import describe, parse
+from service.cli import describe, native, parse
 from service.cli.fold import fold_options, output_folder
 from service.cli.output import Output
 
@@ -26,7 +26,7 @@ def run(
     options = fold_options(given)
     if stats is not None:
         output_folder(stats)
-    with parse.model(src) as model, output.progress(("read",)) as listener:
+    with native.quiet(), parse.model(src) as model, output.progress(("read",)) as listener:
         if unsandboxed:
             found = _here(model, options, stats)
         else:

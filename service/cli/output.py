@@ -46,7 +46,7 @@ class Output:
         if style and sys.stdout.isatty():
             from rich.text import Text
 
-            self._console().print(Text(text, style=style))
+            self._console().print(Text(text, style=style), soft_wrap=True)
         else:
             print(text)
 
@@ -82,9 +82,11 @@ class Output:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for column in columns:
-            table.add_column(column, overflow="fold")
+        # Words and figures keep their line; names and free text fold when the terminal is narrow.
+        table = Table(box=box.HORIZONTALS, show_edge=False, pad_edge=False, padding=(0, 1))
+        for index, column in enumerate(columns):
+            narrow = max(len(row[index]) for row in cells) <= FOLDS_FROM
+            table.add_column(column, overflow="fold", no_wrap=narrow)
         for row in cells:
             table.add_row(*(Text(cell, style=WORD_STYLES.get(cell, "")) for cell in row))
         self._console().print(table)
@@ -119,6 +121,8 @@ class Output:
             task = bar.add_task(what, total=total)
             yield lambda done: bar.update(task, completed=done)
 
+
+FOLDS_FROM = 14  # characters; wider columns give way first
 
 # Colour never stands alone: the word itself is always there.
 WORD_STYLES = {

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from folding.report import Verdict
-from service.cli import describe, failures, parse
+from service.cli import describe, failures, native, parse
 from service.cli.fold import fold_options
 from service.cli.output import Output
 
@@ -28,7 +28,7 @@ def run(
     feeds = parse.arrays(probe and parse.existing(probe), "--probe")
     from folding import pipeline  # heavy: after everything that can be said without it
 
-    with parse.model(a) as model, output.progress(("verify",)) as listener:
+    with native.quiet(), parse.model(a) as model, output.progress(("verify",)) as listener:
         found = pipeline.verify(model, b, options, probe=feeds, certificate=certificate, listener=listener)
     describe.verification(found, output)
     body = found.model_dump_json(indent=2)
