@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from inspect import isawaitable
+from typing import Any
+
 from fastapi import APIRouter, FastAPI
+from fastapi.exception_handlers import http_exception_handler
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -24,8 +30,25 @@ def mount(app: FastAPI) -> None:
     the last one added is the outermost, so that errors of the others get the headers too."""
     app.include_router(router)
     app.add_exception_handler(ApiError, _error_page)
+    app.add_exception_handler(HTTPException, _pages_for_people(app.exception_handlers.get(HTTPException)))
     app.add_middleware(SessionCookie)
     app.add_middleware(SecurityHeaders)
+
+
+Handler = Callable[[Request, Exception], Response | Awaitable[Response]]
+
+
+def _pages_for_people(problem: Any) -> Handler:
+    """A browser that asks for a page which is not there gets a page; programs get the problem as before."""
+
+    async def handle(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if not request.url.path.startswith("/v1/") and "text/html" in request.headers.get("accept", ""):
+            return await _error_page(request, ApiError(error.status_code, {"title": error.detail}))
+        answer = (problem or http_exception_handler)(request, error)
+        return await answer if isawaitable(answer) else answer
+
+    return handle
 
 
 async def _error_page(request: Request, error: Exception) -> Response:

@@ -75,7 +75,7 @@ def _operation(document: Mapping[str, Any], path: str, method: str, item: Mappin
         text=spec.get("description", ""),
         parameters=[_parameter(document, resolved(document, row)) for row in listed],
         bodies=[
-            (kind, list(properties(document, media.get("schema", {}))), _example(media))
+            (kind, list(properties(document, media.get("schema", {}))), _example(document, media))
             for kind, media in body.get("content", {}).items()
         ],
         answers=[
@@ -94,9 +94,10 @@ def _answer(status: str, row: Mapping[str, Any]) -> tuple[str, str, str]:
     return status, row.get("description", ""), ", ".join(row.get("content", {}))
 
 
-def _example(media: Mapping[str, Any]) -> str:
-    examples = media.get("examples") or {}
-    value = media.get("example") or next((e.get("value") for e in examples.values()), None)
+def _example(document: Mapping[str, Any], media: Mapping[str, Any]) -> str:
+    named = [entry.get("value") for entry in (media.get("examples") or {}).values()]
+    in_schema = resolved(document, media.get("schema", {})).get("examples", [])
+    value = next((example for example in (media.get("example"), *named, *in_schema) if example), None)
     return json.dumps(value, indent=2, ensure_ascii=False) if value is not None else ""
 
 

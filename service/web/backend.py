@@ -24,6 +24,12 @@ class ApiError(Exception):
         self.problem = problem
 
 
+def public_base(request: Request) -> str:
+    """The address that visitors use: the operator's `public_url`, or what this request came to."""
+    settings = getattr(getattr(request.app.state, "services", None), "settings", None)
+    return str(getattr(settings, "public_url", "") or request.base_url).rstrip("/")
+
+
 class Api:
     """One page request's view of the API. Use as an async context manager."""
 

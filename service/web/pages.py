@@ -16,7 +16,7 @@ from folding import catalogue
 from folding.report import Inspection, Report
 from service.api.jobs_view import REPORT_CSP
 from service.web import calibration, latency, netron, snippets, views
-from service.web.backend import Api, ApiError
+from service.web.backend import Api, ApiError, public_base
 from service.web.forms import options_form
 from service.web.templating import render
 
@@ -95,7 +95,7 @@ def _finished(request: Request, job: dict[str, Any], body: bytes | None, *, ever
 def _result(request: Request, job: dict[str, Any], report: Report, *, everything: bool) -> Response:
     artifact = job["artifact_digest"] or (report.artifact.digest if report.artifact else None)
     published = job["state"] == "succeeded"
-    base = str(request.base_url).rstrip("/")
+    base = public_base(request)
     return render(
         request,
         "result.html",

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Form
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from service.web.backend import Api, ApiError
+from service.web.backend import Api, ApiError, public_base
 from service.web.session import COOKIE, from_own_page, key_of
 from service.web.templating import render
 
@@ -35,7 +35,7 @@ async def begin(request: Request, key: Annotated[str, Form(max_length=512)]) -> 
         except ApiError as error:
             return render(request, "session.html", status=error.status, problem=str(error))
     answer = RedirectResponse("/", status_code=303)
-    secure = request.url.scheme == "https"
+    secure = public_base(request).startswith("https:")
     answer.set_cookie(COOKIE, key, httponly=True, samesite="strict", secure=secure, path="/")
     return answer
 

@@ -192,3 +192,12 @@ def test_the_api_reference_lists_every_operation(open_client: Open) -> None:
     text = Tags(client.get("/docs").text).text
     for path in client.get("/openapi.json").json()["paths"]:
         assert path in text
+
+
+def test_a_page_that_is_not_there_is_a_page_for_browsers_only(open_client: Open) -> None:
+    client = open_client()
+    page = client.get("/nowhere", headers={"accept": "text/html,*/*"})
+    assert (page.status_code, page.headers["content-type"].split(";")[0]) == (404, "text/html")
+    for path, accept in (("/nowhere", "*/*"), ("/v1/nowhere", "text/html")):
+        answer = client.get(path, headers={"accept": accept})
+        assert (answer.status_code, answer.headers["content-type"].split(";")[0]) == (404, "application/json")
