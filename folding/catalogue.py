@@ -151,6 +151,21 @@ ERRORS: Final[dict[str, Text]] = {
         "The body, a header or a field is larger than this service takes; a body is cut while it streams.",
         "Send less, or ask the operator to raise the limit (`BNFOLD_MAX_UPLOAD_BYTES`).",
     ),
+    "headers_too_large": (
+        "Headers above their limits",
+        "A request carries more than 100 headers or more than 64 KiB of them. It was not read any further.",
+        "Send fewer and shorter headers; large values belong into the body.",
+    ),
+    "too_many_connections": (
+        "Too many open connections",
+        "This HTTP process has as many open connections as it may (`BNFOLD_MAX_CONNECTIONS`).",
+        "Try again in a moment; reuse connections; add HTTP processes with `BNFOLD_WEB_WORKERS`.",
+    ),
+    "request_incomplete": (
+        "The connection ended before the body did",
+        "Fewer bytes came than were announced. Nothing of them was kept, except by a resumable upload.",
+        "Send it again; for large files on poor lines use the resumable uploads of /v1/uploads.",
+    ),
     "unsupported_media_type": (
         "A Content-Type that is not taken here",
         "The route does not take a body of that type.",
