@@ -174,3 +174,43 @@ def test_shell_completion(shell: str) -> None:
 def test_completion_answers_with_commands() -> None:
     done = bnfold(_BNFOLD_COMPLETE="complete_bash", COMP_WORDS="bnfold ins", COMP_CWORD="1")
     assert "inspect" in done.stdout
+
+
+def test_a_terminal_gets_lines_drawn() -> None:
+    """The same table in a pseudo-terminal and in a pipe: the same words, drawn only for people."""
+    import pty
+
+    main, child = pty.openpty()
+    code = "from service.cli import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "explain"],
+        stdout=child,
+        stderr=child,
+        env={**os.environ, "TERM": "xterm"},
+    )
+    os.close(child)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(main, 65536)
+        except OSError:  # how a pseudo-terminal says that the other side has gone
+            break
+        if not piece:
+            break
+        shown += piece
+    assert process.wait(timeout=30) == 0
+    assert "─" in shown.decode()
+    assert b"never_updated" in shown
+    assert "─" not in bnfold("explain").stdout
+
+
+def test_native_chatter_is_kept_away(capfd: pytest.CaptureFixture[str]) -> None:
+    from service.cli import native
+
+    with native.quiet():
+        os.write(2, b"I0000 oneDNN custom operations are on\n")
+        print("ours", file=sys.stderr)
+    os.write(2, b"afterwards\n")
+    shown = capfd.readouterr().err
+    assert "oneDNN" not in shown
+    assert "afterwards" in shown
