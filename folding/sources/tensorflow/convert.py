@@ -22,7 +22,7 @@ from folding.errors import BnfoldError, UnsupportedModel
 from folding.options import FoldOptions
 from folding.sources.tensorflow import files
 from folding.sources.tensorflow.bind import bind
-from folding.sources.tensorflow.graph import dtype_of, shape_of
+from folding.sources.tensorflow.graph import TfGraph, data_inputs, dtype_of, shape_of, split
 from folding.sources.tensorflow.program import Weights
 from folding.sources.tensorflow.runtime import tensorflow, tf2onnx
 from folding.sources.tensorflow.surgery import Prepared
@@ -30,6 +30,7 @@ from folding.sources.tensorflow.weights import read_slot
 
 DEFAULT_OPSET = 18  # the newest that tf2onnx writes; export moves on from there when asked
 MINIMUM_OPSET = 13
+_FLOW = frozenset({"If", "StatelessIf", "While", "StatelessWhile", "Switch", "Merge", "Enter", "Einsum", "Case"})
 _FLOATS = frozenset({1, 2, 14, 19})
 STRUCTURE_FIRST = "structure-first"
 
@@ -39,45 +40,58 @@ def convert(
 ) -> tuple[ir.Model, str]:
     """The ONNX model in the IR and the route that led there.
 
+    Loops are given to the converter as they are first (it knows recurrent layers by them), then lowered
+    to Switch and Merge, and last with every weight inside.
+
     Raises:
         UnsupportedModel: `unsupported_op` (with the ops' names) or `conversion_failed`.
     """
     inlined = bind_structure(prepared, weights)
-    try:
-        proto = _to_onnx(
-            prepared,
-            options,
-            tables,
-            sorted({*prepared.slots, *prepared.constants, *prepared.missing} - inlined),
-        )
-        model = bind(proto, prepared, weights)
-        return model, STRUCTURE_FIRST
-    except BnfoldError:
-        raise
-    except Exception as error:  # noqa: BLE001 - any failure of the converter leads to the stock route
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"
-    try:
-        embed_weights(prepared, weights)
-        proto = _to_onnx(prepared, options, tables, [])
-        return bind(proto, prepared, weights), f"stock ({reason})"
-    except BnfoldError:
-        raise
-    except Exception as error:
-        raise UnsupportedModel(
-            f"tf2onnx cannot convert this model: {type(error).__name__}: {str(error).splitlines()[0][:300]}",
-            code="conversion_failed",
-            hint="Name outputs that lie before the part it stumbles over (--output NAME).",
-            details={"structure_first": reason},
-        ) from error
+    detached = sorted({*prepared.slots, *prepared.constants, *prepared.missing} - inlined)
+    flow = has_control_flow(prepared.graph)
+    failures: list[Exception] = []
+    for lowered in (False, True) if flow else (False,):
+        try:
+            proto = _to_onnx(prepared, options, tables, detached, lowered=lowered, check=flow)
+            return bind(proto, prepared, weights), STRUCTURE_FIRST
+        except Exception as error:  # noqa: BLE001 - any failure of the converter leads to the next way
+            failures.append(error)
+            if not flow and isinstance(error, BnfoldError):
+                raise
+    embed_weights(prepared, weights)
+    for lowered in (False, True) if flow else (False,):
+        try:
+            proto = _to_onnx(prepared, options, tables, [], lowered=lowered, check=flow)
+            return bind(proto, prepared, weights), f"stock ({_reason(failures[0])})"
+        except Exception as error:  # noqa: BLE001 - the first failure is the one to tell
+            failures.append(error)
+    named = next((error for error in failures if isinstance(error, BnfoldError)), None)
+    if named is not None:
+        raise named
+    raise UnsupportedModel(
+        f"tf2onnx cannot convert this model: {_reason(failures[-1])}",
+        code="conversion_failed",
+        hint="Name outputs that lie before the part it stumbles over (--output NAME).",
+        details={"structure_first": _reason(failures[0])},
+    ) from failures[-1]
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:240] if lines else ''}"
 
 
 def bind_structure(prepared: Prepared, weights: Weights) -> set[str]:
-    """Give scalars, integers and booleans their values now. Returns the names that were bound."""
+    """Give scalars, integers, booleans and the weights of loops their values now. Returns their names.
+
+    A recurrent layer is a loop whose weights tf2onnx must see to make an LSTM or GRU of it.
+    """
     bound: set[str] = set()
+    looped = _loop_weights(prepared.graph)
     for name in [*prepared.slots, *prepared.missing]:
         node = prepared.graph.nodes[name]
         shape = shape_of(node)
-        if dtype_of(node) in _FLOATS and shape != []:
+        if dtype_of(node) in _FLOATS and shape != [] and name not in looped:
             continue
         value = (
             prepared.missing[name] if name in prepared.missing else read_slot(weights, prepared.slots[name])
@@ -95,9 +109,19 @@ def embed_weights(prepared: Prepared, weights: Weights) -> None:
         prepared.graph.set_constant(name, value)
 
 
-def _to_onnx(prepared: Prepared, options: FoldOptions, tables: dict[str, Any], weights: list[str]) -> Any:
+def _to_onnx(
+    prepared: Prepared,
+    options: FoldOptions,
+    tables: dict[str, Any],
+    weights: list[str],
+    *,
+    lowered: bool = False,
+    check: bool = False,
+) -> Any:
     inference = prepared.graph.to_graph_def()
     files.gate("graphdef", "check_inference", inference)
+    if not lowered:
+        _raised(inference)
     tf, package = tensorflow(), tf2onnx()
     opset = min(max(options.opset or DEFAULT_OPSET, MINIMUM_OPSET), DEFAULT_OPSET)
     inputs = [port.tensor for port in prepared.inputs] + [f"{name}:0" for name in weights]
@@ -116,21 +140,48 @@ def _to_onnx(prepared: Prepared, options: FoldOptions, tables: dict[str, Any], w
                     output_names=outputs,
                     initialized_tables=tables or None,
                 )
-        if _has_control_flow(prepared):
+        if check:
             onnx_graph = package.optimizer.optimize_graph(onnx_graph, catch_errors=False)
         else:  # our own passes clean a flat graph as well, in a fifth of the time
             onnx_graph.delete_unused_nodes(onnx_graph.outputs)
         proto = onnx_graph.make_model("bnfold", producer_name="bnfold")
     _no_unknown_ops(proto)
+    if check:
+        _checked(proto)
     return proto
 
 
-def _has_control_flow(prepared: Prepared) -> bool:
-    return any(
-        node.op
-        in ("If", "StatelessIf", "While", "StatelessWhile", "Switch", "Merge", "Enter", "Einsum", "Case")
-        for node in prepared.graph.nodes.values()
-    )
+def _loop_weights(graph: TfGraph) -> set[str]:
+    """Weights that a While or an Enter reads."""
+    found: set[str] = set()
+    for node in graph.nodes.values():
+        if node.op in ("While", "StatelessWhile", "Enter"):
+            for ref in data_inputs(node):
+                name = split(ref)[0]
+                while name in graph.nodes and graph.nodes[name].op == "Identity":
+                    name = split(graph.nodes[name].input[0])[0]
+                found.add(name)
+    return found
+
+
+def has_control_flow(graph: TfGraph) -> bool:
+    """Loops, conditionals, or an Einsum (which the converter's own optimizer is good at)."""
+    return any(node.op in _FLOW for node in graph.nodes.values())
+
+
+def _checked(proto: Any) -> None:
+    """Refuse a graph whose loop bodies contradict their declared types, as some conversions do."""
+    import onnx
+
+    onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True)
+
+
+def _raised(graph_def: Any) -> Any:
+    """The graph with its loops kept whole: without the attribute that makes grappler lower them."""
+    for node in [*graph_def.node, *(n for f in graph_def.library.function for n in f.node_def)]:
+        if "_lower_using_switch_merge" in node.attr:
+            del node.attr["_lower_using_switch_merge"]
+    return graph_def
 
 
 def _no_unknown_ops(proto: Any) -> None:

@@ -95,9 +95,11 @@ class _Finder:
             ref = inputs[0]
         return None
 
-    def _fused(self, node: Node) -> Found:
+    def _fused(self, node: Node) -> Found | None:
         inputs = data_inputs(node)
         batch = node.attr["is_training"].b if "is_training" in node.attr else True
+        if batch and self._is_fill(inputs[1]):
+            return None  # Keras spells a layer norm so: examples as channels, scale and offset filled in
         found = Found(node, node.op, epsilon=_single(node.attr["epsilon"].f), batch=batch)
         roles = {"gamma": inputs[1], "beta": inputs[2]}
         if not batch:
@@ -111,6 +113,10 @@ class _Finder:
         if batch:
             found.spelling = f"{node.op} in training mode"
         return found
+
+    def _is_fill(self, ref: str) -> bool:
+        node = self.graph.nodes.get(split(ref)[0])
+        return node is not None and node.op in ("Fill", "OnesLike", "BroadcastTo")
 
     def _arithmetic(self, node: Node) -> Found | None:
         inputs = data_inputs(node)

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from folding.errors import UnsupportedModel
 from folding.sources.base import Feeds
 from folding.sources.tensorflow import files
 from folding.sources.tensorflow.graph import TfGraph
@@ -40,7 +39,7 @@ class TensorFlowReference:
     def run(self, feeds: Feeds) -> Feeds:
         """Outputs by the ONNX names for inputs by the ONNX names.
 
-        Raises: UnsupportedModel `reference_unavailable` where TensorFlow has no kernel for it here.
+        Raises: RuntimeError where TensorFlow has no kernel for it here.
         """
         tf = tensorflow()
         if self._session is None:
@@ -51,10 +50,8 @@ class TensorFlowReference:
         try:
             results = self._session.run([f"{port.tensor}:0" for port in self._outputs], values)
         except tf.errors.OpError as error:
-            raise UnsupportedModel(
-                f"TensorFlow cannot run this model here: {str(error).splitlines()[0][:300]}",
-                code="reference_unavailable",
-            ) from error
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            raise RuntimeError(f"TensorFlow cannot run this model here: {' '.join(lines[:4])[:300]}") from error
         return {
             port.name: as_text(np.asarray(result))
             for port, result in zip(self._outputs, results, strict=True)

@@ -40,9 +40,22 @@ def respell(graph: TfGraph, *, arithmetic: bool = False) -> None:
             alias.update({f"{node.name}:1": mean, f"{node.name}:2": variance})
         elif node.op == "BatchNormWithGlobalNormalization":
             _global_normalization(graph, node, arithmetic)
+        elif node.op == "Erfc":
+            _complement(graph, node)
         elif node.op in _RENAMED:
             _rename(node)
     graph.rewire(alias)
+
+
+def _complement(graph: TfGraph, node: Node) -> None:
+    """erfc(x) = 1 - erf(x)."""
+    dtype, inputs = dtype_of(node), data_inputs(node)
+    one = graph.add("Const", f"{node.name}/one").name
+    graph.set_constant(one, np.asarray(1, numpy_dtype(dtype)))
+    inner = graph.add("Erf", f"{node.name}/erf", inputs, T=dtype).name
+    node.op = "Sub"
+    del node.input[:]
+    node.input.extend([one, inner])
 
 
 def _rename(node: Node) -> None:
