@@ -68,9 +68,9 @@ class Fold:
             affine = site.affine
             key = (site.input, affine.scale.shape, affine.scale.tobytes(), affine.shift.tobytes())
             twin = first.setdefault(key, site)
-            if twin is site or site.output.is_graph_output() or twin.output.graph is not site.output.graph:
+            if twin is site or twin.output.graph is not site.output.graph:
                 continue
-            site.output.replace_all_uses_with(twin.output)
+            g.replace_value(site.output, twin.output)
             site.absorbers.append(Absorbed(twin, "out", affine.scale, affine.shift, affine))
             site.direction, site.gone = "merged", True
             g.prune(list(site.nodes))

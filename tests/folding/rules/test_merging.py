@@ -82,6 +82,13 @@ def test_equal_norms_of_one_value_count_as_one_reader() -> None:
     assert difference(folded) < EXACT
 
 
+def test_equal_norms_that_are_both_outputs() -> None:
+    body = "c = Conv(x, w) y = BatchNormalization(c, g, b, m, v) z = BatchNormalization(c, g, b, m, v)"
+    folded = fold(model("T[2,6,5,5] x", body, {"w": n(8, 6, 3, 3), **N8}, outputs="T y, T z"))
+    assert folded.ops == ["Conv", "Identity"]
+    assert difference(folded) < EXACT
+
+
 def test_scale_one_way_and_shift_the_other() -> None:
     """conv -> ReLU -> norm -> Add: the scale passes the ReLU, the shift passes the Add."""
     body = "a = Conv(x, w) r = Relu(a) h = BatchNormalization(r, g, b, m, v) k = Add(h, z) y = Conv(k, w2)"
