@@ -12,14 +12,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.web import apidocs, netron, pages, signin, static
+from service.web import apidocs, netron, pages, reports, signin, static
 from service.web.backend import ApiError
 from service.web.headers import SecurityHeaders
 from service.web.session import SessionCookie
 from service.web.templating import render
 
 router = APIRouter(include_in_schema=False)
-for part in (static, netron, signin, apidocs, pages):
+for part in (static, netron, signin, apidocs, reports, pages):
     router.include_router(part.router)
 
 _TITLES = {401: "Sign in first", 403: "Not allowed", 404: "Not found", 429: "Too many requests"}

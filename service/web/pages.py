@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 from urllib.parse import quote
 
@@ -13,11 +12,11 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from folding import catalogue
-from folding.report import Inspection, Report
-from service.api.jobs_view import REPORT_CSP
+from folding.report import Report
 from service.web import calibration, latency, netron, snippets, views
 from service.web.backend import Api, ApiError, public_base
 from service.web.forms import options_form
+from service.web.records import download_name, inspection_of, job_of, problem_of
 from service.web.templating import render
 
 router = APIRouter(include_in_schema=False)
@@ -37,12 +36,6 @@ STAGES = (
 )
 TITLES = ("Moving mean", "Moving variance", "Gamma", "Beta", "Amplification")
 MARKS = ("M-4 0a4 4 0 108 0a4 4 0 10-8 0z", "M-4-4h8v8h-8z", "M0-5l5 9h-10z", "M0-5l5 5l-5 5l-5-5z")
-REPORTS = {
-    "html": "text/html",
-    "json": "application/json",
-    "md": "text/markdown",
-    "xml": "application/xml",
-}
 
 
 @router.get("/")
@@ -133,36 +126,6 @@ def _ended(request: Request, job: dict[str, Any], unreadable: bool) -> Response:
     )
 
 
-@router.get("/jobs/{job_id}/graph.json")
-async def graph(request: Request, job_id: str) -> Response:
-    """The part of the report that the graphs need: a report of 3,000 batch norms is mostly histograms."""
-    async with Api(request) as api:
-        answer = await api.raw(f"/v1/jobs/{quote(job_id, safe='')}/report", accept="application/json")
-    body = await run_in_threadpool(_graph_part, answer.content)
-    return Response(body, media_type="application/json", headers={"Cache-Control": "private, no-cache"})
-
-
-def _graph_part(report: bytes) -> str:
-    found = json.loads(report)
-    wanted = ("name", "channels", "epsilon", "decision", "direction", "reason", "into", "certificate")
-    norms = [{name: norm.get(name) for name in wanted} for norm in found.get("batch_norms", [])]
-    return json.dumps({"graph_map": found.get("graph_map"), "batch_norms": norms})
-
-
-@router.get("/jobs/{job_id}/report.{suffix}")
-async def report_as(request: Request, job_id: str, suffix: str) -> Response:
-    """The report in another form, for links: browsers can't send an Accept header by a click."""
-    kind = REPORTS.get(suffix)
-    if kind is None:
-        raise ApiError(404, {"title": "No such report", "detail": f"Forms: {', '.join(REPORTS)}."})
-    async with Api(request) as api:
-        answer = await api.raw(f"/v1/jobs/{quote(job_id, safe='')}/report", accept=kind)
-    headers = {"Content-Disposition": f'inline; filename="bnfold-report.{suffix}"'}
-    if suffix == "html":
-        headers["Content-Security-Policy"] = REPORT_CSP
-    return Response(answer.content, media_type=answer.headers["content-type"], headers=headers)
-
-
 @router.get("/models/{model_id}")
 async def model(request: Request, model_id: str, norms: str = "") -> Response:
     """What is in a model, before any job; and the form that sends one."""
@@ -216,49 +179,3 @@ async def problem_page(request: Request, code: str) -> Response:
     if not entries:
         raise ApiError(404, {"title": "Unknown code", "detail": "No code of this service is called so."})
     return render(request, "explain.html", code=code, entries=entries)
-
-
-def inspection_of(body: Any) -> Inspection | None:
-    """The record, or None where there is none or it is of a version that this program does not know."""
-    if not body:
-        return None
-    try:
-        return Inspection.model_validate(body)
-    except ValidationError:
-        return None
-
-
-def problem_of(error: Any) -> dict[str, Any] | None:
-    """A job's error as `problem.html` shows it."""
-    if not isinstance(error, dict):
-        return None
-    code = str(error.get("code") or str(error.get("type") or "").rsplit("/", 1)[-1] or "internal")
-    details = error.get("details")
-    title, _, _ = views.explained(code) or (code, "", "")
-    candidates = details.get("candidates") if isinstance(details, dict) else None
-    return {
-        "code": code,
-        "title": title,
-        "message": error.get("message") or error.get("detail") or "",
-        "hint": error.get("hint"),
-        "stage": error.get("stage"),
-        "layer": error.get("layer"),
-        "candidates": [str(item) for item in candidates[:200]] if isinstance(candidates, list) else [],
-    }
-
-
-def download_name(filename: str | None) -> str:
-    """`model.h5` becomes `model-folded.onnx`; only letters that every file system takes."""
-    stem = (filename or "model").rsplit("/", 1)[-1].split(".")[0]
-    safe = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in stem).strip("-")
-    return f"{safe or 'model'}-folded.onnx"
-
-
-def job_of(body: dict[str, Any]) -> dict[str, Any]:
-    """A job of the API with the fields that templates ask for."""
-    artifact = body.get("artifact") or {}
-    return body | {
-        "filename": body.get("filename") or "model",
-        "artifact_digest": artifact.get("digest"),
-        "artifact_bytes": artifact.get("bytes"),
-    }

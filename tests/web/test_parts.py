@@ -16,7 +16,7 @@ from folding.options import FoldOptions
 from folding.report import ArrayStats, DriftRow
 from service.web import apidocs, calibration, charts, formats, latency, snippets, views
 from service.web.forms import options_form
-from service.web.pages import download_name
+from service.web.records import download_name
 from tests.web import sample
 
 
