@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx_ir as ir
 
 from folding import export, graph_map, health, norms, passes, rules, sources, toolchain
+from folding.norms.base import BatchNorm
 from folding.norms.summary import norm_report
 from folding.options import FoldOptions
 from folding.progress import Listener, Progress, silent
 from folding.report import GraphReport, Inspection, Report, Verdict, Verification
-from folding.sources.base import Feeds
+from folding.rules.base import FoldResult
+from folding.sources.base import Feeds, Imported
+
+if TYPE_CHECKING:
+    from folding.calibrate import Calibrated
 
 STAGES = ("read", "prepare", "find", "calibrate", "health", "fold", "clean", "export", "verify")
 
@@ -60,62 +68,51 @@ def _fold(
 ) -> Report:
     with progress.stage("read"):
         imported = sources.load(src, options, scratch, progress)
-    model = imported.model
-    unfolded = imported.onnx_path
-    nodes_before = model.graph.num_nodes()
-    seen = graph_map.look(model.graph)
-    if options.verify and unfolded is None:
-        unfolded = export.write_plain(model, scratch / "unfolded.onnx")
-    with progress.stage("prepare"):
-        passes.prepare(model, options)
-    with progress.stage("find"):
-        found = norms.find(model, imported.hints)
-    calibrated = None
-    if calibration is not None:
-        from folding import calibrate  # pulls in onnxruntime
+    try:
+        return _Run(imported, dst, options, progress, scratch).report(calibration, probe)
+    finally:
+        if imported.reference is not None:
+            imported.reference.close()
 
-        with progress.stage("calibrate"):
-            calibrated = calibrate.run(imported, found, calibration, options, progress)
+
+@dataclass
+class _Run:
+    """One model on its way from the IR to a report."""
+
+    imported: Imported
+    dst: Path
+    options: FoldOptions
+    progress: Progress
+    scratch: Path
+
+    def report(self, calibration: Feeds | None, probe: Feeds | None) -> Report:
+        """All stages after reading, in order."""
+        model, options = self.imported.model, self.options
+        nodes_before = model.graph.num_nodes()
+        seen = graph_map.look(model.graph)
+        unfolded = self.imported.onnx_path
+        if options.verify and unfolded is None:
+            unfolded = export.write_plain(model, self.scratch / "unfolded.onnx")
+        with self.progress.stage("prepare"):
+            passes.prepare(model, options)
+        with self.progress.stage("find"):
+            found = norms.find(model, self.imported.hints)
+        calibrated = None if calibration is None else self._calibrate(found, calibration)
+        if calibrated is not None:
             found = calibrated.norms
-        if calibrated.rewritten:  # the source computes something else now; the recalibrated graph is the measure
-            if imported.reference is not None:
-                imported.reference.close()
-                imported.reference = None
-            if options.verify:
-                unfolded = export.write_plain(model, scratch / "recalibrated.onnx")
-    with progress.stage("health"):
-        findings = {id(norm): health.judge(norm, calibrated) for norm in found}
-        health.gate(found, findings, options)
-    norm_nodes = graph_map.norm_nodes(found)
-    with progress.stage("fold"):
-        result = rules.fold(model, found, options)
-    with progress.stage("clean"):
-        passes.clean(model, options)
-    with progress.stage("export"):
-        artifact = export.write(model, dst, options, imported.source)
-    verification = Verification(verdict=Verdict.INCONCLUSIVE, summary="verification was switched off")
-    if options.verify and unfolded is not None:
-        from folding import verify  # pulls in onnxruntime
-
-        with progress.stage("verify"):
-            verification = verify.verify_fold(
-                unfolded=unfolded,
-                artifact=dst,
-                reference=imported.reference,
-                options=options,
-                decisions=result.decisions,
-                fold_sites=result.fold_sites,
-                probe=probe,
-                progress=progress,
-            )
-    if imported.reference is not None:
-        imported.reference.close()
-    return Report(
-        verdict=verification.verdict,
-        summary=verification.summary,
-        source=imported.source,
-        batch_norms=[norm_report(d, findings[id(d.norm)]) for d in result.decisions],
-        graph=GraphReport(
+            if calibrated.rewritten and options.verify:
+                unfolded = export.write_plain(model, self.scratch / "recalibrated.onnx")
+        with self.progress.stage("health"):
+            findings = {id(norm): health.judge(norm, calibrated) for norm in found}
+            health.gate(found, findings, options)
+        norm_nodes = graph_map.norm_nodes(found)
+        with self.progress.stage("fold"):
+            result = rules.fold(model, found, options)
+        with self.progress.stage("clean"):
+            passes.clean(model, options)
+        with self.progress.stage("export"):
+            artifact = export.write(model, self.dst, options, self.imported.source)
+        graph = GraphReport(
             opset=model.graph.opset_imports[""],
             nodes_before=nodes_before,
             nodes_after=model.graph.num_nodes(),
@@ -123,20 +120,64 @@ def _fold(
             batch_norms_after=sum(not d.folded for d in result.decisions),
             parameters=export.parameter_count(model),
             bytes=artifact.bytes,
-        ),
-        graph_map=graph_map.build(seen, model.graph, result.decisions, norm_nodes),
-        verification=verification.rows,
-        probes=verification.probes,
-        drift=verification.drift,
-        first_divergence=verification.first_divergence,
-        hazards=verification.hazards,
-        calibration=calibrated.summary if calibrated is not None else None,
-        latency=verification.latency,
-        artifact=artifact,
-        timings=progress.timings,
-        toolchain=toolchain.versions(),
-        options=options.model_dump(mode="json", exclude_defaults=True),
-    )
+        )
+        aligned = graph_map.build(seen, model.graph, result.decisions, norm_nodes)
+        _release(model)
+        proof = self._prove(unfolded, result, probe)
+        return Report(
+            verdict=proof.verdict,
+            summary=proof.summary,
+            source=self.imported.source,
+            batch_norms=[norm_report(d, findings[id(d.norm)]) for d in result.decisions],
+            graph=graph,
+            graph_map=aligned,
+            verification=proof.rows,
+            probes=proof.probes,
+            drift=proof.drift,
+            first_divergence=proof.first_divergence,
+            hazards=proof.hazards,
+            calibration=calibrated.summary if calibrated is not None else None,
+            latency=proof.latency,
+            artifact=artifact,
+            timings=self.progress.timings,
+            toolchain=toolchain.versions(),
+            options=options.model_dump(mode="json", exclude_defaults=True),
+        )
+
+    def _calibrate(self, found: list[BatchNorm], data: Feeds) -> Calibrated:
+        from folding import calibrate  # pulls in onnxruntime
+
+        with self.progress.stage("calibrate"):
+            calibrated = calibrate.run(self.imported, found, data, self.options, self.progress)
+        if calibrated.rewritten and self.imported.reference is not None:
+            # The source computes something else now: the recalibrated graph is the measure.
+            self.imported.reference.close()
+            self.imported.reference = None
+        return calibrated
+
+    def _prove(self, unfolded: Path | None, result: FoldResult, probe: Feeds | None) -> Verification:
+        if not self.options.verify or unfolded is None:
+            return Verification(verdict=Verdict.INCONCLUSIVE, summary="verification was switched off")
+        from folding.verify import verify_fold  # pulls in onnxruntime
+
+        with self.progress.stage("verify"):
+            return verify_fold(
+                unfolded=unfolded,
+                artifact=self.dst,
+                reference=self.imported.reference,
+                options=self.options,
+                decisions=result.decisions,
+                fold_sites=result.fold_sites,
+                probe=probe,
+                progress=self.progress,
+            )
+
+
+def _release(model: ir.Model) -> None:
+    """Let go of the weights: they are in the artifact now, and verification needs the memory."""
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            value.const_value = None
 
 
 def verify(
@@ -153,17 +194,18 @@ def verify(
 
     Raises: BnfoldError subclasses when `a` cannot be read or the probe does not fit.
     """
-    from folding import verify as proof  # pulls in onnxruntime
+    from folding.verify import recheck  # pulls in onnxruntime
+    from folding.verify import verify as compare_models
 
     progress = Progress(listener)
     with progress.stage("verify"):
-        compare = proof.recheck if certificate else proof.verify
+        compare = recheck if certificate else compare_models
         return compare(a, b, options, probe=probe, progress=progress, workdir=workdir)
 
 
 def inspect(
     src: str | Path, options: FoldOptions | None = None, *, workdir: Path | None = None
 ) -> tuple[Inspection, dict[str, np.ndarray]]:
-    """What is in the model, every batch norm with statistics and health, and the raw arrays by `layer/role`."""
+    """What is in the model, each batch norm with its health, and the raw arrays by `layer/role`."""
     with tempfile.TemporaryDirectory(prefix="bnfold-", dir=workdir) as scratch:
         return sources.inspect(Path(src), options or FoldOptions(), Path(scratch))

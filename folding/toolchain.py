@@ -5,8 +5,22 @@ from __future__ import annotations
 from functools import cache
 from importlib import metadata
 
-PACKAGES = ("bnfold", "numpy", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "onnxruntime-gpu", "tensorflow",
-            "tensorflow-cpu", "keras", "tf-keras", "tf2onnx", "protobuf", "h5py")  # fmt: skip
+PACKAGES = (
+    "bnfold",
+    "numpy",
+    "onnx",
+    "onnx-ir",
+    "onnxscript",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "tensorflow",
+    "tensorflow-cpu",
+    "keras",
+    "tf-keras",
+    "tf2onnx",
+    "protobuf",
+    "h5py",
+)
 
 
 @cache

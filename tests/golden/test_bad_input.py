@@ -1,4 +1,4 @@
-"""What every route says to input that it cannot take: the error's class and code, and that nothing is left behind."""
+"""What every route says to input that it cannot take: class and code, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ CASES: dict[str, tuple[str, bytes, set[str]]] = {
         onnx_model("Frobnicate", "acme"),
         {"unknown_op"},
     ),
-    "truncated frozen graph": ("model.pb", b"", {"corrupt_model", "unknown_format", "empty_file"}),
+    "truncated frozen graph": ("model.pb", b"", {"corrupt_protobuf"}),
 }
 
 
