@@ -60,7 +60,7 @@ killsweep: $(DEV) test-tools ## kill -9 at every durable system call, the long f
 	$(PY) -m pytest tests/faults -m "slow or not slow" $(PYTEST_ARGS)
 
 audit: $(DEV) ## known vulnerabilities in the pinned dependencies; a package that cannot be checked fails it
-	$(BIN)/pip-audit --strict --disable-pip --require-hashes -r constraints/runtime.txt
+	$(PY) -m scripts.audit
 
 lock: ## pin every dependency again (needs uv; UV=path/to/uv)
 	scripts/lock.sh

@@ -43,6 +43,18 @@ ERRORS: Final[dict[str, Text]] = {
         "Check that the upload is complete and is the model itself, not a log or a README. A checkpoint needs all its "
         "files (.index and .data-*, better also .meta): send the folder, or an archive of it.",
     ),
+    "malformed_model": (
+        "The structure of the model contradicts itself",
+        "The file can be parsed, but something in it cannot be: an attribute has the wrong kind, a reference leads nowhere, "
+        "a type is not one. No exporter writes this.",
+        "Export the model again. If the framework that wrote it loads the file, report it as a defect: the message says what "
+        "was stumbled over.",
+    ),
+    "dependency_too_old": (
+        "A dependency is older than its safe version",
+        "Some releases of the libraries that read models have published holes. The service refuses to start with one of them.",
+        "Install the pinned versions (`make setup`), or upgrade the package that the message names.",
+    ),
     "corrupt_model": (
         "The file is damaged or contradicts itself",
         "The format was recognised, but something in it cannot be read: it is cut short, a checksum is wrong, a shard "

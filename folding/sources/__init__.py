@@ -6,11 +6,13 @@ To add a format: one module with a `FORMAT`, one line in `FORMATS`.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from folding.errors import UnknownFormat
+from folding.errors import BnfoldError, CorruptModel, UnknownFormat
 from folding.options import FoldOptions
 from folding.progress import Progress
 from folding.report import Inspection
@@ -39,13 +41,39 @@ def load(src: Path, options: FoldOptions, workdir: Path, progress: Progress) -> 
     Raises: UnknownFormat; ModelError subclasses for the model's faults; UsageError for the options'.
     """
     upload, kind = recognise(src, workdir)
-    return kind.load(upload, options, workdir, progress)
+    with _contradictions(kind):
+        return kind.load(upload, options, workdir, progress)
 
 
 def inspect(src: Path, options: FoldOptions, workdir: Path) -> tuple[Inspection, dict[str, np.ndarray]]:
     """What is in the model at `src`, and its raw statistics by `<layer>/<role>`; nothing is converted."""
     upload, kind = recognise(src, workdir)
-    return kind.inspect(upload, options, workdir)
+    with _contradictions(kind):
+        return kind.inspect(upload, options, workdir)
+
+
+@contextmanager
+def _contradictions(kind: Format) -> Iterator[None]:
+    """What Python and the frameworks raise over a structure that no exporter writes becomes a named error.
+
+    A file may declare any type, reference or count; not each combination has a check of its own. The cause
+    stays attached, so that a defect of ours is still found in the log and in tests.
+    """
+    try:
+        yield
+    except (BnfoldError, MemoryError, RecursionError, OSError):
+        raise
+    except Exception as error:
+        raise CorruptModel(
+            f"The {kind.name} model contradicts itself ({type(error).__name__}: {_first_line(error)}).",
+            code="malformed_model",
+            hint="Export it again. If the framework that wrote it does load it, please report this as a defect.",
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 200 else text[:199] + "…"
 
 
 def recognise(src: Path, workdir: Path) -> tuple[Upload, Format]:
