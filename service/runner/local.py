@@ -23,6 +23,7 @@ from folding.progress import Listener, silent
 from folding.report import Report
 from service.runner.base import Crash, JobOutcome, JobSpec, Limits, OnEvent, Status
 from service.runner.config import RunnerConfig
+from service.runner.floors import assert_floors
 from service.runner.launch import best_way, reachable, runner_user, start_child
 from service.runner.process import require, run_in
 from service.runner.stage import Staged, bring_in
@@ -39,7 +40,8 @@ class LocalRunner:
         self._way: tuple[bool, str] | None = None
 
     def start(self) -> None:
-        """Nothing to prepare: a job's own process brings its own canary."""
+        """Nothing to prepare but the versions: a job's own process brings its own canary."""
+        assert_floors()
 
     def level(self) -> str:
         """The level that a process on this machine reaches, by canary."""

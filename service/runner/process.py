@@ -18,6 +18,7 @@ from typing import Final
 from folding.errors import BnfoldError, TemporaryFailure
 from service.runner.base import Crash, JobOutcome, JobSpec, OnEvent, Status
 from service.runner.config import RunnerConfig
+from service.runner.floors import assert_floors
 from service.runner.launch import Child, best_way, start_child
 from service.runner.stage import Staged, bring_in, take_out
 from service.runner.watch import End, Watch, bind_memory, bind_processor
@@ -60,6 +61,7 @@ class ProcessRunner:
 
         Raises: SandboxUnavailable at level `none` unless allowed; TemporaryFailure if nothing starts.
         """
+        assert_floors()
         self._wrapped, self._level = best_way(self.config)
         require(self._level, self.config)
         for _ in range(self.config.slots):
