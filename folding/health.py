@@ -41,10 +41,14 @@ _UPDATES = (
 class Comparison(Protocol):
     """What a calibration measured for one layer, in units that need no further context."""
 
-    mean_shift: float
-    variance_ratio: tuple[float, float]
-    samples: int
-    output_shift: float
+    @property
+    def mean_shift(self) -> float: ...
+    @property
+    def variance_ratio(self) -> tuple[float, float]: ...
+    @property
+    def samples(self) -> int: ...
+    @property
+    def output_shift(self) -> float: ...
 
 
 class Measured(Protocol):
