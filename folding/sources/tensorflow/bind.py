@@ -52,6 +52,7 @@ def bind(proto: Any, prepared: Prepared, weights: Weights) -> ir.Model:
             _absorb_layout(graph, value, reader)
     _drop_dead(graph)
     _name_ports(graph, prepared)
+    _unshadow(graph)
     return model
 
 
@@ -62,6 +63,33 @@ def _name_ports(graph: ir.Graph, prepared: Prepared) -> None:
         _rename(graph, value, wanted.get(value.name or "", value.name or ""))
     for value, port in zip(graph.outputs, prepared.outputs, strict=True):
         _rename(graph, value, port.name)
+
+
+def _unshadow(graph: ir.Graph) -> None:
+    """Values of loop bodies get names that no outer value has: runtimes refuse shadows, tf2onnx writes them."""
+    taken = {value.name for value in _values(graph)}
+    for body in graph.subgraphs():
+        if body is graph:
+            continue
+        for value in _values(body):
+            if value.name not in taken:
+                taken.add(value.name)
+                continue
+            held = value.name in body.initializers
+            if held and value.name is not None:
+                body.initializers.pop(value.name)
+            count = 1
+            while f"{value.name}/{count}" in taken:
+                count += 1
+            value.name = f"{value.name}/{count}"
+            taken.add(value.name)
+            if held:
+                body.initializers.add(value)
+
+
+def _values(graph: ir.Graph) -> list[ir.Value]:
+    made = [output for node in graph for output in node.outputs]
+    return [*graph.inputs, *graph.initializers.values(), *made]
 
 
 def _rename(graph: ir.Graph, value: ir.Value, name: str) -> None:
