@@ -6,6 +6,8 @@ were folded on the way and no name is left, the arrays it carries still give one
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import onnx_ir as ir
 
@@ -39,9 +41,9 @@ def join(
     _pair_in_order(norms, [hint for hint in hints if id(hint) not in matched], matched)
     left = [hint for hint in hints if id(hint) not in matched]
     if left:
-        free = _free_chains(norms, nodes, constants)
+        free = _free_runs(norms, nodes, constants) if any(hint.arrays for hint in left) else {}
         for hint in left:
-            norms.append(_by_numbers(hint, free, constants) or _untraced(hint))
+            norms.append(_by_numbers(hint, free) or _untraced(hint))
     return norms
 
 
@@ -66,10 +68,9 @@ def _best(norm: BatchNorm, by_array: dict[str, list[NormHint]], matched: set[int
 def _adopt(norm: BatchNorm, hint: NormHint) -> None:
     """The source's names win; its arrays fill what the graph does not show by role."""
     roles = {name: role for role, name in hint.initializers.items()}
-    for role, name in list(norm.variables.items()):
-        actual = roles.get(name)
-        if actual is not None and actual != role:  # the source knows better which is which
-            setattr(norm, actual, getattr(norm, role))
+    told = {roles[name]: getattr(norm, role) for role, name in norm.variables.items() if name in roles}
+    for role, array in told.items():  # the source knows better which is which
+        setattr(norm, role, array)
     norm.name, norm.hint = hint.name, hint
     norm.spelling = hint.spelling or norm.spelling
     norm.variables = {
@@ -100,26 +101,39 @@ def _untraced(hint: NormHint) -> BatchNorm:
     )  # fmt: skip
 
 
-def _free_chains(norms: list[BatchNorm], nodes: list[ir.Node], constants: Constants) -> list[list[Step]]:
+@dataclass(eq=False)
+class _Run:
+    """Consecutive steps that belong to no norm yet, and the affine that they are together."""
+
+    steps: list[Step]
+    scale: Float64Array
+    shift: Float64Array
+
+
+def _free_runs(norms: list[BatchNorm], nodes: list[ir.Node], constants: Constants) -> dict[int, list[_Run]]:
+    """Runs of up to four steps by their number of channels, computed once for all hints."""
     taken = {node for norm in norms for node in norm.nodes}
-    free = [node for node in nodes if node not in taken]
-    return arithmetic.chains(free, constants)
-
-
-def _by_numbers(hint: NormHint, free: list[list[Step]], constants: Constants) -> BatchNorm | None:
-    """The run of steps whose scale and shift are those of the hint's arrays."""
-    wanted = _affine(hint)
-    if wanted is None:
-        return None
-    for chain in free:
+    found: dict[int, list[_Run]] = {}
+    for chain in arithmetic.chains([node for node in nodes if node not in taken], constants):
         for low in range(len(chain)):
             for high in range(low + 1, min(low + 4, len(chain)) + 1):
                 steps = chain[low:high]
                 scale, shift = np.broadcast_arrays(*arithmetic.compose(steps, constants))
-                if _same(scale, wanted.scale) and _same(shift, wanted.shift):
-                    free.remove(chain)
-                    free.extend(part for part in (chain[:low], chain[high:]) if part)
-                    return _traced(hint, steps, scale, shift)
+                found.setdefault(scale.size, []).append(_Run(steps, scale, shift))
+    return found
+
+
+def _by_numbers(hint: NormHint, free: dict[int, list[_Run]]) -> BatchNorm | None:
+    """The run of steps whose scale and shift are those of the hint's arrays."""
+    wanted = _affine(hint)
+    if wanted is None:
+        return None
+    runs = free.get(wanted.scale.size, [])
+    for run in runs:
+        if _same(run.scale, wanted.scale) and _same(run.shift, wanted.shift):
+            used = {step.node for step in run.steps}
+            runs[:] = [item for item in runs if used.isdisjoint(step.node for step in item.steps)]
+            return _traced(hint, run.steps, run.scale, run.shift)
     return None
 
 
@@ -138,16 +152,12 @@ def _affine(hint: NormHint) -> ChannelAffine | None:
 
 
 def _same(found: Float64Array, wanted: Float64Array) -> bool:
-    if found.size != wanted.size:
+    """Equal up to float32; the first element settles most comparisons."""
+    size = _CLOSE * float(np.abs(wanted).max(initial=0))
+    left, right = found.reshape(-1), wanted.reshape(-1)
+    if left.size and abs(left[0] - right[0]) > size + _CLOSE * abs(right[0]):
         return False
-    return bool(
-        np.allclose(
-            found.reshape(-1),
-            wanted.reshape(-1),
-            rtol=_CLOSE,
-            atol=_CLOSE * float(np.abs(wanted).max(initial=0)),
-        )
-    )
+    return bool(np.allclose(left, right, rtol=_CLOSE, atol=size))
 
 
 def _traced(hint: NormHint, steps: list[Step], scale: Float64Array, shift: Float64Array) -> BatchNorm:
