@@ -23,6 +23,7 @@ from folding.report import DriftRow, OutputComparison, ToleranceReport
 from folding.sources.base import Feeds
 from folding.verify.graphs import Loaded
 from folding.verify.noise import neighbours, unit_roundoff
+from folding.verify.reuse import reusable
 from folding.verify.tolerance import GUARD
 
 ALIGNED = 1e-2  # root mean square distance, relative, within which a shared name means the same value
@@ -122,6 +123,7 @@ class Layers:
         self.engine = engine
         self.names = shared_values(source, artifact, sites, feeds, limit)
         self.sites = set(sites)
+        self.reusable = reusable(source)
         self.wobbly = bool(DISCONTINUOUS & source.op_types())
 
     def check(
@@ -150,7 +152,8 @@ class Layers:
                 noise += self._noise(inner, base, rng, more)
                 verdicts = self._judge(cuts, base, got, noise)
                 bad = {name for name, v in verdicts.items() if not v.passed}
-            loose = {c.name for c in cuts if c.name in bad and not c.declared and c.name not in outputs}
+            may_move = [c.name for c in cuts if not c.declared and c.name in self.reusable]
+            loose = bad.intersection(may_move) - set(outputs)
             if attempt == 2 or not loose:
                 break
             result.dropped = sorted(loose)

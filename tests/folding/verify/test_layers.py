@@ -11,6 +11,7 @@ from folding.sources.base import Feeds
 from folding.verify.graphs import load
 from folding.verify.layers import LayerCheck, Layers, alignment, judge
 from folding.verify.noise import neighbours
+from folding.verify.reuse import reusable
 from tests.folding.verify import nets
 from tests.folding.verify.models import array, write
 
@@ -126,3 +127,27 @@ def test_quantized_models_may_round_a_few_elements_the_other_way(tmp_path: Path)
     folded["w"][3] *= np.float32(1.05)
     c = write(tmp_path / "c.onnx", text.format(bias=", b", norm="n = Identity(c)"), **folded, **quant)
     assert run(a, c, feeds=feeds).failed
+
+
+def test_only_values_on_the_way_of_an_affine_may_be_other_values(tmp_path: Path) -> None:
+    text = """g (float[N,3,12,12] x) => (float[N,5,10,10] y) {
+        v = Add(var, eps) s = Sqrt(v) c = Conv(x, w1) r = Relu(c) n = Div(r, s)
+        h = HardSwish(n) d = Conv(h, w2) y = Sigmoid(d) }"""
+    path = write(tmp_path / "m.onnx", text, w1=array(8, 3, 3, 3), w2=array(5, 8, 1, 1),
+                 var=np.ones((8, 1, 1), np.float32), eps=np.float32(1e-3))  # fmt: skip
+    assert reusable(load(path)) & {"c", "r", "n", "h", "d", "y"} == {"c", "r", "n"}
+
+
+def test_a_fault_away_from_any_affine_is_not_taken_for_a_reused_name(tmp_path: Path) -> None:
+    text = (
+        "g (float[N,3,12,12] x) => (float[N,5] y) { c = Conv(x, w) r = Sigmoid(c) p = GlobalAveragePool(r) "
+    )
+    text += "f = Flatten(p) y = MatMul(f, k) }"
+    w, k = array(64, 3, 3, 3, scale=0.1), array(64, 5, scale=0.05)
+    a = write(tmp_path / "a.onnx", text, w=w, k=k)
+    spoilt = w.copy()
+    spoilt[40] *= np.float32(1.001)
+    b = write(tmp_path / "b.onnx", text, w=spoilt, k=k)
+    check = run(a, b)
+    assert check.failed == ["c"]
+    assert not check.dropped
