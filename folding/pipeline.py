@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
-from folding import export, graph_map, health, norms, passes, rules, sources, toolchain
+from folding import collector, export, graph_map, health, norms, passes, rules, sources, toolchain
 from folding.norms.base import BatchNorm
 from folding.norms.summary import norm_report
 from folding.options import FoldOptions
@@ -93,35 +93,36 @@ class _Run:
         unfolded = self.imported.onnx_path
         if options.verify and unfolded is None:
             unfolded = export.write_plain(model, self.scratch / "unfolded.onnx")
-        with self.progress.stage("prepare"):
-            passes.prepare(model, options)
-        with self.progress.stage("find"):
-            found = norms.find(model, self.imported.hints)
-        calibrated = None if calibration is None else self._calibrate(found, calibration)
-        if calibrated is not None:
-            found = calibrated.norms
-            if calibrated.rewritten and options.verify:
-                unfolded = export.write_plain(model, self.scratch / "recalibrated.onnx")
-        with self.progress.stage("health"):
-            findings = {id(norm): health.judge(norm, calibrated) for norm in found}
-            health.gate(found, findings, options)
-        norm_nodes = graph_map.norm_nodes(found)
-        with self.progress.stage("fold"):
-            result = rules.fold(model, found, options)
-        with self.progress.stage("clean"):
-            passes.clean(model, options)
-        with self.progress.stage("export"):
-            artifact = export.write(model, self.dst, options, self.imported.source)
-        graph = GraphReport(
-            opset=model.graph.opset_imports[""],
-            nodes_before=nodes_before,
-            nodes_after=model.graph.num_nodes(),
-            batch_norms_before=len(found),
-            batch_norms_after=sum(not d.folded for d in result.decisions),
-            parameters=export.parameter_count(model),
-            bytes=artifact.bytes,
-        )
-        aligned = graph_map.build(seen, model.graph, result.decisions, norm_nodes)
+        with collector.paused():
+            with self.progress.stage("prepare"):
+                passes.prepare(model, options)
+            with self.progress.stage("find"):
+                found = norms.find(model, self.imported.hints)
+            calibrated = None if calibration is None else self._calibrate(found, calibration)
+            if calibrated is not None:
+                found = calibrated.norms
+                if calibrated.rewritten and options.verify:
+                    unfolded = export.write_plain(model, self.scratch / "recalibrated.onnx")
+            with self.progress.stage("health"):
+                findings = {id(norm): health.judge(norm, calibrated) for norm in found}
+                health.gate(found, findings, options)
+            norm_nodes = graph_map.norm_nodes(found)
+            with self.progress.stage("fold"):
+                result = rules.fold(model, found, options)
+            with self.progress.stage("clean"):
+                passes.clean(model, options)
+            with self.progress.stage("export"):
+                artifact = export.write(model, self.dst, options, self.imported.source)
+            graph = GraphReport(
+                opset=model.graph.opset_imports[""],
+                nodes_before=nodes_before,
+                nodes_after=model.graph.num_nodes(),
+                batch_norms_before=len(found),
+                batch_norms_after=sum(not d.folded for d in result.decisions),
+                parameters=export.parameter_count(model),
+                bytes=artifact.bytes,
+            )
+            aligned = graph_map.build(seen, model.graph, result.decisions, norm_nodes)
         _release(model)
         proof = self._prove(unfolded, result, probe)
         return Report(

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from folding import wire
+from folding import collector, wire
 from folding.errors import AmbiguousModel, CorruptModel, UsageError
 from folding.export import ir_version
 from folding.options import FoldOptions, Scalar
@@ -124,7 +124,8 @@ def _bind(proto: onnx.ModelProto, tensors: dict[str, ir.TensorProtocol]) -> ir.M
             tensor.data_location = onnx.TensorProto.EXTERNAL
             del tensor.external_data[:]
             tensor.external_data.add(key="location", value="detached")
-    model = ir.serde.deserialize_model(proto)
+    with collector.paused():
+        model = ir.serde.deserialize_model(proto)
     for name, tensor in tensors.items():
         model.graph.initializers[name].const_value = tensor
     return model
