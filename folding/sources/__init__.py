@@ -54,7 +54,7 @@ def inspect(src: Path, options: FoldOptions, workdir: Path) -> tuple[Inspection,
 
 @contextmanager
 def _contradictions(kind: Format) -> Iterator[None]:
-    """What Python and the frameworks raise over a structure that no exporter writes becomes a named error.
+    """What Python and the frameworks raise over a structure that nobody exports becomes a named error.
 
     A file may declare any type, reference or count; not each combination has a check of its own. The cause
     stays attached, so that a defect of ours is still found in the log and in tests.
@@ -67,7 +67,7 @@ def _contradictions(kind: Format) -> Iterator[None]:
         raise CorruptModel(
             f"The {kind.name} model contradicts itself ({type(error).__name__}: {_first_line(error)}).",
             code="malformed_model",
-            hint="Export it again. If the framework that wrote it does load it, please report this as a defect.",
+            hint="Export it again. If the framework that wrote it loads it, please report this as a defect.",
         ) from error
 
 

@@ -34,6 +34,13 @@ FORMATS: dict[str, tuple[Callable[[], SearchStrategy[bytes]], str, Callable[[Pat
 }
 
 
+class Blob(bytes):
+    """A file's bytes with a repr that fits into a report."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} bytes>"
+
+
 def known(code: str | None) -> bool:
     return code == "ok" or code in catalogue.ERRORS or code in HEALTH
 
@@ -49,7 +56,7 @@ def fuzz(kind: str, folder: Path, examples: int, runs: int, **more: Any) -> None
     @settings(
         max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck), **more
     )
-    @given(strategy())
+    @given(strategy().map(Blob))
     def through_the_gate(data: bytes) -> None:
         probe.write_bytes(data)
         began = time.monotonic()
@@ -59,6 +66,9 @@ def fuzz(kind: str, folder: Path, examples: int, runs: int, **more: Any) -> None
             assert not isinstance(error, InternalError)
             assert known(error.error_code), error.error_code
             assert error.hint, error.message
+        except Exception as error:
+            (folder / f"surprise-{name}").write_bytes(data)
+            raise AssertionError(f"{type(error).__name__}: {error}") from error
         else:
             passed[data] = None
         assert time.monotonic() - began < GATE_SECONDS
@@ -83,7 +93,8 @@ def _judge(cases: list[Case], folder: Path) -> None:
         for case in cases
         if not known(ends.codes.get(case.name)) or ends.classes.get(case.name) == "InternalError"
     }
-    assert not wrong
+    if wrong:
+        pytest.fail("\n".join(f"{name}: {code}: {text}" for name, (code, text, _) in wrong.items()))
 
 
 @pytest.mark.parametrize("kind", list(FORMATS))

@@ -1,0 +1,100 @@
+"""No connection, no write outside: a real job under strace. And what the audit calls checked."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts import audit
+from service.runner import floors
+
+_CODE = """
+import sys
+from pathlib import Path
+from service.runner.config import RunnerConfig
+from service.runner.local import fold_in_runner
+config = RunnerConfig(bubblewrap=False)  # its preparations would fill the trace
+report = fold_in_runner(Path(sys.argv[1]), Path(sys.argv[2]), config=config)
+print(report.sandbox)
+"""
+_WRITES = re.compile(
+    r"(?:openat|creat|mkdirat?|unlinkat?|rename\w*|linkat?|symlinkat?|mknodat?|truncate)\((.*)\) += (\d+)$"
+)
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
+def test_a_job_connects_to_nothing_and_writes_nowhere_else(tmp_path: Path) -> None:
+    from tests.security.strategies import SOUND
+
+    home, scratch = tmp_path / "model", tmp_path / "scratch"
+    home.mkdir()
+    scratch.mkdir()
+    (home / "model.onnx").write_bytes(SOUND["onnx"]())
+    log = tmp_path / "trace"
+    traced = subprocess.run(
+        ["strace", "-f", "-qq", "-s", "200", "-e", "trace=network,%file", "-o", str(log),
+         sys.executable, "-c", _CODE, str(home / "model.onnx"), str(home / "out.onnx")],
+        capture_output=True, text=True, timeout=240, env={"PATH": "/usr/bin:/bin", "TMPDIR": str(scratch)},
+    )  # fmt: skip
+    if "ptrace" in traced.stderr and traced.returncode:
+        pytest.skip("this machine does not allow tracing")
+    assert traced.returncode == 0, traced.stderr[-2000:]
+    lines = log.read_text().splitlines()
+    connects = [line for line in lines if re.search(r"\b(connect|sendto|sendmsg)\(.*\) += \d", line)]
+    assert connects == []
+    wrote = [line for line in lines if _is_write(line)]
+    allowed = (str(scratch), str(home), "/dev/null", "/proc/", "/sys/fs/cgroup")
+    outside = [line for line in wrote if not any(f'"{place}' in line for place in allowed) and '"/' in line]
+    assert [line for line in outside if "__pycache__" not in line] == []
+    assert wrote
+
+
+def _is_write(line: str) -> bool:
+    match = _WRITES.search(line)
+    if match is None:
+        return False
+    return "openat(" not in line or "O_WRONLY" in line or "O_RDWR" in line or "O_CREAT" in line
+
+
+def test_telemetry_is_off_in_every_runner(tmp_path: Path) -> None:
+    from service.runner.config import environment
+
+    assert environment(tmp_path, cuda=False)["ORT_DISABLE_TELEMETRY"] == "1"
+
+
+def test_installed_versions_are_safe() -> None:
+    assert floors.too_old() == {}
+
+
+def test_an_old_version_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(floors.metadata, "version", lambda name: "1.0.0")
+    with pytest.raises(floors.DependencyTooOld, match="is older than"):
+        floors.assert_floors()
+
+
+def test_a_skipped_package_is_not_checked() -> None:
+    answer: dict[str, object] = {"dependencies": [{"name": "a", "skip_reason": "not found"}]}
+    assert audit.judge(answer, {"a"}) == (["1 packages could not be looked up: a"], False)
+
+
+def test_a_package_without_an_answer_is_not_checked() -> None:
+    answer: dict[str, object] = {"dependencies": [{"name": "a", "version": "1", "vulns": []}]}
+    assert audit.judge(answer, {"a", "b"})[1] is False
+    assert audit.judge(answer, {"a"}) == ([], True)
+
+
+def test_a_hole_is_reported() -> None:
+    hole = {"id": "CVE-1", "fix_versions": ["2"]}
+    answer: dict[str, object] = {"dependencies": [{"name": "a", "version": "1", "vulns": [hole]}]}
+    assert audit.judge(answer, {"a"}) == (["a==1: CVE-1, mended in 2"], True)
+
+
+def test_every_pin_has_a_hash() -> None:
+    packages = audit.pinned(audit.ROOT / "constraints" / "runtime.txt")
+    assert len(packages) > 40
+    assert audit.offline(packages) == []
