@@ -222,11 +222,10 @@ def resize(b: Builder, x: str, shape: Shape, rng: np.random.Generator) -> None:
 
 
 def other_norm(b: Builder, x: str, shape: Shape, rng: np.random.Generator) -> None:
-    if len(shape) >= 3 and rng.random() < 0.5:
+    # LayerNormalization is left out: onnx's evaluator computes it in float32 and could not judge it
+    if len(shape) >= 3:
         arrays = [b.array(rng.normal(size=shape[1])) for _ in range(2)]
         b.add("InstanceNormalization", [x, *arrays], shape)
-    else:
-        b.add("LayerNormalization", [x, b.array(rng.normal(size=shape[-1]))], shape, stash_type=11)
 
 
 def squeeze(b: Builder, x: str, shape: Shape, rng: np.random.Generator) -> None:
