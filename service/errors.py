@@ -1,4 +1,3 @@
-# ruff: noqa: N818  (HTTP names the conditions; none of these is an "Error" there)
 """Errors that only a service can have. They join the tree of `folding.errors` and add an HTTP status."""
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ PART = 32 << 20
 LOCK = 60.0
 
 
-class ChecksumMismatch(ServiceError):  # noqa: N818
+class ChecksumMismatch(ServiceError):
     """tus checksum extension: the bytes of this PATCH are not the ones that were meant."""
 
     status = 460

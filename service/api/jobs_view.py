@@ -11,6 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from folding.errors import BnfoldError
 from folding.report import Report
+from service import telemetry
 from service.api import problems
 from service.errors import NotAcceptable, NotFound
 from service.jobs.model import Job, Kind
@@ -37,7 +38,10 @@ _TRACE = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 def trace_of(request: Request) -> str | None:
-    """A well-formed W3C traceparent."""
+    """The request's own span, else a well-formed W3C traceparent that came with it."""
+    current = telemetry.current_traceparent()
+    if current is not None:
+        return current
     value = request.headers.get("traceparent", "")
     return value if _TRACE.fullmatch(value) else None
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -27,6 +28,9 @@ from service.settings import Settings
 from service.store.changes import Changes
 
 log = logging.getLogger("bnfold.engine")
+
+
+CANNOT_START = 78  # EX_CONFIG: a worker that no restart would help
 
 
 class Lock:
@@ -105,6 +109,10 @@ class EmbeddedQueue:
         pause = 0.2
         while not self._stop.is_set():
             began = time.monotonic()
+            if self._child is not None and self._child.poll() == CANNOT_START:
+                log.critical("the service stops: its supervisor cannot start")
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
             if self._child is None or self._child.poll() is not None:
                 if not self.health()["ok"]:
                     self._child = self._spawn()

@@ -9,8 +9,9 @@ import signal
 import sys
 import threading
 
-from service import logs
-from service.engine.embedded import Lock, lock_path
+from folding.errors import BnfoldError
+from service import logs, telemetry
+from service.engine.embedded import CANNOT_START, Lock, lock_path
 from service.settings import Settings
 from service.wiring import build, build_worker
 
@@ -31,10 +32,16 @@ def run_worker(settings: Settings, *, supervisor: bool = False) -> int:
         signal.signal(number, lambda *_: stop.set())
     if supervisor:
         threading.Thread(target=_until_orphaned, args=(stop,), name="orphan", daemon=True).start()
+    telemetry.configure(settings, "worker")
     services = build(settings)
     process = build_worker(services)
     try:
         process.serve(stop)
+    except BnfoldError as error:
+        # Nothing that trying again would mend: no jail on this machine, for instance.
+        log.critical("worker cannot start: %s", error.message, extra={"code": error.error_code})
+        print(f"bnfold: {error.message} {error.hint or ''}", file=sys.stderr, flush=True)
+        return CANNOT_START
     finally:
         process.close()
         services.close()

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from folding.errors import BnfoldError, InternalError
 from folding.options import FoldOptions
 from folding.progress import Event
+from service import telemetry
 from service.engine.base import Queue
 from service.errors import CorruptBlob, NotFound, StorageFull, Unavailable
 from service.jobs import leases, results, rows
@@ -75,7 +76,9 @@ class Worker:
         self.active[job.id] = attempt
         log.info("job started", extra={"job": job.id, "attempt": job.attempt})
         try:
-            done = self._conclude(attempt)
+            with telemetry.job_span(f"job {job.kind}", job.trace, job=job.id, attempt=job.attempt) as span:
+                done = self._conclude(attempt)
+                span.set(state=done.state.value if done is not None else "lost")
             if done is not None:
                 log.info("job ended", extra={"job": done.id, "state": done.state.value})
         except (StorageFull, Unavailable) as error:

@@ -6,8 +6,10 @@ it was named, and blobs never change, so the copy is consistent. PostgreSQL: `pg
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import sqlite3
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -56,3 +58,28 @@ def _copy(path: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileNotFoundError):  # collected in the meantime: nothing needs it
         shutil.copy2(path, target)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`python -m service.store.backup save|restore FOLDER`, with the settings of the service; exit code."""
+    from service.settings import Settings
+    from service.wiring import build
+
+    parser = argparse.ArgumentParser(prog="python -m service.store.backup", description=main.__doc__)
+    parser.add_argument("act", choices=("save", "restore"))
+    parser.add_argument("folder", type=Path)
+    given = parser.parse_args(argv)
+    settings = Settings()
+    if given.act == "restore":
+        restore(given.folder, settings.data_dir)
+        return 0
+    services = build(settings)
+    try:
+        backup(services, given.folder)
+    finally:
+        services.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

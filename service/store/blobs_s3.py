@@ -22,6 +22,7 @@ from service.settings import Settings
 from service.store.blobs import CHUNK, BlobStat, key_of
 
 SMALL = 8 << 20
+COPY_LIMIT = 5 << 30  # S3 copies no more in one request
 
 
 class S3Blobs:
@@ -157,9 +158,18 @@ class S3Writer:
                 return digest
             self._out.close()
             self._out = None
-            obstore.copy(self._store, self._key, key_of(digest), overwrite=True)
+            if self.size <= COPY_LIMIT:
+                obstore.copy(self._store, self._key, key_of(digest), overwrite=True)
+            else:
+                self._copy_through(key_of(digest))
             obstore.delete(self._store, self._key)
         return digest
+
+    def _copy_through(self, key: str) -> None:
+        out: Any = obstore.open_writer(self._store, key, buffer_size=8 * SMALL)
+        for piece in obstore.get(self._store, self._key).stream(min_chunk_size=SMALL):
+            out.write(bytes(piece))
+        out.close()
 
     def abort(self) -> None:
         """Drop what was buffered; parts of an unfinished upload never become an object."""

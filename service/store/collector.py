@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, delete, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Table, delete, exists, func, or_, select
 
 from service.jobs.model import TERMINAL, Job
 from service.jobs.service import remove
@@ -21,6 +21,7 @@ from service.store.db import Database, now
 log = logging.getLogger("bnfold.store")
 J, B, M, A = tables.jobs.c, tables.blobs.c, tables.models.c, tables.artifacts.c
 H, P = tables.release_history.c, tables.upload_parts.c
+U, D = tables.uploads.c, tables.deliveries.c
 DAY = 86_400.0
 
 
@@ -39,6 +40,8 @@ class Collector:
             "uploads": self._expire_uploads(),
             "jobs": self._jobs(J.finished_at < cutoff),
             "models": self._models(cutoff),
+            "deliveries": self._old(tables.deliveries, D.created_at < cutoff),
+            "usage": self._old(tables.usage, tables.usage.c.day < cutoff / DAY),
             "surplus": self._surplus(),
             "claims": self._claims(),
             "blobs": self._bytes(),
@@ -123,9 +126,14 @@ class Collector:
             return True
 
     def _expire_uploads(self) -> int:
-        table = tables.uploads
         with self.db.write() as connection:
-            return connection.execute(delete(table).where(table.c.expires_at < now())).rowcount
+            over = select(U.id).where(U.expires_at < now())
+            connection.execute(delete(tables.upload_parts).where(P.upload_id.in_(over)))
+            return connection.execute(delete(tables.uploads).where(U.expires_at < now())).rowcount
+
+    def _old(self, table: Table, which: ColumnElement[bool]) -> int:
+        with self.db.write() as connection:
+            return connection.execute(delete(table).where(which)).rowcount
 
 
 def _claimed(connection: Connection, digest: str) -> bool:

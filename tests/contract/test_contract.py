@@ -60,6 +60,15 @@ class TestBlobs:
         head = client.head(f"/v1/blobs/{digest(data)}")
         assert (head.status_code, head.headers["content-length"]) == (200, "3000000")
 
+    def test_larger_than_one_part(self, client: httpx.Client) -> None:
+        """Through the multipart way of an object store, and back through a job."""
+        data = orders(bytes=11_000_000) + b" " * 21_000_000
+        assert client.put(f"/v1/blobs/{digest(data)}", content=data).status_code == 201
+        job = run(client, data)
+        assert job["state"] == "failed" or job["artifact"]["bytes"] in (1000, 11_000_000)
+        if job["artifact"]:
+            assert digest(client.get(job["links"]["artifact"]).content) == job["artifact"]["digest"]
+
     def test_wrong_digest_is_refused_and_not_kept(self, client: httpx.Client) -> None:
         wrong = digest(secrets.token_bytes(8))
         assert_problem(client.put(f"/v1/blobs/{wrong}", content=b"else"), 422, "digest_mismatch")

@@ -24,6 +24,7 @@ from service.wiring import Services
 router = APIRouter(prefix="/v1/artifacts", tags=["artifacts"])
 A = tables.artifacts.c
 BYTES = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+DSSE = "application/vnd.dsse.envelope.v1+json"
 Insist = Annotated[
     bool, Query(description="Read it although its verdict is not pass. Such bytes must not be deployed.")
 ]
@@ -103,14 +104,19 @@ async def get_bundle(
     return bundle.response(ports.blobs, digest, row.size, row.media_type, name, report)
 
 
-@router.get("/{digest}/attestation", summary="Signed provenance (in-toto, SLSA form)")
+@router.get(
+    "/{digest}/attestation",
+    response_class=Response,
+    responses={200: {"description": "A DSSE envelope.", "content": {DSSE: {}}}},
+    summary="Signed provenance (in-toto, SLSA form)",
+)
 def get_attestation(digest: Digest, ports: Ports, who: Reader) -> JSONResponse:
     """Binds source, options, toolchain, verification figures and artifact."""
     from service.api import attest
 
     row = find(ports, who, digest, False)
     job = _job(ports, who, row.job_id)
-    return JSONResponse(attest.envelope(ports, job), media_type="application/vnd.dsse.envelope.v1+json")
+    return JSONResponse(attest.envelope(ports, job), media_type=DSSE)
 
 
 def _job(ports: Services, who: Principal, job_id: str) -> Job:
