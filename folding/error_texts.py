@@ -16,6 +16,11 @@ _AGAIN = "Copy or export the model again; if it is as it should be, please repor
 _ONE = "Send one of them, in a folder or archive of its own."
 
 READING: Final[dict[str, Text]] = {
+    "malformed_model": (
+        "A structure that contradicts itself",
+        "The format was recognised, and something in it made its reader fail in a way that no valid file does.",
+        "Export or copy the model again; if it loads elsewhere, please report it.",
+    ),
     "empty_file": ("The file is empty", "The upload has no bytes, so there is nothing to recognise.", "Check the path and the export, and send it again."),
     "empty_archive": ("The archive holds no files", "It could be unpacked, and nothing was in it.", "Pack the model's files, not only their folder."),
     "empty_graph": ("The graph has no nodes", "The MetaGraph or GraphDef was read, and it is empty.", "Save the graph that computes the outputs, not a fresh one."),
