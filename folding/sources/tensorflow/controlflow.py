@@ -19,7 +19,6 @@ from folding.sources.tensorflow.graph import (
     TfGraph,
     canonical,
     data_inputs,
-    dtype_of,
     join,
     split,
 )
@@ -168,7 +167,7 @@ def _is_pivot(graph: TfGraph, name: str) -> bool:
     node = graph.nodes.get(name)
     if node is None or node.op not in _PIVOTS:
         return False
-    if node.op == "Identity":
+    if node.op == "Identity":  # switch_t of a conditional; in a loop, what holds its constants in the frame
         source = graph.nodes.get(split(node.input[0])[0])
-        return source is not None and source.op in ("Switch", "Enter", "Merge") and dtype_of(node) == 10
+        return source is not None and source.op == "Switch"
     return node.op in ("Switch", "LoopCond")

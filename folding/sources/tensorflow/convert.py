@@ -30,7 +30,9 @@ from folding.sources.tensorflow.weights import read_slot
 
 DEFAULT_OPSET = 18  # the newest that tf2onnx writes; export moves on from there when asked
 MINIMUM_OPSET = 13
-_FLOW = frozenset({"If", "StatelessIf", "While", "StatelessWhile", "Switch", "Merge", "Enter", "Einsum", "Case"})
+_FLOW = frozenset(
+    {"If", "StatelessIf", "While", "StatelessWhile", "Switch", "Merge", "Enter", "Einsum", "Case"}
+)
 _FLOATS = frozenset({1, 2, 14, 19})
 STRUCTURE_FIRST = "structure-first"
 
@@ -54,7 +56,7 @@ def convert(
         try:
             proto = _to_onnx(prepared, options, tables, detached, lowered=lowered, check=flow)
             return bind(proto, prepared, weights), STRUCTURE_FIRST
-        except Exception as error:  # noqa: BLE001 - any failure of the converter leads to the next way
+        except Exception as error:
             failures.append(error)
             if not flow and isinstance(error, BnfoldError):
                 raise

@@ -32,6 +32,7 @@ from folding.sources.tensorflow.graph import (
     join,
     numpy_dtype,
     shape_of,
+    split,
 )
 
 _TRAINING = re.compile(
@@ -216,23 +217,57 @@ class _Deciders:
     def _sides(self, node: Node) -> tuple[bool, bool] | None:
         """Whether the (false, true) side computes batch statistics: moments, or a fused norm in training."""
         if node.op in ("If", "StatelessIf"):
-            names = [node.attr[key].func.name for key in ("else_branch", "then_branch")]
             no, yes = (
-                any(_batch(n) for n in self.graph.library[name].node_def)
-                if name in self.graph.library
-                else False
-                for name in names
+                self._branch_computes(node, node.attr[key].func.name)
+                for key in ("else_branch", "then_branch")
             )
             return no, yes
         if node.op in ("Switch", "RefSwitch"):
+            if self._moments(data_inputs(node)[0]):  # computed outside, chosen here
+                return bool(self._readers_of(node, 0)), bool(self._readers_of(node, 1))
             return self._downstream(node, 0), self._downstream(node, 1)
         return None
 
-    def _downstream(self, switch: Node, side: int) -> bool:
-        """Does the Switch's branch lead to batch statistics before it reaches a Merge?"""
+    def _branch_computes(self, node: Node, function: str) -> bool:
+        """Does a branch compute moments, or hand on moments that were computed outside?"""
+        body = self.graph.library.get(function)
+        if body is None:
+            return False
+        if any(_batch(n) for n in body.node_def):
+            return True
+        outer = dict(zip((a.name for a in body.signature.input_arg), data_inputs(node)[1:], strict=False))
+        inner = {n.name: n for n in body.node_def}
+        for ref in body.ret.values():
+            name = ref.split(":")[0]
+            while name in inner and inner[name].op == "Identity":
+                name = inner[name].input[0].split(":")[0]
+            if name in outer and self._moments(outer[name]):
+                return True
+        return False
+
+    def _readers_of(self, node: Node, index: int) -> list[Node]:
         if not self.readers:
             self.readers = self.graph.consumers()
-        stack = list(self.readers.get(join(switch.name, side), ()))
+        return self.readers.get(join(node.name, index), [])
+
+    def _moments(self, ref: str) -> bool:
+        """A mean over the batch axis, through squeezes: the batch's mean or variance."""
+        for _ in range(8):
+            node = self.graph.nodes.get(split(ref)[0])
+            if node is None:
+                return False
+            inputs = data_inputs(node)
+            if node.op == "Mean":
+                axes = evaluate(self.graph, inputs[1])
+                return axes is not None and 0 in axes.reshape(-1).tolist()
+            if node.op not in ("Squeeze", "Identity", "StopGradient", "Reshape", "Cast"):
+                return False
+            ref = inputs[0]
+        return False
+
+    def _downstream(self, switch: Node, side: int) -> bool:
+        """Does the Switch's branch lead to batch statistics before it reaches a Merge?"""
+        stack = list(self._readers_of(switch, side))
         seen: set[str] = set()
         while stack and len(seen) < 60:
             node = stack.pop()

@@ -51,7 +51,9 @@ class TensorFlowReference:
             results = self._session.run([f"{port.tensor}:0" for port in self._outputs], values)
         except tf.errors.OpError as error:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            raise RuntimeError(f"TensorFlow cannot run this model here: {' '.join(lines[:4])[:300]}") from error
+            raise RuntimeError(
+                f"TensorFlow cannot run this model here: {' '.join(lines[:4])[:300]}"
+            ) from error
         return {
             port.name: as_text(np.asarray(result))
             for port, result in zip(self._outputs, results, strict=True)
