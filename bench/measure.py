@@ -32,6 +32,7 @@ class Figures:
     vendor: list[str] = field(default_factory=list)
     deviation: float | None = None
     seconds: float | None = None
+    processor: float | None = None
     rss_mb: float | None = None
     latency_ms: float | None = None
     latency_ratio: float | None = None
@@ -52,7 +53,12 @@ def run_tool(tool: str, src: Path, dst: Path, repeat: int = 1) -> Figures:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         return Figures(error=f"exit {done.returncode}: {lines[-1][:120] if lines else 'no message'}")
     result = json.loads(done.stdout.strip().splitlines()[-1])
-    figures = Figures(seconds=result["seconds"], rss_mb=result["rss_mb"], bytes=dst.stat().st_size)
+    figures = Figures(
+        seconds=result["seconds"],
+        processor=result["processor"],
+        rss_mb=result["rss_mb"],
+        bytes=dst.stat().st_size,
+    )
     describe(dst, figures)
     return figures
 

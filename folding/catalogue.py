@@ -30,6 +30,61 @@ ERRORS: Final[dict[str, Text]] = {
         "An option, a value or a name in the request does not exist or does not fit the model. Nothing was run.",
         "Read the message: it names the option and the values that would do. `bnfold COMMAND --help` lists them all.",
     ),
+    "unknown_opset": (
+        "The model's opset is newer than this installation",
+        "The file declares an operator set version that the installed onnx package does not know, so nothing can be "
+        "said about what its operators mean.",
+        "Export the model with an older opset, or update the onnx package that bnfold runs with.",
+    ),
+    "unknown_op": (
+        "The model uses operators that do not exist",
+        "An operator is neither in the opsets that the model imports, nor a function that the model brings along, nor "
+        "one of ONNX Runtime's own. The message names all of them.",
+        "A custom operator needs its definition as a model-local function; a misspelt one needs another export.",
+    ),
+    "invalid_onnx": (
+        "The onnx checker refuses the model",
+        "The bytes are a ModelProto, but not a valid model: a name that nothing defines, an attribute of the wrong "
+        "type, a tensor whose data do not fit its shape. The details hold the checker's own words.",
+        "Run onnx.checker.check_model on the file and export it again.",
+    ),
+    "external_data_path": (
+        "External data outside the model's folder",
+        "An initializer asks for a file that is not a plain file beside the model: an absolute path, one that leads "
+        "upwards, a link, or a file with several names. None of it was read.",
+        "Save the model again with all its external data in one folder, as regular files.",
+    ),
+    "external_data_missing": (
+        "External data that is not there",
+        "The model keeps its weights in a second file, and only the first was given.",
+        "Give the folder or an archive that holds both the .onnx file and its data file.",
+    ),
+    "external_data_out_of_range": (
+        "External data past the end of its file",
+        "An initializer's offset and length reach beyond the data file: it is cut short, or belongs to another model.",
+        "Copy the data file again, and make sure that it comes from the same save as the .onnx file.",
+    ),
+    "checker_refused": (
+        "The resulting graph does not pass the onnx checker",
+        "Every artifact is checked in full before it is written; this one failed, and nothing was written.",
+        "Check the source with onnx.checker.check_model(path, full_check=True). If it passes there, please report it.",
+    ),
+    "opset_conversion": (
+        "The model cannot be brought to that opset",
+        "Some operator has no counterpart in the opset that was asked for, or changed its meaning on the way. The "
+        "message names it.",
+        "Leave --opset out, or ask for one nearer to the source's.",
+    ),
+    "unknown_input": (
+        "The model has no input of that name",
+        "A shape or a value was given for an input that does not exist. Names are case-sensitive.",
+        "`bnfold inspect` lists the inputs; the error lists them too.",
+    ),
+    "unknown_output": (
+        "The model has no value of that name",
+        "An output was asked for by a name that nothing in the graph has. Names are case-sensitive.",
+        "`bnfold inspect` lists the outputs; any inner value's name will do as well.",
+    ),
     "model": (
         "Something about the model stops the job",
         "The general code for a fault of the model; the message says which part of it is concerned.",

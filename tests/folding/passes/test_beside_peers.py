@@ -1,0 +1,45 @@
+"""The bench's bars on counts, in short: no peer leaves fewer nodes, on the small networks of the bench.
+
+Latency needs a quiet machine: `make bench` has those bars. The peers are optional there and here.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import onnx
+import pytest
+
+from bench import measure
+from bench.fold import bars
+from bench.measure import Figures
+from bench.nets import NETS
+from bench.peers import PEERS
+
+SMALL = ("preactivation", "dense", "inverted_residual", "hard_swish", "efficient", "inception", "unet",
+         "one_dimensional", "three_dimensional", "transformer", "mlp")  # fmt: skip
+RIVALS = ("onnxscript", "onnxsim", "onnxslim", "ort_basic")
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_no_peer_leaves_fewer_nodes(name: str, tmp_path: Path) -> None:
+    for peer in ("onnxscript", "onnxsim", "onnxslim"):
+        pytest.importorskip(peer, reason="peers are in the bench extra")
+    source = tmp_path / f"{name}.onnx"
+    feeds = measure.feed(source, NETS[name](source))
+    row = {"source": Figures(deviation=0.0)}
+    truth = measure.session(source, optimize=False).run(None, feeds)
+    for tool in ("bnfold", *RIVALS):
+        target = tmp_path / f"{tool}.onnx"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # peers' own
+            PEERS[tool]()(source, target)
+        row[tool] = Figures(bytes=target.stat().st_size)
+        measure.describe(target, row[tool])
+        row[tool].deviation = measure.deviation(target, feeds, truth)
+    assert bars({name: row}, timed=False) == []
+    onnx.checker.check_model(str(tmp_path / "bnfold.onnx"), full_check=True)
