@@ -120,7 +120,7 @@ def _part_of_activation(step: elementwise.Step) -> bool:
     if producer is not None and g.is_op(producer, "Mul", "Div", "Add"):
         near += _producers(producer)
     far = [node for item in near if g.is_op(item, "Mul", "Div", "Add") for node in _producers(item)]
-    if any(g.is_op(node, *_LAYER_NORM) for node in (*near[1:], *far)):
+    if any(g.is_op(node, *_LAYER_NORM) for node in (*near, *far)):
         return True
     shape = [] if step.const is None else g.dims(step.const)
     scalar = shape is not None and all(size == 1 for size in shape)
