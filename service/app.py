@@ -164,12 +164,29 @@ def _bound_arenas() -> None:
         ctypes.CDLL(None).mallopt(-8, 2)  # M_ARENA_MAX
 
 
+class _Server(uvicorn.Server):
+    """Followers and long polls are answered when the end is asked for, instead of holding it up."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """SIGTERM or SIGINT."""
+        ports: Services | None = getattr(self._app.state, "services", None)
+        if ports is not None:
+            # Not in the handler itself: the lock that it needs may be held by the code it interrupts.
+            threading.Thread(target=ports.changes.hurry, daemon=True).start()
+        super().handle_exit(sig, frame)
+
+
 def _run(settings: Settings, listener: socket.socket) -> None:
     _bound_arenas()
     from service.api.protocol import guarded
 
+    app = create_app(settings)
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         http=guarded(settings.header_timeout, settings.max_connections),
         ws="none",
         log_config=None,
@@ -183,7 +200,7 @@ def _run(settings: Settings, listener: socket.socket) -> None:
     # uvicorn raises the signal again when it is done; an orderly end is exit code 0.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    uvicorn.Server(config).run(sockets=[listener])
+    _Server(config, app).run(sockets=[listener])
 
 
 def _child(settings: Settings, listener: socket.socket) -> None:

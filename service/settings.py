@@ -23,7 +23,7 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="Address to bind. A public one needs an API key.")
     port: int = Field(default=8750, ge=0, le=65535, description="TCP port; 0 takes a free one.")
     web_workers: int = Field(default=1, ge=1, le=64, description="HTTP processes of `bnfold serve`.")
-    public_url: str = Field(default="", description="Address that links in webhooks and bundles start with.")
+    public_url: str = Field(default="", description="Address that visitors use, for links and snippets.")
     allowed_hosts: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
         description="Host names that requests may carry; comma-separated. Empty: loopback names while no key "

@@ -61,7 +61,7 @@ async def wait_done(ports: Services, tenant: str, job_id: str, seconds: float) -
     while True:
         job = await run_in_threadpool(ports.jobs.get, tenant, job_id)
         left = deadline - loop.time()
-        if job.done or left <= 0:
+        if job.done or left <= 0 or ports.changes.ending:
             return job
         # One second at most: a change is seen at once, and a missed one costs no more than that.
         seen = await ports.changes.wait_async(seen, min(left, 1.0))

@@ -31,6 +31,7 @@ class Changes:
         self._condition = threading.Condition()
         self._waiters: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
         self._closed = threading.Event()
+        self.ending = False  # the process is asked to stop: whoever waits should answer now
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -57,6 +58,11 @@ class Changes:
     def count(self) -> int:
         """How many changes were seen."""
         return self._count
+
+    def hurry(self) -> None:
+        """End every wait, from now on; safe to call from a signal handler's thread."""
+        self.ending = True
+        self.wake()
 
     def wake(self) -> None:
         """Pretend that something changed."""

@@ -307,3 +307,39 @@ def test_io_error_of_the_disk(tmp_path: Path, call: str) -> None:
 
 def _traced(pid: int) -> bool:
     return "TracerPid:\t0\n" not in Path(f"/proc/{pid}/status").read_text()
+
+
+def test_polite_end_waits_for_nobody(tmp_path: Path) -> None:
+    """SIGTERM with followers and long polls open: they are answered, the running job goes back to the queue."""
+    with deployment(tmp_path) as made:
+        url = made.api()
+        with http(url) as client:
+            data = orders(seconds=30)
+            client.put(f"/v1/blobs/{digest(data)}", content=data)
+            here = client.post("/v1/jobs", json={"input": digest(data)}).headers["location"]
+            eventually(lambda: client.get(here).json()["state"] == "running", 20)
+        answers: list[Any] = []
+
+        def follow() -> None:
+            with http(url) as follower:
+                answers.append(follower.get(f"{here}/events").text)
+
+        def poll() -> None:
+            with http(url) as poller:
+                answers.append(poller.get(here, params={"wait": 50}).json())
+
+        threads = [threading.Thread(target=act) for act in (follow, poll)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.5)
+        began = time.monotonic()
+        made.processes[0].send_signal(signal.SIGTERM)
+        assert made.processes[0].wait(20) == 0
+        assert time.monotonic() - began < 10
+        for thread in threads:
+            thread.join(5)
+        assert len(answers) == 2
+        services = open_services(made.folder / "data")
+        back = services.jobs.get("default", here.rsplit("/", 1)[1])
+        assert (back.state.value, back.losses) == ("queued", 0)
+        services.close()

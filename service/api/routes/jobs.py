@@ -196,8 +196,8 @@ async def _stream(ports: Services, tenant: str, job_id: str, seq: int) -> AsyncI
             job = await run_in_threadpool(ports.jobs.get, tenant, job_id)
         except NotFound:
             return  # deleted while somebody was watching
-        if job.done and seq >= job.event_seq:
-            return
+        if (job.done and seq >= job.event_seq) or ports.changes.ending:
+            return  # a follower comes back with Last-Event-ID, to whichever process then answers
         if loop.time() - quiet_since > KEEPALIVE:
             quiet_since = loop.time()
             yield ": still here\n\n"
