@@ -310,7 +310,7 @@ def _traced(pid: int) -> bool:
 
 
 def test_polite_end_waits_for_nobody(tmp_path: Path) -> None:
-    """SIGTERM with followers and long polls open: they are answered, the running job goes back to the queue."""
+    """SIGTERM with followers and long polls open: they are answered, the running job is given back."""
     with deployment(tmp_path) as made:
         url = made.api()
         with http(url) as client:
