@@ -14,12 +14,12 @@ from heapq import heapify, heappop, heappush
 import onnx_ir as ir
 
 from folding.graph_align import Look, align, interleave
-from folding.norms.base import BatchNorm
+from folding.norms.base import BatchNorm, Float64Array
 from folding.report import GraphMap, GraphSide, NormSite
 from folding.rules.base import Decision
 
 LIMIT = 25_000  # nodes on one side; above it a page cannot help anybody
-CHANNELS = 64  # channels of scale and shift that are kept for a look
+CHANNELS = 32  # channels of scale and shift that are kept for a look
 
 
 def look(graph: ir.Graph) -> Look | None:
@@ -162,9 +162,14 @@ def _site(
         name=decision.norm.name,
         before=before,
         after=sorted(after),
-        scale=[] if affine is None else [float(v) for v in affine.scale.reshape(-1)[:CHANNELS]],
-        shift=[] if affine is None else [float(v) for v in affine.shift.reshape(-1)[:CHANNELS]],
+        scale=[] if affine is None else _figures(affine.scale),
+        shift=[] if affine is None else _figures(affine.shift),
     )
+
+
+def _figures(values: Float64Array) -> list[float]:
+    """The first channels, to seven digits: they are looked at, not computed with."""
+    return [float(f"{value:.7g}") for value in values.reshape(-1)[:CHANNELS]]
 
 
 def _with_constants(nodes: set[int], seen: Look) -> set[int]:

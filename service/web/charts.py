@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from folding.report import ArrayStats, DriftRow
 
 HISTOGRAM = (96, 24)
+POINTS = 400  # more of them are a smear, and a slow one
 CHART = (960, 260)
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 12, 28
 
@@ -75,6 +76,7 @@ class ErrorChart:
 
 def error_chart(rows: Sequence[DriftRow], first_divergence: str | None) -> ErrorChart | None:
     """The chart of the `drift` rows; zero errors stand on the floor. None when there is nothing to draw."""
+    rows = thinned(rows, first_divergence)
     errors = [row.max_rel for row in rows if math.isfinite(row.max_rel)]
     if not errors:
         return None
@@ -91,6 +93,20 @@ def error_chart(rows: Sequence[DriftRow], first_divergence: str | None) -> Error
     step = max(1, (high - low) // 6)
     ticks = [(_height(power, low, high), f"1e{power}") for power in range(low, high + 1, step)]
     return ErrorChart(series, ticks, place.get(first_divergence or ""))
+
+
+def thinned(rows: Sequence[DriftRow], keep: str | None) -> list[DriftRow]:
+    """At most `POINTS` values, the worst of each run of neighbours, and `keep` in any case."""
+    order = list(dict.fromkeys(row.value for row in rows))
+    run = -(-len(order) // POINTS)
+    if run <= 1:
+        return list(rows)
+    worst: dict[str, float] = {}
+    for row in rows:
+        worst[row.value] = max(worst.get(row.value, 0.0), row.max_rel)
+    runs = (order[start : start + run] for start in range(0, len(order), run))
+    chosen = {max(names, key=lambda name: worst[name]) for names in runs} | {keep}
+    return [row for row in rows if row.value in chosen]
 
 
 def _series(

@@ -166,3 +166,18 @@ def test_calibration_of_any_shape_is_read() -> None:
     assert found.outputs == [("out", "2.4", "0.98")]
     assert calibration.view(None) is None
     assert calibration.view({"samples": 1}) is not None
+
+
+def test_a_long_chart_keeps_the_worst_of_each_run_and_the_first_divergence() -> None:
+    rows = [
+        DriftRow(value=f"v{i}", max_abs=0, max_rel=1e-7, scale=1, provider=p)
+        for p in ("cpu", "cuda")
+        for i in range(3000)
+    ]
+    rows[1234] = rows[1234].model_copy(update={"max_rel": 0.5})
+    chart = charts.error_chart(rows, "v7")
+    assert chart is not None
+    shown = [point.label for point in chart.series[0].points]
+    assert len(shown) <= charts.POINTS + 1
+    assert {"v7", "v1234"} <= set(shown)
+    assert shown == [point.label for point in chart.series[1].points]
