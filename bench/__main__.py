@@ -4,53 +4,73 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench import fold
 from bench.nets import NETS
 from bench.table import grid, render
 
+# What else has figures: each module prints its own table and exits with 1 when it misses a bar.
+OTHERS = {
+    "tensorflow": "bench.tf_convert",
+    "proof": "bench.mutations",
+    "service": "bench.service",
+}
+SECTIONS = ("fold", "keras", *OTHERS)
+
 
 def main(argv: list[str] | None = None) -> int:
     """0 when every bar holds, 1 when one is missed (each is printed)."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("nets", nargs="*", metavar="NET", help=f"of {', '.join(NETS)}; default: all")
+    parser.add_argument("--sections", nargs="+", choices=SECTIONS, help="default: all; with NET, fold")
     parser.add_argument("--out", type=Path, help="keep networks and artifacts in this folder")
-    parser.add_argument("--tools", nargs="+", default=fold.OPTIMIZERS, help="default: all installed peers")
-    parser.add_argument(
-        "--rounds", type=int, default=15, help="rounds of latency measurement; 0 for counts only"
-    )
-    parser.add_argument("--keras", action="store_true", help="also Keras networks behind tf2onnx (minutes)")
-    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--tools", nargs="+", default=fold.OPTIMIZERS, help="default: all peers")
+    parser.add_argument("--rounds", type=int, default=15, help="rounds of latency; 0 for counts only")
+    parser.add_argument("--json", type=Path, help="write the figures of fold and keras to this file")
     options = parser.parse_args(argv)
     unknown = sorted(set(options.nets) - set(NETS))
     if unknown:
         parser.error(f"unknown network {', '.join(unknown)}; there are {', '.join(NETS)}")
+    sections = options.sections or (["fold"] if options.nets else SECTIONS)
     with tempfile.TemporaryDirectory(prefix="bnfold-bench-") as scratch:
-        return _run(options, options.out or Path(scratch))
+        missed = _run(options, sections, options.out or Path(scratch))
+    for section in OTHERS:
+        if section in sections:
+            print(f"\n== {section}", flush=True)
+            if subprocess.run([sys.executable, "-m", OTHERS[section]], check=False).returncode:
+                missed.append(f"{section}: see above")
+    print("\n" + ("\n".join(f"MISSED {line}" for line in missed) if missed else "every bar holds"))
+    return 1 if missed else 0
 
 
-def _run(options: argparse.Namespace, out: Path) -> int:
-    results = fold.bench_all(out, options.nets, options.tools, options.rounds)
-    print(render(results))
-    missed = fold.bars(results, timed=options.rounds > 0)
-    record: dict[str, object] = {"networks": fold.as_json(results)}
-    if options.rounds and not options.nets:
-        record["cost"], record["growth"] = fold.cost(out), fold.growth(out)
-        missed += _cost_bars(record["cost"], record["growth"])  # type: ignore[arg-type]
-    if options.keras:
+def _run(options: argparse.Namespace, sections: Sequence[str], out: Path) -> list[str]:
+    """The sections of this package's own: networks built here, and Keras networks behind tf2onnx."""
+    missed: list[str] = []
+    record: dict[str, object] = {}
+    timed = options.rounds > 0
+    if "fold" in sections:
+        results = fold.bench_all(out, options.nets, options.tools, options.rounds)
+        print("== fold\n" + render(results), flush=True)
+        missed += fold.bars(results, timed=timed)
+        record["networks"] = fold.as_json(results)
+        if timed and not options.nets:
+            record["cost"], record["growth"] = cost, growth = fold.cost(out), fold.growth(out)
+            missed += _cost_bars(cost, growth)
+    if "keras" in sections:
         from bench import keras_nets
 
         behind = keras_nets.bench_all(out / "keras", options.tools, options.rounds)
-        print("\nKeras networks behind tf2onnx\n\n" + render(behind))
+        print("\n== Keras networks behind tf2onnx\n" + render(behind), flush=True)
+        missed += fold.bars(behind, timed=timed)
         record["keras"] = fold.as_json(behind)
-        missed += fold.bars(behind, timed=options.rounds > 0)
     if options.json:
         options.json.write_text(json.dumps(record, indent=1))
-    print("\n" + ("\n".join(f"MISSED {line}" for line in missed) if missed else "every bar holds"))
-    return 1 if missed else 0
+    return missed
 
 
 def _cost_bars(cost: dict[str, float], growth: dict[str, float]) -> list[str]:

@@ -42,8 +42,11 @@ def bench_network(
             measure.load_times(paths, max(3, rounds // 4)),
         )
         for tool in paths:
-            figures[tool].latency_ms, figures[tool].load_ms = latency[tool], load[tool]
-            figures[tool].latency_ratio = latency[tool] / latency["bnfold"] if "bnfold" in latency else None
+            figures[tool].latency_ms, figures[tool].best_ms = latency[tool]
+            figures[tool].load_ms = load[tool]
+            figures[tool].latency_ratio = (
+                latency[tool][1] / latency["bnfold"][1] if "bnfold" in latency else None
+            )
     return figures
 
 
@@ -92,14 +95,10 @@ def bars(results: dict[str, dict[str, Figures]], *, timed: bool) -> list[str]:
         best = min((f.nodes for f in rivals(figures).values() if f.nodes is not None), default=ours.nodes)
         if ours.nodes > best:
             missed.append(f"{name}: {ours.nodes} nodes, the best peer leaves {best}")
-        if timed and ours.latency_ms is not None:
-            fastest = min(
-                (f.latency_ms for f in rivals(figures).values() if f.latency_ms), default=ours.latency_ms
-            )
-            if ours.latency_ms > NOISE * fastest:
-                missed.append(
-                    f"{name}: {ours.latency_ms:.3f} ms, the fastest peer's artifact {fastest:.3f} ms"
-                )
+        if timed and ours.best_ms is not None:
+            fastest = min((f.best_ms for f in rivals(figures).values() if f.best_ms), default=ours.best_ms)
+            if ours.best_ms > NOISE * fastest:
+                missed.append(f"{name}: {ours.best_ms:.3f} ms, the fastest peer's artifact {fastest:.3f} ms")
     return missed
 
 

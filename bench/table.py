@@ -20,8 +20,8 @@ COLUMNS: dict[str, Cell] = {
     "error against float64": lambda f: _number(f.deviation, ".1e"),
     "seconds": lambda f: _number(f.seconds, ".2f"),
     "peak RSS, MB": lambda f: _number(f.rss_mb, ".0f"),
-    "latency at the runtime's defaults, ms": lambda f: _number(f.latency_ms, ".3f"),
-    "latency / bnfold's": lambda f: _number(f.latency_ratio, ".2f"),
+    "latency at the runtime's defaults, median ms": lambda f: _number(f.latency_ms, ".3f"),
+    "best latency / bnfold's": lambda f: _number(f.latency_ratio, ".2f"),
     "session load, ms": lambda f: _number(f.load_ms, ".0f"),
 }
 
