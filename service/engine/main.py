@@ -38,10 +38,10 @@ def run_worker(settings: Settings, *, supervisor: bool = False) -> int:
     try:
         process.serve(stop)
     except BnfoldError as error:
-        # Nothing that trying again would mend: no jail on this machine, for instance.
         log.critical("worker cannot start: %s", error.message, extra={"code": error.error_code})
         print(f"bnfold: {error.message} {error.hint or ''}", file=sys.stderr, flush=True)
-        return CANNOT_START
+        # No jail on this machine: trying again would not mend it. Anything else may pass.
+        return CANNOT_START if error.error_code == "sandbox_unavailable" else error.exit_code
     finally:
         process.close()
         services.close()

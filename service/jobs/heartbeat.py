@@ -33,6 +33,8 @@ class Heartbeat:
     def stop(self) -> None:
         """End, after the last attempt."""
         self._stop.set()
+        if self._thread.ident is None:
+            return  # never started
         self._thread.join(timeout=5)
         with suppress(ServiceError):
             roster.leave(self._worker.db, self._worker.name)
