@@ -144,24 +144,24 @@ class Fold:
         if np.all((affine.scale != 0.0) | (affine.shift == 0.0)):
             scale = np.where(affine.scale == 0.0, 1.0, affine.scale)
             early = Affine(np.ones_like(affine.scale), affine.shift / scale)
-            forward = self._half(site, "in", affine.scale_only())
-            if not isinstance(forward, Skip) and standalone.representable(early, site.output.dtype):
-                self._leave(site, forward, "in", early)
-                self._whole(site, "out")
+            if self._half(site, "in", affine.scale_only(), early, "out"):
                 return
-        if not standalone.representable(affine.shift_only(), site.output.dtype):
-            return
-        backward = self._half(site, "out", affine.scale_only())
-        if not isinstance(backward, Skip):
-            self._leave(site, backward, "out", affine.shift_only())
-            self._whole(site, "in")
+        self._half(site, "out", affine.scale_only(), affine.shift_only(), "in")
 
-    def _half(self, site: Site, side: str, affine: Affine) -> Journey | Skip:
-        """A journey into weights only: half a norm moved into another that stays would be no node fewer."""
-        journey = self._journey(site, side, affine)
-        if isinstance(journey, Skip) or all(isinstance(m.absorber, Linear) for m in journey.absorbed):
-            return journey
-        return Skip(SkipReason.NO_LINEAR_NEIGHBOUR, "only another norm that stays would take its scale")
+    def _half(self, site: Site, side: str, half: Affine, rest: Affine, other: str) -> bool:
+        """Let `half` leave by `side` and the rest by the `other`, if that is worth it."""
+        if not standalone.representable(rest, site.output.dtype):
+            return False
+        journey = self._journey(site, side, half)
+        if isinstance(journey, Skip) or not all(isinstance(m.absorber, Linear) for m in journey.absorbed):
+            return False  # half a norm moved into another that stays would be no node fewer
+        padded = site.skips[side == "in"].reason is SkipReason.PADDED_SHIFT
+        shorter = standalone.count(self.ctx, site.affine) > 1
+        if not (padded or shorter or isinstance(self._journey(site, other, rest), Journey)):
+            return False  # one Add for one BatchNormalization: runtimes fuse the latter better
+        self._leave(site, journey, side, rest)
+        self._whole(site, other)
+        return True
 
     def _leave(self, site: Site, journey: Journey, side: str, rest: Affine) -> None:
         self._commit(site, journey, side)

@@ -112,12 +112,20 @@ RECTIFIERS = {"Relu": "c = Relu(a)", "LeakyRelu": "c = LeakyRelu<alpha=0.2>(a)",
 def test_rectifiers_are_passed_by_the_scale(name: str) -> None:
     body = f"a = Conv(x, w) {RECTIFIERS[name]} y = BatchNormalization(c, g, b, m, v)"
     arrays = {"w": n(8, 6, 1, 1)} | ({"sl": n(8, 1, 1)} if name == "PRelu" else {})
-    folded = fold(model("T[2,6,4,4] x", body, {**arrays, **POSITIVE}))
-    assert folded.ops == ["Conv", name, "Add"]  # the shift stays, as one node
-    decision = folded.result.decisions[0]
-    assert decision.folded
-    assert decision.reason is SkipReason.NONLINEARITY_BETWEEN
-    assert difference(folded) < EXACT
+    scaled = fold(
+        model("T[2,6,4,4] x", body.split(" y = ")[0] + " y = Mul(c, s)", {**arrays, "s": np.abs(n(8, 1, 1))})
+    )
+    assert scaled.ops == ["Conv", name]
+    assert difference(scaled) < EXACT
+    # A shift would have to stay: one Add for one BatchNormalization, which runtimes fuse better.
+    normed = fold(model("T[2,6,4,4] x", body, {**arrays, **POSITIVE}))
+    assert normed.ops == ["Conv", name, BN]
+    assert normed.result.decisions[0].reason is SkipReason.NONLINEARITY_BETWEEN
+    # Over another axis the norm takes two nodes, and one of them can go.
+    last = body.split(" y = ")[0] + " h = Transpose<perm=[0,2,3,1]>(c) p = Mul(h, s) y = Add(p, t)"
+    spelled = fold(model("T[2,6,4,4] x", last, {**arrays, "s": np.abs(n(8)), "t": n(8)}))
+    assert spelled.ops == ["Conv", name, "Transpose", "Add"]
+    assert difference(spelled) < EXACT
     kept = fold(model("T[2,6,4,4] x", body, {**arrays, **NEGATIVE}))
     assert kept.ops == ["Conv", name, BN]
     assert difference(kept) < EXACT
@@ -228,11 +236,11 @@ def test_average_pool_that_counts_padding_is_passed_by_the_scale() -> None:
 
 def test_gate_is_passed_by_the_scale() -> None:
     body = (
-        "c = Conv(x, w) p = GlobalAveragePool(x) q = Conv(p, w2) e = Sigmoid(q) k = Mul(c, e) "
-        "y = BatchNormalization(k, g, b, m, v)"
+        "c = Conv(x, w) p = GlobalAveragePool(x) q = Conv(p, w2) e = Sigmoid(q) k = Mul(c, e) y = Mul(k, s)"
     )
-    folded = fold(model("T[2,6,5,5] x", body, {"w": n(8, 6, 3, 3), "w2": n(8, 6, 1, 1), **N8}))
-    assert folded.ops == ["Conv", "GlobalAveragePool", "Conv", "Sigmoid", "Mul", "Add"]
+    arrays = {"w": n(8, 6, 3, 3), "w2": n(8, 6, 1, 1), "s": n(8, 1, 1)}
+    folded = fold(model("T[2,6,5,5] x", body, arrays))
+    assert folded.ops == ["Conv", "GlobalAveragePool", "Conv", "Sigmoid", "Mul"]
     assert difference(folded) < EXACT
 
 
