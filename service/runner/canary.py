@@ -284,6 +284,8 @@ def _dump_core(facts: Facts) -> str | None:
 
 
 def _take_memory(facts: Facts) -> str | None:
+    if facts.get("memory_is_watched"):
+        return None  # CUDA: no limit can be set; the parent kills by resident memory
     limit = resource.getrlimit(resource.RLIMIT_DATA)[1]
     if limit == resource.RLIM_INFINITY:
         return "no memory limit"

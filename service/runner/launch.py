@@ -223,7 +223,10 @@ class Child:
         """Send the bars, wait for the canary's findings. Sets `level`. Raises TemporaryFailure."""
         with Trap.set_up(self.uid) as trap:
             self.send(
-                jail=self._spec.to_dict(), canary=trap.facts(), warm=list(modules), entry=self.config.entry
+                jail=self._spec.to_dict(),
+                canary={**trap.facts(), "memory_is_watched": self.config.cuda},
+                warm=list(modules),
+                entry=self.config.entry,
             )
             ready = self._wait_for("ready")
             self.canary = ready.get("canary", {})

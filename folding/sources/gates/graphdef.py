@@ -70,6 +70,7 @@ def check_inference(graph: Any, limits: Limits = LIMITS) -> None:
     for node in _reachable(graph.node, library):
         if tf_ops.forbidden(node.op):
             _refuse_op(node, "")
+        _check_signature(node)
         if node.op not in tf_ops.INFERENCE and node.op not in library:
             unknown.setdefault(node.op, node.name)
     if unknown:
@@ -81,6 +82,44 @@ def check_inference(graph: Any, limits: Limits = LIMITS) -> None:
             hint="Name outputs that lie before these ops (--output NAME), or replace the layer.",
             details={"ops": sorted(map(shown, unknown))[:100]},
         )
+
+
+_KINDS: Final = {
+    "type": "type", "int": "i", "float": "f", "bool": "b", "string": "s", "shape": "shape", "tensor": "tensor",
+    "func": "func",
+}  # fmt: skip
+
+
+def _check_signature(node: Any) -> None:
+    """A node against its operation's definition: grappler aborts the process over a missing attribute."""
+    from tensorflow.python.framework import op_def_registry
+
+    definition = op_def_registry.get(node.op)
+    if definition is None:
+        return
+    for attribute in definition.attr:
+        held = node.attr[attribute.name].WhichOneof("value") if attribute.name in node.attr else None
+        wanted = "list" if attribute.type.startswith("list(") else _KINDS.get(attribute.type, "")
+        missing = held is None and not attribute.HasField("default_value")
+        if missing or held not in (None, wanted, "placeholder"):
+            corrupt(
+                f"Node {shown(node.name)!r} ({shown(node.op)}) has no attribute {attribute.name!r} of kind "
+                f"{attribute.type!r}.",
+                name=node.name,
+            )
+    wanted_inputs = sum(_arity(node, argument) for argument in definition.input_arg)
+    given = sum(not ref.startswith("^") for ref in node.input)
+    if given != wanted_inputs:
+        corrupt(
+            f"Node {shown(node.name)!r} ({shown(node.op)}) has {given} inputs, not {wanted_inputs}.",
+            name=node.name,
+        )
+
+
+def _arity(node: Any, argument: Any) -> int:
+    if argument.number_attr:
+        return int(node.attr[argument.number_attr].i)
+    return len(node.attr[argument.type_list_attr].list.type) if argument.type_list_attr else 1
 
 
 def _parse(data: bytes) -> Any:
