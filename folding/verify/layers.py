@@ -124,7 +124,6 @@ class Layers:
         self.names = shared_values(source, artifact, sites, feeds, limit)
         self.sites = set(sites)
         self.reusable = reusable(source)
-        self.wobbly = bool(DISCONTINUOUS & source.op_types())
 
     def check(
         self, rng: np.random.Generator, shaken: Sequence[Feeds], weights: Feeds | None = None
@@ -200,12 +199,13 @@ class Layers:
     ) -> dict[str, OutputComparison]:
         """One comparison per cut."""
         found = {}
+        wobbly = jumping(self.source, {cut.name for cut in cuts})
         for cut in cuts:
             theirs = got[cut.name]
             if cut.perm is not None:
                 theirs = theirs.transpose(np.argsort(cut.perm))
             runs = [sample[cut.name] for sample in noise]
-            found[cut.name] = judge(cut.name, base[cut.name], theirs, runs, self.wobbly)
+            found[cut.name] = judge(cut.name, base[cut.name], theirs, runs, cut.name in wobbly)
         return found
 
 
@@ -309,18 +309,16 @@ def judge(
     """Compare by slices over (axis 1, last axis), each against its own noise.
 
     A slice's limit is GUARD times the largest of: its noise in the equivalent runs; its scale times the
-    pooled relative noise, or u; and, where a slice has too few elements for its own noise to be reliable,
-    half the noise of all slices together.
+    noise of all slices relative to theirs, or 2 u; and a share of the noise of all slices together: half of
+    it where a slice has too few elements for its own noise to be reliable.
     """
     gaps = slices(gap(candidate, reference))
     scale = slices(reference)
     measured = np.zeros_like(scale)
     for sample in noise:
         measured = np.maximum(measured, slices(gap(sample, reference)))
-    with np.errstate(all="ignore"):
-        ratio = np.where(scale > 0, measured / scale, 0.0)
-    pooled = float(np.sqrt(np.mean(np.square(ratio[np.isfinite(ratio)])))) if ratio.size else 0.0
-    together = float(np.sqrt(np.mean(np.square(measured[np.isfinite(measured)])))) if measured.size else 0.0
+    together, typical = root_mean_square(measured), root_mean_square(scale)
+    pooled = together / typical if typical else 0.0
     draws = len(noise) * reference.size / max(1, scale.size)
     share = 0.5 if draws < RELIABLE else 0.02
     floor = max(pooled, 2 * unit_roundoff(reference.dtype))
@@ -331,7 +329,7 @@ def judge(
     worst = int(np.argmax(excess))
     passed = bool(excess.max() <= 1)
     if not passed and wobbly:
-        passed = flips(reference, candidate, float(limit.max())) <= FLIPS
+        passed = flips(reference, candidate, limit) <= FLIPS
     top = float(scale.max())
     index = np.unravel_index(worst, gaps.shape)
     return OutputComparison(
@@ -347,6 +345,12 @@ def judge(
         ),
         passed=passed,
     )
+
+
+def root_mean_square(values: np.ndarray) -> float:
+    """Over the finite elements, in float64; 0 for none."""
+    finite = values[np.isfinite(values)].astype(np.float64)
+    return float(np.sqrt(np.mean(np.square(finite)))) if finite.size else 0.0
 
 
 def gap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -370,6 +374,21 @@ def slices(array: np.ndarray) -> np.ndarray:
     return found
 
 
-def flips(reference: np.ndarray, candidate: np.ndarray, limit: float) -> float:
-    """Share of elements beyond the limit."""
-    return float(np.mean(np.abs(candidate.astype(np.float64) - reference) > limit))
+def flips(reference: np.ndarray, candidate: np.ndarray, limit: np.ndarray) -> float:
+    """Share of elements beyond the limit of their slice."""
+    kept = (1, reference.ndim - 1) if reference.ndim > 1 else (0,)
+    shape = [size if i in kept else 1 for i, size in enumerate(reference.shape)]
+    return float(np.mean(np.abs(gap(candidate, reference)) > limit.reshape(shape)))
+
+
+def jumping(source: Loaded, cuts: set[str]) -> set[str]:
+    """Values with a rounding or a decision on live data between them and the cuts before them."""
+    live = {value.name for value in source.inputs}
+    jumps: set[str] = set()
+    for node in source.proto.graph.node:
+        if node.op_type == "Shape" or not live.intersection(node.input):
+            continue
+        live.update(node.output)
+        if node.op_type in DISCONTINUOUS or (jumps - cuts).intersection(node.input):
+            jumps.update(node.output)
+    return jumps

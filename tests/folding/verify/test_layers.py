@@ -151,3 +151,15 @@ def test_a_fault_away_from_any_affine_is_not_taken_for_a_reused_name(tmp_path: P
     check = run(a, b)
     assert check.failed == ["c"]
     assert not check.dropped
+
+
+def test_elements_near_zero_do_not_loosen_the_limits_of_the_others(tmp_path: Path) -> None:
+    """Rows of a sequence: each slice is one element, and some of them cancel to almost nothing."""
+    text = "g (float[N,24,16] x) => (float[N,24,8] y) { h = MatMul(x, w) r = Relu(h) y = MatMul(r, k) }"
+    w, k = array(16, 256, scale=0.25), array(256, 8, scale=0.1)
+    a = write(tmp_path / "a.onnx", text, w=w, k=k)
+    spoilt = w.copy()
+    spoilt[:, 176] *= np.float32(1.001)
+    b = write(tmp_path / "b.onnx", text, w=spoilt, k=k)
+    assert run(a, b, feeds={"x": array(1, 24, 16)}).failed[0] == "h"
+    assert not run(a, a, feeds={"x": array(1, 24, 16)}).failed
