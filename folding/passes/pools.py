@@ -13,13 +13,14 @@ import onnx_ir as ir
 from folding.passes.base import Peephole
 from folding.passes.tools import attribute, axes_of, dims, insert, is_op, only_user, rank, replace
 
+_PLANAR = 4  # over one axis it may be half of a layer normalization, which runtimes fuse from ReduceMean
 _NAMES = {"ReduceMean": "GlobalAveragePool", "ReduceMax": "GlobalMaxPool"}
 
 
 def _global(node: ir.Node) -> bool:
     count, axes = rank(node.inputs[0]), axes_of(node)
     result = node.outputs[0]
-    if count is None or count < 3 or not axes or not attribute(node, "keepdims", 1):
+    if count is None or count < _PLANAR or not axes or not attribute(node, "keepdims", 1):
         return False
     if sorted(axis % count for axis in axes) != list(range(2, count)):
         return False

@@ -188,6 +188,8 @@ POOLS = {
     "mean over space": (X4 + "{ y = ReduceMean<keepdims=1>(x, s) }", {"s": ints(2, 3)}, "GlobalAveragePool"),
     "negative axes": (X4 + "{ y = ReduceMean<keepdims=1>(x, s) }", {"s": ints(-1, -2)}, "GlobalAveragePool"),
     "mean over channels": (X4 + "{ y = ReduceMean<keepdims=1>(x, s) }", {"s": ints(1, 3)}, "ReduceMean"),
+    "mean over one axis": ("main (float[N,4,6] x) => (float[N,?,?] y) { y = ReduceMean<keepdims=1>(x, s) }",
+                           {"s": ints(2)}, "ReduceMean"),
     "max over space": (X4 + "{ y = ReduceMax<keepdims=1>(x, s) }", {"s": ints(2, 3)}, "GlobalMaxPool"),
     "mean, unsqueezed": (X4 + "{ a = ReduceMean<keepdims=0>(x, s) y = Unsqueeze(a, s) }", {"s": ints(2, 3)},
                          "GlobalAveragePool"),
