@@ -42,7 +42,7 @@ def _kept_after_all(node: ir.Node) -> bool:
     after = dims(result)
     if (
         count is None
-        or count < 3
+        or count < _PLANAR
         or not axes
         or before is None
         or after is None
