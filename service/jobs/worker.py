@@ -26,6 +26,7 @@ from service.jobs.model import Job, State
 from service.jobs.service import find_cached
 from service.jobs.transitions import Cause
 from service.runner.base import Crash, JobOutcome, JobRunner, JobSpec, Limits, Status
+from service.logs import clean
 from service.settings import Settings
 from service.store.blobs import Blobs, Verifier, fetch
 from service.store.db import Database, now
@@ -223,16 +224,22 @@ class Worker:
         if event.stage == attempt.last_stage and not event.message and clock - attempt.last_note < 0.5:
             return
         attempt.last_note, attempt.last_stage = clock, event.stage
-        data = {"stage": event.stage, "fraction": event.fraction, "message": event.message[:2000]}
+        data = {"stage": storable(event.stage)[:32], "fraction": event.fraction}
+        data["message"] = storable(event.message)[:2000]
         held = (attempt.job.id, attempt.job.attempt)
         with suppress(StorageFull, Unavailable), self.db.write() as connection:  # progress may be missed
             rows.note(
                 self.db, connection, held, "progress", data,
-                stage=event.stage, progress=event.fraction, message=data["message"] or None,
+                stage=data["stage"], progress=event.fraction, message=data["message"] or None,
             )  # fmt: skip
 
     def _folder(self, job: Job) -> Path:
         return self.settings.scratch / f"{job.id}-{job.attempt}"
+
+
+def storable(text: str) -> str:
+    """Text from a model's names: without control characters (PostgreSQL holds no NUL) and lone surrogates."""
+    return clean(text).encode("utf-8", "replace").decode()
 
 
 def safe_name(filename: str) -> str:

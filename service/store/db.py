@@ -14,9 +14,9 @@ from sqlalchemy import Connection, Engine, Table, create_engine, event, text
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 
-from service.errors import ServiceError, StorageFull, Unavailable
+from service.errors import ServiceError, StorageFull, Unavailable, Unprocessable
 
 CHANNEL = "bnfold_jobs"
 log = logging.getLogger("bnfold.store")
@@ -123,6 +123,8 @@ def _translated() -> Iterator[None]:
         if any(words in said for words in _FULL):
             raise StorageFull("The database cannot write: the disk is full or failing.",
                               hint="Free space; nothing was lost, try again.") from error  # fmt: skip
+        if isinstance(error, DataError):  # text with NUL, a number out of range: the request's doing
+            raise Unprocessable("A value in the request cannot be stored.", code="invalid") from error
         if isinstance(error, OperationalError):
             log.warning("database: %s", str(error.orig)[:300])
             raise Unavailable("The database does not answer.", hint="Try again in a moment.") from error

@@ -13,12 +13,15 @@ import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 import pytest
 
 from tests.service.harness import eventually
+
+
+JSON = {"content-type": "application/json"}
 
 
 def digest(data: bytes) -> str:
@@ -219,6 +222,31 @@ class TestJobs:
     def test_bad_input(self, client: httpx.Client, body: str, status: int, code: str, where: str) -> None:
         answer = client.post("/v1/jobs", content=body, headers={"content-type": "application/json"})
         assert where in assert_problem(answer, status, code)["detail"]
+
+    @pytest.mark.parametrize(
+        "odd", ["\x00", "\ud800", "\U0001f600", "a" * 5000, "' OR 1=1 --", "%s%n", "../x"]
+    )
+    def test_odd_text_is_never_a_server_error(self, client: httpx.Client, odd: str) -> None:
+        """NUL is nothing that PostgreSQL can hold, a lone surrogate nothing that UTF-8 can."""
+        quoted = quote(odd, errors="surrogatepass")
+        name = put(client, orders())
+        bodies = [
+            ("/v1/jobs", {"input": name, "filename": odd, "options": {"outputs": [odd], "signature": odd}}),
+            ("/v1/jobs", {"model": odd}),
+            ("/v1/models", {"digest": name, "filename": odd}),
+            ("/v1/webhooks", {"url": f"https://example.invalid/{odd}"}),
+        ]
+        answers = [client.post(path, content=json.dumps(body), headers=JSON) for path, body in bodies]
+        note = json.dumps({"digest": digest(b"?"), "note": odd})
+        answers.append(client.put("/v1/releases/a/b", content=note, headers=JSON))
+        for path in ("/v1/jobs/", "/v1/models/", "/v1/webhooks/", "/v1/artifacts/", "/v1/uploads/"):
+            answers.append(client.get(path + quoted))
+        answers.append(client.post(f"/v1/jobs/{quoted}:cancel"))
+        answers.append(client.get(f"/v1/jobs?model={quoted}&page_token={quoted}"))
+        answers.append(client.get(f"/v1/jobs?model={quoted}"))
+        answers.append(client.post(f"/v1/fold?filename={quoted}", content=orders()))
+        for answer in answers:
+            assert answer.status_code < 500, (answer.request.url, answer.text)
 
     def test_foreign_paths(self, client: httpx.Client) -> None:
         assert_problem(client.get("/v1/jobs/job_nothing"), 404, "not_found")

@@ -148,3 +148,16 @@ def test_rotten_input_is_said(services: Services) -> None:
     failed = services.jobs.get("default", job.id)
     assert (failed.state, (failed.error or {})["code"]) == (State.FAILED, "corrupt_blob")
     put_bytes(services.blobs, b"unrelated")
+
+
+def test_hostile_names_in_progress_do_not_stop_the_job(services: Services) -> None:
+    class Odd(MemoryRunner):
+        def run(self, spec: JobSpec, *, on_event: OnEvent, cancel: threading.Event) -> JobOutcome:
+            on_event(Event("find\x00" * 20, 0.1, "layer \x00\ud800\x1b[31m<script>"))
+            return super().run(spec, on_event=on_event, cancel=cancel)
+
+    job = submit(services).job
+    worker(services, Odd()).run(job.id)
+    assert services.jobs.get("default", job.id).state is State.SUCCEEDED
+    messages = [row.data.get("message", "") for row in services.jobs.events(job.id, 0)]
+    assert not any(sign in message for message in messages for sign in "\x00\x1b\ud800")
