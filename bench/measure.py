@@ -85,9 +85,13 @@ def session(path: Path, *, optimize: bool = True) -> Any:
 
 
 def feed(path: Path, shape: Sequence[int], seed: int = 0) -> dict[str, np.ndarray]:
-    """One seeded, signed input."""
-    name = session(path, optimize=False).get_inputs()[0].name
-    return {name: np.random.default_rng(seed).standard_normal(shape).astype(np.float32)}
+    """One seeded, signed input; ones for the further inputs that some exporters leave behind."""
+    first, *others = session(path, optimize=False).get_inputs()
+    feeds = {first.name: np.random.default_rng(seed).standard_normal(shape).astype(np.float32)}
+    for other in others:
+        known = [dim if isinstance(dim, int) else 1 for dim in other.shape]
+        feeds[other.name] = np.ones(known, np.float32)
+    return feeds
 
 
 def reference(path: Path, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
