@@ -73,7 +73,8 @@ PAGES = ["home", "jobs", "releases", "docs", "session", "explain", "missing", "m
 @pytest.mark.parametrize("visit", [{}, DARK], ids=["light", "dark"], indirect=True)
 def test_axe_finds_nothing_serious(visit: Visit, finished: dict[str, str]) -> None:
     wrong = {}
-    for name in PAGES:
+    # The second theme changes colours only: the pages that have all of them are enough.
+    for name in PAGES if visit.name.endswith("light") else ("home", "model", "passed", "failed"):
         page = opened(visit, finished[name])
         visit.picture(name)
         if found := serious(page):
