@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 import onnx_ir as ir
 
 from folding import graph as g
@@ -49,8 +50,11 @@ def _of_norm(ctx: Context, norm: BatchNorm) -> Site | Skip:
     if rank is None:
         return Skip(SkipReason.UNKNOWN_SHAPE, f"the rank of `{norm.input.name}` is unknown")
     affine = Affine.from_channels(norm.affine, rank)
+    arrays = (norm.moving_mean, norm.moving_variance, norm.gamma, norm.beta)
+    if not all(array is None or np.isfinite(array.astype(np.float64)).all() for array in arrays):
+        return Skip(SkipReason.UNHEALTHY, "its statistics or parameters are not all finite")
     if not affine.finite:
-        return Skip(SkipReason.UNHEALTHY, "its scale or shift is not finite")
+        return Skip(SkipReason.UNHEALTHY, "its scale or shift is not finite: the variance is not positive")
     doors = tuple(use for use in norm.input.uses() if use.node in norm.nodes)
     if not doors:
         return Skip(SkipReason.NOT_IN_GRAPH, "nothing of it reads its input any more")

@@ -90,6 +90,12 @@ def test_reason(reason: SkipReason) -> None:
         assert difference(folded) < 1e-11
 
 
+def test_an_infinite_variance_is_no_scale_of_zero() -> None:
+    folded = fold(model(X, f"c = Conv(x, w) {NORM}", {**W, **N8, "v": np.full(8, np.inf)}))
+    assert folded.ops == ["Conv", "BatchNormalization"]
+    assert folded.result.decisions[0].reason is SkipReason.UNHEALTHY
+
+
 def test_unknown_rank_is_a_refusal() -> None:
     """The input's rank is not declared: nothing says which axis is which."""
     proto = model("T[2,6,5,5] x", "h = BatchNormalization(x, g, b, m, v) y = Relu(h)", N6)
