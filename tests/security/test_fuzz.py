@@ -42,7 +42,7 @@ class Blob(bytes):
 
 
 def known(code: str | None) -> bool:
-    # TensorFlow's optimizer aborts on some graphs; that ends a runner, by a documented code, and nothing else.
+    # A framework may abort on some model: that ends one runner, by a documented code, and nothing else.
     return code == "ok" or str(code).removeprefix("crash:") in catalogue.ERRORS or code in HEALTH
 
 

@@ -85,8 +85,8 @@ def check_inference(graph: Any, limits: Limits = LIMITS) -> None:
 
 
 _KINDS: Final = {
-    "type": "type", "int": "i", "float": "f", "bool": "b", "string": "s", "shape": "shape", "tensor": "tensor",
-    "func": "func",
+    "type": "type", "int": "i", "float": "f", "bool": "b", "string": "s", "shape": "shape",
+    "tensor": "tensor", "func": "func",
 }  # fmt: skip
 
 
