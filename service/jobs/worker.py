@@ -25,8 +25,8 @@ from service.jobs import leases, results, rows
 from service.jobs.model import Job, State
 from service.jobs.service import find_cached
 from service.jobs.transitions import Cause
-from service.runner.base import Crash, JobOutcome, JobRunner, JobSpec, Limits, Status
 from service.logs import clean
+from service.runner.base import Crash, JobOutcome, JobRunner, JobSpec, Limits, Status
 from service.settings import Settings
 from service.store.blobs import Blobs, Verifier, fetch
 from service.store.db import Database, now

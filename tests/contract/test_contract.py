@@ -20,7 +20,6 @@ import pytest
 
 from tests.service.harness import eventually
 
-
 JSON = {"content-type": "application/json"}
 
 

@@ -15,8 +15,7 @@ import pytest
 from folding import errors as E  # noqa: N812
 from folding.options import FoldOptions
 from folding.progress import Event
-from service import client as module
-from service.client import Client
+from service.client import Client, packed, transfer
 from tests.service.harness import Deployment, deployment
 from tests.service.inside import orders
 
@@ -125,7 +124,7 @@ def test_pull_refuses_wrong_bytes(deployed: Deployment, tmp_path: Path) -> None:
 
 
 def test_large_uploads_resume(deployed: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "RESUMABLE", 100_000)
+    monkeypatch.setattr(transfer, "RESUMABLE", 100_000)
     path = tmp_path / "big.bin"
     path.write_bytes(orders() + b" " * 700_000)
     with Client(deployed.urls[0]) as client:
@@ -145,7 +144,7 @@ def test_folders_travel_as_the_same_archive(tmp_path: Path) -> None:
     (folder / "variables").mkdir(parents=True)
     (folder / "saved_model.pb").write_bytes(b"pb")
     (folder / "variables" / "variables.index").write_bytes(b"i")
-    with module.packed(folder) as one, module.packed(folder) as two:
+    with packed(folder) as one, packed(folder) as two:
         assert one.read_bytes() == two.read_bytes()
 
 
