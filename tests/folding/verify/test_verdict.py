@@ -306,3 +306,29 @@ def test_a_source_that_the_runtime_cannot_load_is_inconclusive(tmp_path: Path) -
     path = write(tmp_path / "a.onnx", text, w=array(4, 3))
     found = check(path, path)
     assert found.verdict is Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kind", "gain"),
+    [(np.float16, 10, 1.0), (np.float16, 10, 1.1), (np.float64, 11, 1.0), (np.float64, 11, 1.000001)],
+)
+def test_other_widths_are_judged_by_their_own_rounding(
+    dtype: type, kind: int, gain: float, tmp_path: Path
+) -> None:
+    """Half precision rounds at 1e-3, double precision at 1e-16: faults are seen above that."""
+    name = {10: "float16", 11: "double"}[kind]
+    head = f"g ({name}[N,12] x) => ({name}[N,6] y)"
+    w, k = array(12, 16, scale=0.3), array(16, 6, scale=0.3)
+    gamma, beta, mean, var = (array(16, salt=i).astype(dtype) for i in range(4))
+    var = (np.abs(var) + dtype(0.5)).astype(dtype)
+    a = write(tmp_path / "a.onnx", head + """ {
+        h = MatMul(x, w) n = BatchNormalization(h, gamma, beta, mean, var) r = Relu(n) y = MatMul(r, k) }""",
+        w=w.astype(dtype), k=k.astype(dtype), gamma=gamma, beta=beta, mean=mean, var=var)  # fmt: skip
+    scale = gamma.astype(float) / np.sqrt(var.astype(float) + float(np.float32(1e-5)))
+    folded = w.astype(dtype).astype(float) * scale
+    folded[:, 5] *= gain
+    bias = (beta.astype(float) - mean.astype(float) * scale).astype(dtype)
+    b = write(tmp_path / "b.onnx", head + " { n = Gemm(x, w, c) r = Relu(n) y = MatMul(r, k) }",
+              w=folded.astype(dtype), c=bias, k=k.astype(dtype))  # fmt: skip
+    found = check(a, b)
+    assert found.verdict is (Verdict.PASS if gain == 1.0 else Verdict.FAIL), found.summary
