@@ -12,15 +12,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from folding import graph as g
 from folding.norms.base import Array, Float64Array
-from folding.rules import standalone
 from folding.rules.absorbers import quantized
 from folding.rules.absorbers.linear import Linear
-from folding.rules.affine import Affine
 from folding.rules.base import Skip, SkipReason
+from folding.rules.bias import Bias, dtype_of, forget, refuse, store
 from folding.rules.moves import Context
-from folding.rules.rounding import rounded, scaled
+from folding.rules.rounding import scaled
 from folding.verify import certificate as cert
 
 _NARROW = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
@@ -57,7 +55,7 @@ class Writer:
         """Fold the node's constants, or change nothing and say why."""
         key = (linear.weight, _digest(linear))
         weights = self._read(linear.weight)
-        bias = _Bias.of(linear, weights, self.ctx)
+        bias = Bias.of(linear, weights, self.ctx)
         if isinstance(bias, Skip):
             return bias
         made = quantized.fold(linear, linear.s_out, linear.s_in, self.ctx)
@@ -81,7 +79,7 @@ class Writer:
         total.add(bias.rounding)
         old = linear.weight
         linear.node.replace_input_with(linear.weight_index, value)
-        _forget(old)
+        forget(old)
         bias.place()
         self.borders += bias.border is not None
         return total
@@ -105,7 +103,7 @@ class Writer:
         trial = copy(linear)
         trial.absorb(side, scale, shift)
         weights = self._read(linear.weight)
-        bias = _Bias.of(trial, weights, self.ctx)
+        bias = Bias.of(trial, weights, self.ctx)
         if isinstance(bias, Skip):
             return bias
         if quantized.dequantizer(trial) is not None:
@@ -139,7 +137,7 @@ def _folded(linear: Linear, weights: Array) -> tuple[Array, cert.Rounding]:
     offset = None
     if linear.shift_in_weights and linear.t_out is not None:
         offset = linear.out_factor(linear.t_out)
-    dtype = _dtype_of(linear, weights)
+    dtype = dtype_of(linear, weights)
     if not factors and offset is None:
         return weights, cert.Rounding(dtype.name)
     return scaled(weights, factors, dtype, offset)
@@ -150,31 +148,11 @@ def _extreme(scale: Float64Array) -> bool:
     return bool(size.size and (size.max() > _WIDE_RANGE or size.min() < 1.0 / _WIDE_RANGE))
 
 
-def refuse(rounding: cert.Rounding, what: str) -> Skip | None:
-    """Folded numbers that left the range of their dtype are not written."""
-    if rounding.overflow:
-        return Skip(
-            SkipReason.WOULD_OVERFLOW, f"{rounding.overflow} {what} would not be finite in {rounding.dtype}"
-        )
-    if rounding.lost > cert.unit_roundoff(rounding.dtype):
-        return Skip(
-            SkipReason.WOULD_UNDERFLOW,
-            f"{rounding.underflow} {what} would underflow {rounding.dtype}, "
-            f"up to {rounding.lost:.1e} of a channel's weight",
-        )
-    return None
-
-
 def _factor(layout: object, vector: Float64Array | None) -> Float64Array | None:
     if vector is None or np.all(vector == 1.0):
         return None
     assert callable(layout)
     return np.asarray(layout(vector), dtype=np.float64)
-
-
-def _dtype_of(linear: Linear, weights: Array) -> np.dtype[np.generic]:
-    dtype = linear.weight.dtype
-    return np.dtype(dtype.numpy()) if dtype is not None else weights.dtype
 
 
 def _digest(linear: Linear) -> bytes:
@@ -184,196 +162,3 @@ def _digest(linear: Linear) -> bytes:
         b"" if item is None or np.all(item == same) else item.tobytes()
         for item, same in zip(parts, neutral, strict=True)
     )
-
-
-def _forget(value: ir.Value) -> None:
-    producer = value.producer()
-    if producer is not None:
-        g.prune([producer])
-    else:
-        g.drop_initializer(value)
-
-
-def store(ctx: Context, old: ir.Value, array: Array, node: ir.Node, *, exclusive: bool) -> ir.Value:
-    """The folded array as a value: in the place of `old` when nobody else reads that, else a new one."""
-    dtype = ir.DataType.from_numpy(array.dtype)
-    if exclusive and old.is_initializer() and not old.is_graph_output():
-        tensor = ir.Tensor(array, dtype=dtype, name=old.name)
-        old.const_value = tensor
-        old.shape, old.dtype = ir.Shape(array.shape), dtype
-        return old
-    assert isinstance(node.graph, ir.Graph)
-    leaf = next(iter(ctx.constants.leaves(old)), old)
-    base = f"{leaf.name or node.name or node.op_type}_folded"
-    return standalone.constant(ctx, node.graph, base, array, dtype)
-
-
-@dataclass(eq=False)
-class _Bias:
-    """The folded bias, computed before anything is changed, and placed afterwards.
-
-    value: constant bias to write; None when the bias stays as it is.
-    runtime: (scale, shift) to apply to a bias that is only known at run time.
-    border: constant map to add after the node.
-    """
-
-    linear: Linear
-    ctx: Context
-    rounding: cert.Rounding
-    value: Array | None = None
-    runtime: tuple[Array, Array] | None = None
-    border: Array | None = None
-
-    @staticmethod
-    def of(linear: Linear, weights: Array, ctx: Context) -> _Bias | Skip:
-        dtype = _dtype_of(linear, weights)
-        result = _Bias(linear, ctx, cert.Rounding(dtype.name))
-        if linear.shift_in_weights:
-            return result
-        s_out = np.ones(linear.out_size) if linear.s_out is None else linear.s_out
-        shift = np.zeros(linear.out_size) if linear.t_out is None else linear.t_out
-        terms: list[Float64Array] = []
-        if linear.t_in is not None and np.any(linear.t_in):
-            reply = result._response(weights, linear.t_in, s_out)
-            if isinstance(reply, Skip):
-                return reply
-            if reply is not None:
-                terms.append(reply)
-        if np.any(shift):
-            terms.append(shift)
-        refusal = result._combine(s_out, terms, dtype)
-        return refusal or result
-
-    def _response(
-        self, weights: Array, shift: Float64Array, s_out: Float64Array
-    ) -> Float64Array | Skip | None:
-        """What the input's shift adds: a vector (C_out,), or None after it became a border map."""
-        exact = weights.astype(np.float64)
-        if not self.linear.padded:
-            return s_out * self.linear.contract(exact, shift)
-        assert self.linear.border is not None
-        table = self.linear.border(exact, shift)
-        assert table is not None
-        table = table * s_out.reshape((1, -1) + (1,) * (table.ndim - 2))
-        self.border, rounding = rounded(table, _dtype_of(self.linear, weights))
-        return refuse(rounding, f"border of {self.linear.label}")
-
-    def _combine(
-        self, s_out: Float64Array, terms: list[Float64Array], dtype: np.dtype[np.generic]
-    ) -> Skip | None:
-        linear, bias = self.linear, self.linear.bias
-        scaled_at_all = bool(np.any(s_out != 1.0))
-        if not terms and not (scaled_at_all and bias is not None) and linear.bias_gain == 1.0:
-            return None
-        if bias is not None and linear.bias_gain != 0.0 and not self.ctx.constants.is_const(bias):
-            total = sum(terms, np.zeros(linear.out_size))
-            shift, rounding = rounded(linear.bias_layout(total), dtype)
-            gain, more = rounded(linear.bias_layout(s_out * linear.bias_gain), dtype)
-            rounding.add(more)
-            self.rounding.add(rounding)
-            self.runtime = gain, shift
-            return refuse(rounding, f"bias of {linear.label}")
-        parts = [linear.bias_layout(term) for term in terms]
-        if bias is not None and linear.bias_gain != 0.0:
-            old = self.ctx.constants.evaluate(bias) * linear.bias_gain
-            parts.insert(0, linear.bias_layout(s_out) * old)
-        if not parts:
-            return None
-        exact = sum(parts[1:], parts[0])
-        self.value, rounding = rounded(exact, dtype)
-        rounding.cancellation = cert.cancelled(exact, parts)
-        self.rounding.add(rounding)
-        return refuse(rounding, f"bias of {linear.label}")
-
-    def place(self) -> None:
-        """Put the folded bias where the node reads it."""
-        linear, node = self.linear, self.linear.node
-        if self.runtime is not None:
-            self._place_runtime(*self.runtime)
-        elif self.value is not None:
-            self._place_constant(self.value)
-        if self.border is not None:
-            _add_after(self.ctx, linear, self.border, f"{linear.name}/border")
-        if node.op_type == "Gemm" and self.ctx.opset < 7:
-            node.attributes.add(ir.AttrInt64("broadcast", 1))
-        if linear.bias_gain != 1.0 and (self.value is not None or self.runtime is not None):
-            node.attributes.pop("beta", None)
-
-    def _place_constant(self, array: Array) -> None:
-        linear, node, old = self.linear, self.linear.node, self.linear.bias
-        if old is None and linear.bias_index is None:
-            if not self._as_gemm(array):
-                _add_after(self.ctx, linear, array, f"{linear.name}/bias")
-            return
-        owner = linear.add or node
-        index = linear.add_index if linear.add is not None else linear.bias_index
-        assert index is not None
-        if old is not None and self.ctx.constants.is_const(old):
-            value = store(self.ctx, old, array, node, exclusive=len(old.uses()) == 1)
-        else:
-            value = _new_constant(self.ctx, node, f"{linear.name}/bias", array)
-        if index >= len(owner.inputs):
-            owner.resize_inputs(index + 1)
-        owner.replace_input_with(index, value)
-        if old is not None and old is not value:
-            _forget(old)
-
-    def _as_gemm(self, array: Array) -> bool:
-        """MatMul of rank 2 with a new bias: a Gemm says it in one node."""
-        node = self.linear.node
-        x = node.inputs[0]
-        weight = g.dims(self.linear.weight)
-        if (
-            x is None
-            or self.linear.weight_index != 1
-            or self.ctx.rank(x) != 2
-            or weight is None
-            or len(weight) != 2
-        ):
-            return False
-        if self.ctx.opset < 7 or array.ndim != 1:
-            return False
-        node.op_type = "Gemm"
-        node.resize_inputs(3)
-        node.replace_input_with(2, _new_constant(self.ctx, node, f"{self.linear.name}/bias", array))
-        return True
-
-    def _place_runtime(self, gain: Array, shift: Array) -> None:
-        linear, node, bias = self.linear, self.linear.node, self.linear.bias
-        assert bias is not None
-        affine = Affine.of(gain.astype(np.float64), shift.astype(np.float64))
-        value = standalone.emit(self.ctx, bias, affine, f"{linear.name}/bias", node, before=True)
-        if g.dims(bias) != list(gain.shape):
-            value.shape = None  # a scalar bias became a vector
-        assert linear.bias_index is not None
-        node.replace_input_with(linear.bias_index, value)
-
-
-def _new_constant(ctx: Context, node: ir.Node, name: str, array: Array) -> ir.Value:
-    assert isinstance(node.graph, ir.Graph)
-    return standalone.constant(ctx, node.graph, name, array, ir.DataType.from_numpy(array.dtype))
-
-
-def _add_after(ctx: Context, linear: Linear, array: Array, name: str) -> None:
-    """`output + array` in the place of `output`, under its name."""
-    output = linear.output
-    node = output.producer()
-    assert node is not None
-    assert isinstance(node.graph, ir.Graph)
-    users = list(output.uses())
-    inner = ir.node("Add", [output, _new_constant(ctx, node, name, array)], name=ctx.unique(f"{name}/Add"))
-    result = inner.outputs[0]
-    lead = (1,) * ((ctx.rank(output) or array.ndim) - array.ndim)
-    standalone.broadcast(ctx, inner, array.reshape(lead + array.shape))
-    node.graph.insert_after(node, inner)
-    result.type, result.shape = output.type, output.shape
-    was_output = output.is_graph_output()
-    name_before = output.name
-    output.name = ctx.unique(f"{name_before}/unbiased")
-    result.name = name_before
-    for user, index in users:
-        user.replace_input_with(index, result)
-    if was_output:
-        for i, item in enumerate(node.graph.outputs):
-            if item is output:
-                node.graph.outputs[i] = result
