@@ -48,6 +48,8 @@ def _remove_inside(node: ir.Node) -> bool:
 
 def _trim_outputs(node: ir.Node) -> bool:
     """Drop trailing outputs that nobody reads (a dropout mask, pooling indices)."""
+    if node.attributes.get_int("training_mode", 0) and node.op_type == "BatchNormalization":
+        return False  # the operator must have all three then
     wanted = max(i for i, value in enumerate(node.outputs) if not unused(value)) + 1
     if wanted == len(node.outputs):
         return False
