@@ -11,6 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from folding import collector, export, graph_map, health, norms, passes, rules, sources, toolchain
+from folding.errors import BnfoldError
 from folding.norms.base import BatchNorm
 from folding.norms.summary import norm_report
 from folding.options import FoldOptions
@@ -54,7 +55,22 @@ def fold(
     options = options or FoldOptions()
     progress = Progress(listener)
     with tempfile.TemporaryDirectory(prefix="bnfold-", dir=workdir) as scratch:
-        return _fold(Path(src), Path(dst), options, calibration, probe, progress, Path(scratch))
+        try:
+            return _fold(Path(src), Path(dst), options, calibration, probe, progress, Path(scratch))
+        except BnfoldError:
+            raise
+        except Exception as error:
+            raise told(error) from None
+
+
+def told(error: BaseException) -> BaseException:
+    """The error of ours at the root of a chain: weights are read late, by libraries that wrap errors."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, BnfoldError):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return error
 
 
 def _fold(
