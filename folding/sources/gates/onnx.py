@@ -190,6 +190,8 @@ class _Check:
         if not value.type.HasField("tensor_type"):
             return
         dims = [d.dim_value for d in value.type.tensor_type.shape.dim if d.HasField("dim_value")]
+        if any(dim < -1 for dim in dims):  # -1 is how some exporters write a dynamic dimension
+            corrupt(f"The {role} {shown(value.name)!r} declares a negative dimension.", name=value.name)
         limit = self.limits.input_elements if role == "input" else self.limits.tensor_elements
         self._dims(value.name, dims, limit, positive=False)
 
