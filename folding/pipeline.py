@@ -59,14 +59,16 @@ def fold(
             return _fold(Path(src), Path(dst), options, calibration, probe, progress, Path(scratch))
         except BnfoldError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - only to find the error of ours inside it
             raise told(error) from None
 
 
 def told(error: BaseException) -> BaseException:
     """The error of ours at the root of a chain: weights are read late, by libraries that wrap errors."""
     cause: BaseException | None = error
-    while cause is not None:
+    for _ in range(32):  # chains may bite their own tail
+        if cause is None:
+            break
         if isinstance(cause, BnfoldError):
             return cause
         cause = cause.__cause__ or cause.__context__
