@@ -32,7 +32,7 @@ POLL = 20.0  # seconds that one request waits for the end
 CHUNK = 1 << 20
 
 
-class Stop(Exception):  # noqa: N818 - not always an error
+class Stop(Exception):
     """The step ends here, with this exit code and these words."""
 
     def __init__(self, code: int, message: str, hint: str = "") -> None:
