@@ -21,6 +21,7 @@ READING: Final[dict[str, Text]] = {
         "The format was recognised, and something in it made its reader fail in a way that no valid file does.",
         "Export or copy the model again; if it loads elsewhere, please report it.",
     ),
+    "sparse_signature": ("A signature with sparse tensors", "An input or output of the signature is a sparse tensor, which has no ONNX form.", "Export a signature that takes and gives dense tensors."),
     "empty_file": ("The file is empty", "The upload has no bytes, so there is nothing to recognise.", "Check the path and the export, and send it again."),
     "empty_archive": ("The archive holds no files", "It could be unpacked, and nothing was in it.", "Pack the model's files, not only their folder."),
     "empty_graph": ("The graph has no nodes", "The MetaGraph or GraphDef was read, and it is empty.", "Save the graph that computes the outputs, not a fresh one."),

@@ -66,7 +66,7 @@ def _name_ports(graph: ir.Graph, prepared: Prepared) -> None:
 
 
 def _unshadow(graph: ir.Graph) -> None:
-    """Values of loop bodies get names that no outer value has: runtimes refuse shadows, tf2onnx writes them."""
+    """Values of loop bodies get names that no outer value has: runtimes refuse shadows."""
     taken = {value.name for value in _values(graph)}
     for body in graph.subgraphs():
         if body is graph:

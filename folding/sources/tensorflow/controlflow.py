@@ -170,4 +170,9 @@ def _is_pivot(graph: TfGraph, name: str) -> bool:
     if node.op == "Identity":  # switch_t of a conditional; in a loop, what holds its constants in the frame
         source = graph.nodes.get(split(node.input[0])[0])
         return source is not None and source.op == "Switch"
+    if node.op == "Merge":  # of a loop: its predicate's constants wait for it
+        return any(
+            (source := graph.nodes.get(split(ref)[0])) is not None and source.op == "NextIteration"
+            for ref in data_inputs(node)
+        )
     return node.op in ("Switch", "LoopCond")

@@ -47,7 +47,6 @@ class CheckpointWeights:
 
     def read(self, name: str) -> np.ndarray:
         """The array, its checksum verified by the reader."""
-        tf = tensorflow()
         try:
             return np.asarray(self._reader.get_tensor(name))
         except Exception as error:  # the reader maps statuses to whatever Python exception fits
