@@ -1,4 +1,4 @@
-"""ResNet50 SavedModel to folded ONNX, beside `python -m tf2onnx.convert` on the same files; and cost against depth.
+"""ResNet50 SavedModel to folded ONNX beside `python -m tf2onnx.convert`; and cost against depth.
 
     python -m bench.tf_convert [--small]
 
@@ -44,8 +44,7 @@ def build(kind: str, target: Path) -> None:
         model = keras.Model(layer, x)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
-            gamma, beta, mean, variance = (np.asarray(w) for w in layer.get_weights())
-            shape = gamma.shape
+            shape = np.asarray(layer.get_weights()[0]).shape
             layer.set_weights(
                 [rng.uniform(0.5, 1.5, shape), rng.normal(0, 0.2, shape), rng.normal(0, 0.2, shape),
                  rng.uniform(0.5, 1.5, shape)]

@@ -85,7 +85,7 @@ def _value(prepared: Prepared, program: Program, leaf: str) -> np.ndarray | None
 
 def known_feeds(options: FoldOptions, prepared: Prepared, program: Program) -> None:
     """A feed that met nothing is a typo, and never passes silently."""
-    unknown = sorted(set(options.feeds) - prepared.used_feeds - {"training"})
+    unknown = sorted(set(options.feeds) - prepared.used_feeds)
     if unknown:
         raise UsageError(
             f"--feed {unknown[0]}: the model has no such input.",

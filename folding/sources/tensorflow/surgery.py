@@ -18,7 +18,7 @@ import numpy as np
 from folding.errors import AmbiguousModel, CorruptModel, UnhealthyModel
 from folding.options import FoldOptions
 from folding.report import Assumption
-from folding.sources.tensorflow import controlflow, hints, respell
+from folding.sources.tensorflow import controlflow, hardwired, hints, respell
 from folding.sources.tensorflow.constants import evaluate
 from folding.sources.tensorflow.dropout import turn_dropout_off
 from folding.sources.tensorflow.graph import (
@@ -89,6 +89,11 @@ def prepare(program: Program, options: FoldOptions) -> Prepared:
         stored=lambda name: _stored(program, name),
     )
     readable = _settle(graph, roots, modes)
+    wired = []
+    if program.full is not None and hardwired.asked(options.feeds):
+        wired = hardwired.switch(graph, program.full)
+        hardwired.switch(readable, program.full)
+        modes.used_feeds.update({hardwired.FEED} if wired else ())
     dropped = set(modes.values)
     inputs = [port for port in inputs if split(port.tensor)[0] not in dropped]
     _default_placeholders(graph, roots, inputs, modes)
@@ -119,7 +124,7 @@ def prepare(program: Program, options: FoldOptions) -> Prepared:
         slots={name: slot for name, slot in slots.items() if name in graph.nodes},
         constants=constants,
         missing={name: value for name, value in missing.items() if name in graph.nodes},
-        assumptions=[*modes.assumptions, *notes],
+        assumptions=[*modes.assumptions, *wired, *notes],
         modes=modes.values,
         norms=found,
         used_feeds=modes.used_feeds,

@@ -1,4 +1,4 @@
-"""Recalibration: exact on one batch, independent of chunks, diagnosing without being asked to change anything."""
+"""Recalibration: exact on one batch, independent of chunks; without being asked it only diagnoses."""
 
 from __future__ import annotations
 

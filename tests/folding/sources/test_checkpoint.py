@@ -81,7 +81,9 @@ def test_the_newest_step_unless_told_otherwise(tmp_path: Path) -> None:
     assert caught.value.details["candidates"] == [9, 10, 100]
 
 
-@pytest.mark.parametrize("settings", [{"sharded": True}, {"write_version": 1}, {"write_version": 1, "sharded": True}])
+@pytest.mark.parametrize(
+    "settings", [{"sharded": True}, {"write_version": 1}, {"write_version": 1, "sharded": True}]
+)
 def test_sharded_and_v1_checkpoints(tmp_path: Path, settings: dict[str, Any]) -> None:
     save(tmp_path / "m", **settings)
     fold(tmp_path / "m", tmp_path)
@@ -187,7 +189,9 @@ def test_missing_statistics_go_on_when_asked(tmp_path: Path) -> None:
 
     session = onnxruntime.InferenceSession(str(tmp_path / "out.onnx"))
     probe = np.load(ROOT / "s001_dense_tanh_bad_missing" / "probe.npz")
-    np.testing.assert_allclose(session.run(None, {"inp:0": probe["x"]})[0], probe["y_restored"], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        session.run(None, {"inp:0": probe["x"]})[0], probe["y_restored"], rtol=1e-4, atol=1e-4
+    )
 
 
 # --- damage ---------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Programs made on the spot, through checkpoint, frozen graph and SavedModel: found, folded, equal to TensorFlow."""
+"""Programs made on the spot, as checkpoint, frozen graph and SavedModel: folded, equal to TensorFlow."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.mark.parametrize("form", ["model.ckpt", "frozen.pb", "saved"])
 @pytest.mark.filterwarnings("ignore")
 def test_program(saved: tuple[str, Saved], form: str, tmp_path: Path) -> None:
-    name, program = saved
+    _, program = saved
     if form == "frozen.pb" and not (program.folder / form).exists():
         pytest.skip("TensorFlow itself does not freeze this program")
     options = FoldOptions(outputs=[] if form == "saved" else program.outputs)

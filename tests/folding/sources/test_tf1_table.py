@@ -1,6 +1,6 @@
-"""Every artifact of every TensorFlow 1 fixture converts, folds, and answers as TensorFlow 1 did; or is refused.
+"""Every artifact of every TensorFlow 1 fixture converts, folds, and answers as TensorFlow 1; or is refused.
 
-The few that are refused, and the few whose training graph answers otherwise, are named here with their reason.
+The few that are refused, and the one training graph that answers otherwise, are named with their reason.
 """
 
 from __future__ import annotations
@@ -95,6 +95,19 @@ def test_inspection_gives_the_raw_arrays_exactly(case: tf1.Case, tmp_path: Path)
             np.testing.assert_array_equal(
                 arrays[key].reshape(-1).astype(np.float64), np.asarray(layer[role], np.float64).reshape(-1)
             )
+
+
+def test_a_graph_in_training_mode_takes_its_stored_statistics_when_asked(tmp_path: Path) -> None:
+    """The commonest rescue: only the training run's .meta is left."""
+    case = tf1.Case(
+        "tf1_resnet_slim_like", "checkpoint", "ckpt_train/model.ckpt", {"feeds": {"training": False}}
+    )
+    row = tf1.run(case, tmp_path)
+    assert row.outcome == "pass"
+    assert max(row.errors.values()) < 1e-5
+    assert {name for name, decision in row.decisions.items() if decision == "kept"} <= {"postnorm"}
+    _layers(case, row)
+    assert [a.what for a in row.report.source.assumptions] == ["training"]
 
 
 def test_table_covers_what_is_there() -> None:
