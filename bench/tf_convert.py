@@ -114,7 +114,7 @@ def compare(folder: Path) -> list[str]:
     theirs = _in_process("stock", source, str(folder / "stock.onnx"))
     speed, memory = theirs["seconds"] / best["seconds"], best["peak"] / theirs["peak"]
     print(
-        f"ResNet50 SavedModel   ours {best['seconds']:.2f} s, {best['peak'] / 1e9:.2f} GB, {best['left']} norms left"
+        f"ResNet50 SavedModel   ours {best['seconds']:.2f} s, {best['peak'] / 1e9:.2f} GB, {best['left']} norms left"  # noqa: E501
     )
     print(f"                      stock {theirs['seconds']:.2f} s, {theirs['peak'] / 1e9:.2f} GB")
     print(f"                      {speed:.1f}x faster (bar {SPEED:g}x), memory {memory:.3f} (bar {MEMORY:g})")
@@ -140,7 +140,7 @@ def depth(folder: Path, pairs: tuple[int, int] = (50, 200)) -> list[str]:
         times.append(min(map(_seconds, rows)))
     ratio = times[1] / times[0]
     print(
-        f"{pairs[0]} -> {pairs[1]} conv+BN pairs: {times[0]:.2f} -> {times[1]:.2f} s, {ratio:.2f}x (bar {DEPTH:g}x)"
+        f"{pairs[0]} -> {pairs[1]} conv+BN pairs: {times[0]:.2f} -> {times[1]:.2f} s, {ratio:.2f}x (bar {DEPTH:g}x)"  # noqa: E501
     )
     return ["depth"] if ratio > DEPTH else []
 

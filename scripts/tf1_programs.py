@@ -16,8 +16,8 @@ HEAD = """# The TensorFlow 1 programs
 
 Models made by really running the programs of the five threads under TensorFlow 1.15
 (`tests/fixtures/tf1`), each through every file that it was saved in. `error` is the largest difference
-from TensorFlow 1's own answer, relative to the output's scale. The same rows are tests: `tests/folding/sources/test_tf1_table.py`. This page is written by
-`scripts/tf1_programs.py`.
+from TensorFlow 1's own answer, relative to the output's scale. The same rows are tests:
+`tests/folding/sources/test_tf1_table.py`. This page is written by `scripts/tf1_programs.py`.
 
 | program | file | outcome | folded | kept | health | error |
 |---|---|---|---|---|---|---|

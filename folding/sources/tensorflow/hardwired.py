@@ -48,7 +48,7 @@ def switch(graph: TfGraph, full: TfGraph) -> list[Assumption]:
         Assumption(
             what=FEED,
             value="False",
-            why=f"asked for: the graph is written in training mode; {len(switched)} stored statistics are used",
+            why=f"asked for: the graph is in training mode; {len(switched)} stored statistics are used",
             override="leave --feed training=false out to keep the batch's statistics",
         )
     ]
