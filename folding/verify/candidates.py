@@ -15,7 +15,7 @@ from folding.verify.study import Study
 
 
 def framework_answers(study: Study, reference: Reference | None) -> Answers | None:
-    """The source framework's outputs on the first probes, and on the user's."""
+    """The source framework's outputs on the first probes, and on the user's; it is closed then."""
     if reference is None:
         return None
     answers: Answers = {}
@@ -26,6 +26,7 @@ def framework_answers(study: Study, reference: Reference | None) -> Answers | No
             raise
         except Exception as exc:  # noqa: BLE001 - the framework's own exceptions are many
             study.evidence.skipped.append(f"{probe.name} on {reference.name}: {str(exc).strip()[:200]}")
+    reference.close()  # its copy of the weights is not needed again
     if not answers:
         why = "; ".join(study.evidence.skipped[-1:])
         study.evidence.gaps.append(f"{reference.name} answered none of the probes ({why})")

@@ -53,6 +53,7 @@ def examine(
                 study.rows.append(float64_row(study, float64_rows, candidate))
         layer_by_layer(study, exact=float64_rows is not None)
         device_drift(study)
+        study.forget_shaken()
         study.hazards.extend(hazards.find(study, candidates))
         if options.latency:
             study.latency = measure_latency(study)

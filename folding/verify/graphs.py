@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, external_data_helper, helper, numpy_helper
 
+from folding.sources import onnx_weights
 from folding.sources.base import Feeds
 from folding.verify.ort import OrtSession
 
@@ -116,20 +117,26 @@ class FedSession:
 
 
 def load(path: Path) -> Loaded:
-    """Read a file; external weights are mapped, not read.
+    """Read a file: each weight is copied once, out of a map; external ones stay mapped.
 
-    Raises: whatever onnx raises for a file that is no model.
+    Raises: CorruptModel, UnsafeModel for a file that is no model, or whose weights are not where it says.
     """
-    proto = onnx.load_model(str(path), load_external_data=False)
+    proto, tensors = onnx_weights.read(path, path.parent)
     graph = proto.graph
     keep = constant_operands(graph) | {v.name for v in graph.input} | {v.name for v in graph.output}
     weights: Feeds = {}
     kept: list[TensorProto] = []
     for tensor in graph.initializer:
+        external = external_data_helper.uses_external_data(tensor)
         if tensor.data_type in FLOATS and tensor.name not in keep and len(tensor.dims) > 0:
-            weights[tensor.name] = read_tensor(tensor, path.parent)
-        else:
-            kept.append(tensor)
+            if external or tensor.name not in tensors:
+                weights[tensor.name] = read_tensor(tensor, path.parent)
+            else:  # a copy, because inside a message nothing is aligned
+                weights[tensor.name] = np.array(tensors[tensor.name].numpy())
+            continue
+        if tensor.name in tensors and not external:
+            tensor.raw_data = tensors[tensor.name].tobytes()
+        kept.append(tensor)
     del graph.initializer[:]
     graph.initializer.extend(kept)
     return Loaded(proto, weights, path.parent, path, {o: n for n in graph.node for o in n.output if o})

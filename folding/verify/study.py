@@ -52,6 +52,10 @@ class Study:
             self._shaken.append(neighbours(self.source.weights, self.rng(0x77656967 + len(self._shaken))))
         return self._shaken
 
+    def forget_shaken(self) -> None:
+        """Let go of those copies of the weights; asking again makes the same ones."""
+        self._shaken.clear()
+
     def rng(self, *salt: int) -> np.random.Generator:
         """A generator of its own for each purpose."""
         return np.random.default_rng([self.options.seed, *salt])
