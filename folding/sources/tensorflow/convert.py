@@ -140,7 +140,7 @@ def _to_onnx(
                     opset=opset,
                     input_names=inputs,
                     output_names=outputs,
-                    initialized_tables=tables or None,
+                    initialized_tables={name.encode(): held for name, held in tables.items()} or None,
                 )
         if check:
             onnx_graph = package.optimizer.optimize_graph(onnx_graph, catch_errors=False)

@@ -33,6 +33,7 @@ class TensorFlowReference:
         self._slots: dict[str, Slot] = dict(prepared.slots)
         self._arrays: dict[str, np.ndarray] = {**prepared.constants, **prepared.missing}
         self._weights = weights
+        self._tables = tables or {}
         self._session: Any = None
         self._feeds: dict[str, np.ndarray] = {}
 
@@ -72,7 +73,9 @@ class TensorFlowReference:
         config.graph_options.rewrite_options.cpu_layout_conversion = 1  # NCHW_TO_NHWC
         # constant folding of weights that are fed is impossible anyway, and remapping would fuse batch norms
         config.graph_options.rewrite_options.remapping = 2  # OFF
+        filled = self._fill_tables(tf, graph)
         self._session = tf.compat.v1.Session(graph=graph, config=config)
+        self._session.run(filled)
         present = {operation.name for operation in graph.get_operations()}
         for name, slot in self._slots.items():
             if name in present:
@@ -81,6 +84,22 @@ class TensorFlowReference:
             if name in present:
                 self._feeds[f"{name}:0"] = value
         self._graph = None
+
+    def _fill_tables(self, tf: Any, graph: Any) -> list[Any]:
+        """Operations that fill lookup tables with their constants; the model's own initializers never run."""
+        filled = []
+        with graph.as_default():
+            for operation in graph.get_operations():
+                if operation.type != "HashTableV2":
+                    continue
+                name = operation.get_attr("shared_name").decode() or operation.name
+                if name in self._tables:
+                    keys, values = self._tables[name]
+                    handle = operation.outputs[0]
+                    filled.append(
+                        tf.raw_ops.LookupTableImportV2(table_handle=handle, keys=keys, values=values)
+                    )
+        return filled
 
     def close(self) -> None:
         """Close the session and drop the weights."""
