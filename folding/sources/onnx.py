@@ -11,9 +11,10 @@ import onnx_ir as ir
 from folding import collector, wire
 from folding.errors import AmbiguousModel, CorruptModel, UsageError
 from folding.export import ir_version
+from folding.graph import tensor_info
 from folding.options import FoldOptions, Scalar
 from folding.progress import Progress
-from folding.report import Assumption, Inspection, SourceReport, TensorInfo
+from folding.report import Assumption, Inspection, SourceReport
 from folding.sources import onnx_structure, onnx_weights
 from folding.sources.base import Imported, Upload
 from folding.sources.gates.onnx import check_onnx
@@ -137,15 +138,6 @@ def _framework(proto: onnx.ModelProto) -> str:
 
 def _true_inputs(graph: ir.Graph) -> list[ir.Value]:
     return [value for value in graph.inputs if value.name not in graph.initializers]
-
-
-def tensor_info(value: ir.Value) -> TensorInfo:
-    """Name, dtype and shape of a graph input or output, as reports show them."""
-    shape = None
-    if value.shape is not None:
-        shape = [dim if isinstance(dim, int) else dim.value for dim in value.shape]
-    dtype = value.dtype.name.lower() if value.dtype is not None else str(value.type or "unknown")
-    return TensorInfo(name=value.name or "", dtype=dtype, shape=shape)
 
 
 def _apply_options(model: ir.Model, options: FoldOptions, source: SourceReport) -> bool:

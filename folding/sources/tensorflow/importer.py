@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from folding.errors import UsageError
+from folding.graph import tensor_info
 from folding.norms.base import NormHint
 from folding.options import FoldOptions
 from folding.progress import Progress
@@ -42,16 +43,7 @@ def bring_in(
     )
     progress.report("read", 0.4, "converting")
     model, source.route = convert(prepared, program.weights, options, program.tables)
-    source.outputs = [
-        TensorInfo(
-            name=value.name or "",
-            dtype=value.dtype.name.lower() if value.dtype is not None else "unknown",
-            shape=None
-            if value.shape is None
-            else [d if isinstance(d, int) else d.value for d in value.shape],
-        )
-        for value in model.graph.outputs
-    ]
+    source.outputs = [tensor_info(value) for value in model.graph.outputs]
     progress.report("read", 1.0, "weights bound")
     return Imported(model, source, hinted, reference)
 
