@@ -28,7 +28,9 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 expect.set_options(timeout=60_000)
 
 
-@pytest.fixture(scope="session")
+# Playwright's loop runs in this thread while it is open, and asyncio.run() refuses beside it: of this package, not
+# of the session.
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """Headless Chromium, the system's own."""
     found = next(filter(None, map(shutil.which, NAMES)), None)
@@ -40,7 +42,7 @@ def browser() -> Iterator[Browser]:
         opened.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def service(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """`bnfold serve` as people run it, jailed runner and all."""
     with live_service(tmp_path_factory.mktemp("e2e"), log_format="text", slots="1") as live:

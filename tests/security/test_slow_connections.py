@@ -104,9 +104,11 @@ def _besieged(live: Live) -> tuple[dict[str, float], list[float]]:
     over = threading.Event()
     others = threading.Thread(target=_normal, args=(live.url, over, normal))
     others.start()
-    slow = asyncio.run(_siege(live.port))
-    over.set()
-    others.join()
+    try:
+        slow = asyncio.run(_siege(live.port))
+    finally:
+        over.set()
+        others.join()
     longest: dict[str, float] = {}
     for kind, seconds in slow:
         longest[kind] = max(longest.get(kind, 0.0), seconds)
