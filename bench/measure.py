@@ -12,10 +12,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
+
+from bench.duel import Duel
+from bench.sessions import session
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
@@ -25,7 +27,10 @@ LIMIT = 600  # seconds for one tool on one network
 
 @dataclass
 class Figures:
-    """One tool on one network. `error` says why there is no artifact; ratios are against bnfold's."""
+    """One tool on one network. `error` says why there is no artifact; ratios are against bnfold's.
+
+    duel: bnfold's latency against this one's, measured again where this one seemed faster.
+    """
 
     nodes: int | None = None
     batch_norms: int | None = None
@@ -37,6 +42,7 @@ class Figures:
     latency_ms: float | None = None
     best_ms: float | None = None
     latency_ratio: float | None = None
+    duel: Duel | None = None
     load_ms: float | None = None
     bytes: int | None = None
     error: str = ""
@@ -71,17 +77,6 @@ def describe(path: Path, figures: Figures) -> None:
     figures.nodes = sum(counts.values())
     figures.batch_norms = sum(count for (_, kind), count in counts.items() if kind == "BatchNormalization")
     figures.vendor = sorted({f"{domain}.{kind}" for domain, kind in counts if domain not in STANDARD})
-
-
-def session(path: Path, *, optimize: bool = True) -> Any:
-    """An ONNX Runtime session on the CPU, at the defaults that deployers use or with nothing optimized."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    if not optimize:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def feed(path: Path, shape: Sequence[int], seed: int = 0) -> dict[str, np.ndarray]:

@@ -22,6 +22,9 @@ COLUMNS: dict[str, Cell] = {
     "peak RSS, MB": lambda f: _number(f.rss_mb, ".0f"),
     "latency at the runtime's defaults, median ms": lambda f: _number(f.latency_ms, ".3f"),
     "best latency / bnfold's": lambda f: _number(f.latency_ratio, ".2f"),
+    "bnfold's latency / theirs, measured again where they seemed faster: median [95 %]": lambda f: (
+        "-" if f.duel is None else str(f.duel)
+    ),
     "session load, ms": lambda f: _number(f.load_ms, ".0f"),
 }
 

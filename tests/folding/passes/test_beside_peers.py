@@ -14,7 +14,8 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnx
 import pytest
 
-from bench import measure
+from bench import measure, sessions
+from bench.duel import Duel, interval
 from bench.fold import bars
 from bench.measure import Figures
 from bench.nets import NETS
@@ -32,7 +33,7 @@ def test_no_peer_leaves_fewer_nodes(name: str, tmp_path: Path) -> None:
     source = tmp_path / f"{name}.onnx"
     feeds = measure.feed(source, NETS[name](source))
     row = {"source": Figures(deviation=0.0)}
-    truth = measure.session(source, optimize=False).run(None, feeds)
+    truth = sessions.session(source, optimize=False).run(None, feeds)
     for tool in ("bnfold", *RIVALS):
         target = tmp_path / f"{tool}.onnx"
         with warnings.catch_warnings():
@@ -43,3 +44,19 @@ def test_no_peer_leaves_fewer_nodes(name: str, tmp_path: Path) -> None:
         row[tool].deviation = measure.deviation(target, feeds, truth)
     assert bars({name: row}, timed=False) == []
     onnx.checker.check_model(str(tmp_path / "bnfold.onnx"), full_check=True)
+
+
+@pytest.mark.parametrize(("duel", "missed"), [
+    (Duel(1.20, 1.10, 1.30), True),  # slower, and sure of it
+    (Duel(1.20, 0.95, 1.30), False),  # undecided: the machine's noise
+    (Duel(1.03, 1.01, 1.04), False),  # two sessions of one file differ by more
+])  # fmt: skip
+def test_a_faster_peer_is_a_missed_bar_only_when_the_second_look_says_so(duel: Duel, missed: bool) -> None:
+    row = {tool: Figures(nodes=5, deviation=0.0, best_ms=1.0) for tool in ("source", "bnfold", "peer")}
+    row["peer"].duel = duel
+    assert bool(bars({"net": row}, timed=True)) is missed
+
+
+def test_the_interval_of_a_median_holds_it() -> None:
+    low, high = interval([0.9, 1.0, 1.0, 1.1, 1.2, 5.0, 1.05])
+    assert 0.9 <= low <= 1.05 <= high < 5.0
