@@ -20,7 +20,7 @@ def prepare(study: Study, user: Feeds | None) -> bool:
     study.specs = inputs_of(study.source)
     seed = study.options.seed
     try:
-        session = study.source.session()
+        session = study.session()
     except Exception as exc:  # noqa: BLE001 - the runtime's own classes
         study.evidence.gaps.append(f"the unfolded graph does not load: {str(exc).strip()[:300]}")
         return False
