@@ -54,6 +54,11 @@ def clean(text: str) -> str:
     return _CONTROLS.sub(" ", masked)
 
 
+def storable(text: str) -> str:
+    """Text from a model's names: without control characters (PostgreSQL holds no NUL) and lone surrogates."""
+    return clean(text).encode("utf-8", "replace").decode()
+
+
 def configure(settings: Settings) -> None:
     """Set the root logger up; safe to call again."""
     handler = logging.StreamHandler(sys.stderr)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from folding.errors import InternalError
+from folding.errors import InternalError, UnsafeModel
+from folding.report import Inspection, Report
 from service.jobs import rows
 from service.jobs.model import Job, Kind
 from service.jobs.transitions import Cause
@@ -35,7 +36,7 @@ def store(blobs: Blobs, job: Job, outcome: JobOutcome) -> Stored:
     """Put the outcome's files into the store. Raises StorageFull, Unavailable."""
     if outcome.report is None:
         raise InternalError("The runner said that it was done and left no report.")
-    report = json.loads(outcome.report.read_bytes())
+    report = _read(outcome.report, Inspection if job.kind is Kind.INSPECT else Report)
     if job.kind is Kind.INSPECT:
         data = json.dumps(report, separators=(",", ":")).encode()
         digest = put_bytes(blobs, data)
@@ -60,6 +61,24 @@ def store(blobs: Blobs, job: Job, outcome: JobOutcome) -> Stored:
     }
     cause = Cause.PASS if verdict == "pass" else Cause.REJECT
     return Stored(cause, values, media_type, ((digest, size), (report_digest, len(data))))
+
+
+def _read(path: Path, kind: type[Report] | type[Inspection]) -> dict[str, Any]:
+    """The report as JSON, only if it is one: a model that took the runner over may have written anything.
+
+    Raises: UnsafeModel.
+    """
+    try:
+        data = path.read_bytes()
+        kind.model_validate_json(data)
+        report: dict[str, Any] = json.loads(data)
+        json.dumps(report, ensure_ascii=False).encode()  # a lone surrogate could be stored and never sent
+    except (ValueError, RecursionError) as error:
+        raise UnsafeModel(
+            f"The runner left a report that is none ({type(error).__name__}).", code="sandbox_violation",
+            hint="No model makes bnfold write this; treat the file as hostile, or report a defect.",
+        ) from error  # fmt: skip
+    return report
 
 
 def commit(db: Database, job: Job, stored: Stored) -> Job | None:

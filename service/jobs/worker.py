@@ -25,7 +25,7 @@ from service.jobs import leases, results, rows
 from service.jobs.model import Job, State
 from service.jobs.service import find_cached
 from service.jobs.transitions import Cause
-from service.logs import clean
+from service.logs import storable
 from service.runner.base import Crash, JobOutcome, JobRunner, JobSpec, Limits, Status
 from service.settings import Settings
 from service.store.blobs import Blobs, Verifier, fetch
@@ -235,11 +235,6 @@ class Worker:
 
     def _folder(self, job: Job) -> Path:
         return self.settings.scratch / f"{job.id}-{job.attempt}"
-
-
-def storable(text: str) -> str:
-    """Text from a model's names: without control characters (PostgreSQL holds no NUL) and lone surrogates."""
-    return clean(text).encode("utf-8", "replace").decode()
 
 
 def safe_name(filename: str) -> str:

@@ -160,6 +160,11 @@ def _overwrite_outside(facts: Facts) -> str | None:
     return "changed a file"
 
 
+def _truncate_outside(facts: Facts) -> str | None:
+    os.close(os.open(Path(facts["folder"], "precious"), os.O_RDONLY | os.O_TRUNC))
+    return "emptied a file by opening it for reading"
+
+
 def _delete_outside(facts: Facts) -> str | None:
     Path(facts["folder"], "mine").unlink()
     return "removed a file"
@@ -201,6 +206,25 @@ def _write_installation(facts: Facts) -> str | None:
 def _write_input(facts: Facts) -> str | None:
     Path("..", "in", "planted").write_text("x")
     return "wrote into the job's input"
+
+
+def _write_own_memory(facts: Facts) -> str | None:
+    os.close(os.open("/proc/self/mem", os.O_RDWR))
+    return "may write past the protection of its own pages"
+
+
+def _inherited_files(facts: Facts) -> str | None:
+    """Beyond the pipe in, the log and the pipe out there is nothing open that the parent had open."""
+    found = [fd for fd in range(3, 256) if fd != facts.get("out") and _is_open(fd)]
+    return f"inherited descriptors {found}" if found else None
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
 
 
 # --- acts: processes and network --------------------------------------------------------------------
@@ -269,6 +293,59 @@ def _bpf(facts: Facts) -> str | None:
     return _system_call("bpf", (-1, 0, 0))
 
 
+def _pin_parent(facts: Facts) -> str | None:
+    parent = facts["parent"]
+    before = os.sched_getaffinity(parent)
+    os.sched_setaffinity(parent, {min(before)})
+    after = os.sched_getaffinity(parent)
+    os.sched_setaffinity(parent, before)
+    return "moved the parent to one processor" if after != before else None
+
+
+def _limit_parent(facts: Facts) -> str | None:
+    limits = resource.prlimit(facts["parent"], resource.RLIMIT_NOFILE)
+    resource.prlimit(facts["parent"], resource.RLIMIT_NOFILE, limits)
+    return "may change the parent's limits"
+
+
+def _slow_parent(facts: Facts) -> str | None:
+    os.setpriority(os.PRIO_PROCESS, facts["parent"], os.getpriority(os.PRIO_PROCESS, facts["parent"]))
+    return "may change the parent's priority"
+
+
+def _netlink(facts: Facts) -> str | None:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0):
+        return "may ask the kernel about the network"
+
+
+def _run_from_memory(facts: Facts) -> str | None:
+    if facts.get("memory_is_watched"):
+        return None  # CUDA needs memory files; executing one is refused by `exec` and `other_calls`
+    os.close(os.memfd_create("program"))
+    return "made a file that no folder shows"
+
+
+def _other_calls(facts: Facts) -> str | None:
+    """What no conversion calls, and exploits of kernels often begin with. Useless arguments each time."""
+    found = [name for name in _NEVER if _system_call(name, (-1, -1, -1, -1)) is not None]
+    return f"let through: {', '.join(found)}" if found else None
+
+
+_NEVER: Final = (
+    "acct", "add_key", "adjtimex", "bind", "bpf", "chroot", "clock_settime", "execveat", "fanotify_init",
+    "fchmod", "fchmodat2", "fchown", "fchownat", "fsopen", "init_module", "io_setup", "io_submit",
+    "io_uring_setup", "kcmp", "keyctl", "kill", "linkat", "listen", "memfd_secret", "migrate_pages",
+    "mknodat", "mount", "mount_setattr", "move_mount", "move_pages", "mq_open", "msgget",
+    "open_by_handle_at", "open_tree", "openat2", "perf_event_open", "personality", "pidfd_getfd",
+    "pidfd_open", "pidfd_send_signal", "pivot_root", "process_madvise", "process_vm_readv",
+    "process_vm_writev", "ptrace", "quotactl", "reboot", "recvmsg", "request_key", "rt_sigqueueinfo",
+    "rt_tgsigqueueinfo", "sched_setattr", "sched_setscheduler", "seccomp", "semget", "sendmsg", "sendto",
+    "setgid", "sethostname", "setns", "setpgid", "setpriority", "setsid", "settimeofday", "setuid",
+    "setxattr", "shmget", "socketpair", "splice", "swapon", "symlinkat", "syslog", "umount2", "unshare",
+    "userfaultfd", "utimensat", "vmsplice",
+)  # fmt: skip
+
+
 def _become_root(facts: Facts) -> str | None:
     if os.geteuid() == 0:
         return None if _capabilities() == 0 else "is root with capabilities"
@@ -314,6 +391,7 @@ FILES: Final[dict[str, Act]] = {
     "read_parent": _read_parent,
     "create_outside": _create_outside,
     "overwrite_outside": _overwrite_outside,
+    "truncate_outside": _truncate_outside,
     "delete_outside": _delete_outside,
     "rename_outside": _rename_outside,
     "hard_link": _hard_link,
@@ -321,6 +399,8 @@ FILES: Final[dict[str, Act]] = {
     "make_fifo": _make_fifo,
     "write_installation": _write_installation,
     "write_input": _write_input,
+    "write_own_memory": _write_own_memory,
+    "inherited_files": _inherited_files,
 }
 PROCESSES: Final[dict[str, Act]] = {
     "change_mode": _change_mode,  # of our own files outside: only the system call filter knows of it
@@ -333,10 +413,16 @@ PROCESSES: Final[dict[str, Act]] = {
     "signal_parent": _signal_parent,
     "ptrace": _ptrace,
     "read_memory": _read_memory,
+    "pin_parent": _pin_parent,
+    "limit_parent": _limit_parent,
+    "slow_parent": _slow_parent,
+    "netlink": _netlink,
+    "run_from_memory": _run_from_memory,
     "unshare": _unshare,
     "mount": _mount,
     "io_uring": _io_uring,
     "bpf": _bpf,
+    "other_calls": _other_calls,
 }
 LIMITS: Final[dict[str, Act]] = {
     "dump_core": _dump_core,

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _ROOT = Path("/sys/fs/cgroup")
-_PROCESSES = 512  # threads count: two thread pools per framework on a large machine
 
 
 @dataclass(frozen=True)
@@ -19,12 +18,12 @@ class Cgroup:
     folders: tuple[Path, ...]
 
     @staticmethod
-    def create(memory: int) -> Cgroup | None:
-        """A new empty group with at most `memory` bytes, or None where that is not ours to have."""
+    def create(memory: int, threads: int) -> Cgroup | None:
+        """A new empty group of at most `memory` bytes and `threads`; None where that is not ours to have."""
         name = f"bnfold-{os.getpid()}-{secrets.token_hex(4)}"
         for attempt in (_second_version, _first_version):
             folders = attempt(name)
-            if folders and _set_up(folders, memory):
+            if folders and _set_up(folders, memory, threads):
                 return Cgroup(folders)
             for folder in folders:
                 with contextlib.suppress(OSError):
@@ -83,13 +82,13 @@ def _first_version(name: str) -> tuple[Path, ...]:
     return tuple(made)
 
 
-def _set_up(folders: tuple[Path, ...], memory: int) -> bool:
+def _set_up(folders: tuple[Path, ...], memory: int, threads: int) -> bool:
     """Write the bounds; only a group that has both is worth anything."""
     done = set()
     for folder in folders:
         for name, value in (
             ("memory.max", memory), ("memory.swap.max", 0), ("memory.limit_in_bytes", memory),
-            ("pids.max", _PROCESSES),
+            ("pids.max", threads),
         ):  # fmt: skip
             if (folder / name).exists():
                 with contextlib.suppress(OSError):

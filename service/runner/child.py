@@ -67,7 +67,8 @@ def main() -> None:
     namespaces = canary.own_namespaces()
     layers = jail.enter(spec)
     os.chdir(Path(spec.folder) / "work")
-    acts = canary.run(start["canary"], namespaces) if start.get("canary") else {}
+    bait = start.get("canary")
+    acts = canary.run({**bait, "out": int(sys.argv[1])}, namespaces) if bait else {}
     channel.send(ready={"layers": layers, "canary": acts, "pid": os.getpid()})
     from service.runner.warm import warm
 

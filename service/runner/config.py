@@ -26,6 +26,11 @@ def default_memory() -> int:
     return min(16 * GIB, total * 3 // 4)
 
 
+def default_threads() -> int:
+    """Each framework has two or three pools of a thread per processor, and sessions live side by side."""
+    return max(512, 16 * (os.cpu_count() or 1))
+
+
 @dataclass(frozen=True)
 class RunnerConfig:
     """One record for both runners. Sizes in bytes.
@@ -45,6 +50,7 @@ class RunnerConfig:
     memory_bytes: int = field(default_factory=default_memory)
     disk_bytes: int = 48 * GIB
     open_files: int = 1024
+    threads: int = field(default_factory=default_threads)
     start_seconds: float = 120.0
     nice: int = 5
     # The module whose `run_job(job, channel)` does the work, and folders it needs besides the installation.
@@ -80,7 +86,6 @@ def environment(folder: Path, *, cuda: bool) -> dict[str, str]:
         names |= {
             key: os.environ[key] for key in ("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES") if key in os.environ
         }
-        names.pop("NVIDIA_TF32_OVERRIDE")
     else:
         names["CUDA_VISIBLE_DEVICES"] = ""
     return names

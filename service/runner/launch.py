@@ -7,7 +7,6 @@ import json
 import os
 import queue
 import selectors
-import shutil
 import signal
 import stat
 import subprocess
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from folding.errors import TemporaryFailure
-from service.runner import bubblewrap
+from service.runner import bubblewrap, tree
 from service.runner.canary import Trap, level_of
 from service.runner.cgroup import Cgroup
 from service.runner.config import NOBODY, RunnerConfig, environment
@@ -97,7 +96,7 @@ class Child:
         self.canary: dict[str, str | None] = {}
         self.layers: dict[str, str] = {}
         self.level = "none"
-        self.cgroup = Cgroup.create(config.memory_bytes) if config.cgroup else None
+        self.cgroup = Cgroup.create(config.memory_bytes, config.threads) if config.cgroup else None
         self._pending = b""
         self._messages: deque[dict[str, Any]] = deque()
         self._spec = self._jail((*config.read, *read))
@@ -212,7 +211,7 @@ class Child:
             self.kill()
             return
         for line in lines:
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, RecursionError):
                 message = json.loads(line)
                 if isinstance(message, dict):
                     self._messages.append(message)
@@ -296,7 +295,7 @@ class Child:
             os.close(self._out)
         if self.cgroup is not None:
             self.cgroup.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        tree.remove(self.folder)
 
 
 def start_child(

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import logging
+import re
 import resource
+import shutil
 import signal
 import threading
 import time
@@ -11,15 +15,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from folding.errors import BnfoldError, UnsafeModel
+from folding.errors import BnfoldError, TemporaryFailure, UnsafeModel
 from folding.progress import Event
+from service.logs import storable
 from service.runner.base import Crash, Limits, OnEvent
 from service.runner.launch import Child
-from service.runner.stage import used_bytes
+from service.runner.tree import usage
 
+_LOG = logging.getLogger("bnfold.runner")
 TICK: Final = 0.05
-_DISK_SECONDS: Final = 1.0
+_DISK_SECONDS: Final = 0.25
 _GRACE_SECONDS: Final = 5.0
+_DETAIL_BYTES: Final = 64 << 10
+_CODE: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
 @dataclass
@@ -42,6 +50,28 @@ def memory_of(pid: int) -> tuple[int, int]:
             if key in values:
                 values[key] = int(value.split()[0]) * 1024
     return values["RssAnon"] + values["RssShmem"], values["VmData"]
+
+
+def threads_of(pid: int) -> int:
+    """How many threads it has; 0 when it is gone."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("Threads:"):
+                return int(line.split()[1])
+    return 0
+
+
+def bind_disk(child: Child, disk: int) -> int:
+    """The bytes that a job may really write: its limit, or most of what the disk still has.
+
+    One file can be no larger than that; the sum of them is watched.
+    """
+    free = shutil.disk_usage(child.folder).free
+    bound = min(disk, free - free // 10)
+    if "rlimits" in child.config.layers:
+        with contextlib.suppress(OSError, ValueError):
+            resource.prlimit(child.pids()[-1], resource.RLIMIT_FSIZE, (bound, bound))
+    return bound
 
 
 def bind_memory(child: Child, memory: int) -> None:
@@ -70,7 +100,8 @@ class Watch:
     def __init__(self, child: Child, limits: Limits, on_event: OnEvent, cancel: threading.Event) -> None:
         self.child, self.limits, self.on_event, self.cancel = child, limits, on_event, cancel
         self.memory = limits.memory_bytes or child.config.memory_bytes
-        self.disk = limits.disk_bytes or child.config.disk_bytes
+        self.asked = limits.disk_bytes or child.config.disk_bytes
+        self.disk = bind_disk(child, self.asked)
         self.end: End = End()
         self._next_disk = 0.0
 
@@ -89,7 +120,8 @@ class Watch:
 
     def _overrun(self, deadline: float) -> End | None:
         end = self.end
-        resident = sum(memory_of(pid)[0] for pid in self.child.pids())
+        pids = self.child.pids()
+        resident = sum(memory_of(pid)[0] for pid in pids)
         end.peak_rss = max(end.peak_rss, resident)
         if self.cancel.is_set():
             end.cancelled = True
@@ -97,21 +129,36 @@ class Watch:
             end.crash = Crash.TIMEOUT
         elif resident > self.memory:
             end.crash = Crash.MEMORY
-        elif self._disk_is_full():
-            end.error = UnsafeModel(
-                f"The job wrote more than {self.disk} bytes.", code="unsafe_disk_use",
-                hint="Raise the disk limit if the model is really that large.",
-            ).to_dict()  # fmt: skip
+        elif len(pids) + sum(map(threads_of, pids)) > self.child.config.threads:
+            end.crash = Crash.SANDBOX
+            _LOG.warning("a job was killed for its number of threads")
         else:
-            return None
+            self._look_at_disk()
+            return end if end.crash or end.error else None
         return end
 
-    def _disk_is_full(self) -> bool:
+    def _look_at_disk(self) -> None:
         now = time.monotonic()
         if now < self._next_disk:
-            return False
+            return
         self._next_disk = now + _DISK_SECONDS
-        return used_bytes(self.child.folder) > self.disk
+        found = usage(self.child.folder / name for name in ("work", "out"))
+        if found.strange is not None:
+            self.end.crash = Crash.SANDBOX
+            _LOG.warning("a job was killed for its files: %s", found.strange)
+        elif found.bytes > self.disk:
+            self.end.error = self._too_much().to_dict()
+
+    def _too_much(self) -> BnfoldError:
+        if self.disk < self.asked:
+            return TemporaryFailure(
+                f"The job wrote more than {self.disk} bytes, and the disk has no more to give.",
+                code="storage_full", hint="Free space where jobs work (BNFOLD_SCRATCH_DIR), then retry.",
+            )  # fmt: skip
+        return UnsafeModel(
+            f"The job wrote more than {self.disk} bytes.", code="unsafe_disk_use",
+            hint="Raise the disk limit if the model is really that large.",
+        )  # fmt: skip
 
     def _message(self, message: dict[str, Any]) -> End | None:
         if "event" in message:
@@ -176,10 +223,32 @@ def _checked_error(data: Any) -> dict[str, Any]:
     if not isinstance(data, dict):
         data = {}
     text = {
-        key: str(data[key])[:4000]
+        key: storable(str(data[key])[:4000])
         for key in ("class", "code", "message", "hint", "stage", "layer")
         if data.get(key)
     }
-    details = data.get("details")
-    error = BnfoldError.from_dict({**text, "details": details if isinstance(details, dict) else {}})
-    return error.to_dict()
+    if not _CODE.fullmatch(text.get("code", "")):
+        text.pop("code", None)
+    return BnfoldError.from_dict({**text, "details": _checked_details(data.get("details"))}).to_dict()
+
+
+def _checked_details(details: Any) -> dict[str, Any]:
+    """Details that can be stored and sent: JSON of a sensible size, every text in it storable."""
+    if not isinstance(details, dict):
+        return {}
+    checked = _checked(details, 8)
+    try:
+        size = len(json.dumps(checked, allow_nan=False))
+    except ValueError:
+        return {}
+    return checked if size <= _DETAIL_BYTES else {"left_out": "The details were too long."}
+
+
+def _checked(value: Any, depth: int) -> Any:
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, dict) and depth:
+        return {storable(str(key)): _checked(item, depth - 1) for key, item in value.items()}
+    if isinstance(value, list) and depth:
+        return [_checked(item, depth - 1) for item in value]
+    return value if isinstance(value, (int, float, bool, type(None))) else storable(str(value)[:200])

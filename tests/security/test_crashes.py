@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -81,6 +83,51 @@ def test_disk_limit_is_the_jobs_own_fault(run: Run) -> None:
     assert outcome.status is Status.ERROR
     assert outcome.error is not None
     assert outcome.error["code"] == "unsafe_disk_use"
+
+
+@pytest.mark.parametrize("act", ["deep_and_waiting", "many_files", "thread_bomb"])
+def test_what_no_conversion_does_ends_it(run: Run, act: str) -> None:
+    began = time.monotonic()
+    outcome = run(act, limits=Limits(wall_seconds=30, disk_bytes=1 << 30))
+    assert (outcome.status, outcome.crash) == (Status.CRASHED, Crash.SANDBOX)
+    assert time.monotonic() - began < 20
+
+
+def test_folders_that_may_not_be_listed_hide_nothing(run: Run) -> None:
+    outcome = run("hidden_bytes", limits=Limits(wall_seconds=10, disk_bytes=64 * MIB))
+    assert outcome.crash is Crash.SANDBOX or (outcome.error or {}).get("code") == "unsafe_disk_use"
+
+
+def test_the_disk_is_never_taken_whole(run: Run, tmp_path: Path) -> None:
+    """Neither by a limit above what is free, nor in one call."""
+    outcome = run("reserve_disk", limits=Limits(wall_seconds=5, disk_bytes=1 << 60))
+    assert outcome.status in (Status.CRASHED, Status.ERROR)
+    assert shutil.disk_usage(tmp_path).free > 0
+
+
+def test_a_job_stays_in_its_group(run: Run, tmp_path: Path) -> None:
+    assert run("escape_group").artifact is not None
+
+
+@pytest.mark.parametrize("act", ["fifo_report", "folder_report", "large_report"])
+def test_only_a_file_of_a_sensible_size_is_taken_out(run: Run, act: str) -> None:
+    outcome = run(act)
+    assert outcome.status is not Status.DONE
+    assert outcome.artifact is None
+
+
+def test_an_error_is_cut_to_what_can_be_kept(run: Run) -> None:
+    outcome = run("large_error")
+    assert outcome.status is Status.ERROR
+    assert outcome.error is not None
+    text = json.dumps(outcome.error, ensure_ascii=False)
+    assert len(text.encode()) < 100_000  # also: no lone surrogate
+    assert "\0" not in outcome.error["message"]
+    assert outcome.error["code"] == "unsafe_model"
+
+
+def test_a_message_of_brackets_is_passed_over(run: Run) -> None:
+    assert run("deep_message").status is Status.DONE
 
 
 def test_cancel_kills_it_at_once(run: Run) -> None:
@@ -163,7 +210,7 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     own = ProcessRunner(configured(scratch))
     own.start()
-    for act in ("succeed", "segfault", "sleep"):
+    for act in ("succeed", "segfault", "sleep", "deep_folders", "hidden_bytes"):
         run_act(own, tmp_path, act, limits=Limits(wall_seconds=1))
     own.close()
     deadline = time.monotonic() + 10

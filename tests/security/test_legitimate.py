@@ -25,14 +25,16 @@ def keras() -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("library", ["keras", "tf_keras"])
-def test_every_application(library: str) -> None:
+@pytest.mark.timeout(1200)
+@pytest.mark.filterwarnings("ignore:The `keras.initializers.serialize:UserWarning")  # tf_keras about itself
+@pytest.mark.parametrize(("library", "at_least"), [("keras", 40), ("tf_keras", 71)])
+def test_every_application(library: str, at_least: int) -> None:
     """All architectures of both Keras generations, in their default size."""
     module = pytest.importorskip(library)
     names = [
         n for n in dir(module.applications) if n[0].isupper() and callable(getattr(module.applications, n))
     ]
-    assert len(names) > 60
+    assert len(names) >= at_least
     for name in names:
         model = getattr(module.applications, name)(weights=None)
         keras_config.check_keras_config(json.loads(model.to_json()))
