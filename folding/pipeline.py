@@ -211,13 +211,15 @@ def verify(
 ) -> Verification:
     """Compare the ONNX file `b` with `a` (any format); `certificate`: check its fold in closed form.
 
-    Raises: BnfoldError subclasses when `a` cannot be read or the probe does not fit.
+    Raises: BnfoldError subclasses when one of them cannot be read or the probe does not fit.
     """
+    from folding.sources.gates.onnx import check_onnx
     from folding.verify import recheck  # pulls in onnxruntime
     from folding.verify import verify as compare_models
 
     progress = Progress(listener)
     with progress.stage("verify"):
+        check_onnx(Path(b))  # whoever made it: the runtimes trust what they load
         compare = recheck if certificate else compare_models
         return compare(a, b, options, probe=probe, progress=progress, workdir=workdir)
 

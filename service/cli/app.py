@@ -191,6 +191,8 @@ def verify(
     rtol: f.Rtol = None,
     atol: f.Atol = None,
     seed: f.Seed = None,
+    allow_unsandboxed: f.Unsandboxed = False,
+    timeout: f.Timeout = 3600.0,
     as_json: f.Json = False,
     quiet: f.Quiet = False,
 ) -> int:
@@ -207,7 +209,7 @@ def verify(
     from service.cli import verify as command
 
     return command.run(
-        a, b, certificate, report, probe, as_json, quiet,
+        a, b, certificate, report, probe, allow_unsandboxed, timeout, as_json, quiet,
         given={"inputs": inputs, "outputs": outputs, "feeds": feeds, "signature": signature,
                "providers": providers, "require": require, "rtol": rtol, "atol": atol, "seed": seed},
     )  # fmt: skip

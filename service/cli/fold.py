@@ -40,7 +40,7 @@ def run(
     check_calibration(options, calibration)
     folder = output_folder(out)
     for data, option in ((calibration, "--calibrate"), (probe, "--probe")):
-        parse.arrays(data and parse.existing(data), option)  # a bad file is named before the long work
+        parse.npz(data and parse.existing(data), option)  # a bad file is named before the long work
     work = _here if unsandboxed else _isolated
     with (
         native.quiet(),

@@ -38,8 +38,10 @@ def job(
     probe: Path | None = None,
     timeout: float = 3600.0,
     scratch: Path | None = None,
+    second: Path | None = None,
+    certificate: bool = False,
 ) -> Iterator[Result]:
-    """Run one `fold` or `inspect` job in the sandbox. Raises: BnfoldError as the job did."""
+    """Run one `fold`, `inspect` or `verify` job in the sandbox. Raises: BnfoldError as the job did."""
     from service.runner.base import JobSpec, Limits
 
     with tempfile.TemporaryDirectory(prefix=".bnfold-", dir=scratch) as folder:
@@ -53,6 +55,8 @@ def job(
             calibration=calibration.absolute() if calibration else None,
             probe=probe.absolute() if probe else None,
             limits=Limits(wall_seconds=timeout),
+            second=second.absolute() if second else None,
+            certificate=certificate,
         )
         outcome = _run(spec, listener)
         report = json.loads((outcome.report or out_dir / "report.json").read_text())

@@ -109,6 +109,30 @@ def arrays(path: Path | None, option: str) -> Feeds | None:
     return found
 
 
+def npz(path: Path | None, option: str) -> None:
+    """What can be said of an .npz without reading the arrays in it; the sandbox does that.
+
+    Raises: UsageError for a file that is none, or has nothing in it.
+    """
+    if path is None:
+        return
+    import zipfile
+
+    try:
+        with path.open("rb") as file:
+            bare = file.read(6) == b"\x93NUMPY"
+        if bare:
+            raise UsageError(f"{option} {path}: one bare array without a name", hint=_npz_hint(option))
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise UsageError(
+            f"{option} {path}: not an .npz of plain arrays ({error})", hint=_npz_hint(option)
+        ) from None
+    if not names:
+        raise UsageError(f"{option} {path}: no arrays in it", hint=_npz_hint(option))
+
+
 def _npz_hint(option: str) -> str:
     return f"write it with numpy.savez('data.npz', **{{'input name': array}}) and pass {option} data.npz"
 

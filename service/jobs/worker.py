@@ -143,7 +143,8 @@ class Worker:
             out_dir=folder / "out",
             options=FoldOptions.model_validate(job.options).model_dump(mode="json"),
             limits=Limits(self.settings.job_timeout, self.settings.job_memory_bytes),
-            **data,
+            calibration=data.get("calibration"),
+            probe=data.get("probe"),
         )
         return self.runner.run(spec, on_event=lambda event: self._note(attempt, event), cancel=attempt.cancel)
 

@@ -54,17 +54,21 @@ class JobSpec:
     `input` keeps the uploaded file's base name where that is safe (formats are sniffed by content). For
     `kind == "fold"` the artifact goes to `out_dir/model.onnx`, for both kinds the report (or inspection)
     goes to `out_dir/report.json`; `inspect` also writes the raw statistics to `out_dir/stats.npz`.
+    `verify` compares `input` with the ONNX file `second` (`certificate`: checks its fold in closed form)
+    and writes the verification as its report.
     `options` is `FoldOptions.model_dump(mode="json")`. All paths are absolute.
     """
 
     job_id: str
-    kind: str  # "fold" | "inspect"
+    kind: str  # "fold" | "inspect" | "verify"
     input: Path
     out_dir: Path
     options: dict[str, Any] = field(default_factory=dict)
     calibration: Path | None = None
     probe: Path | None = None
     limits: Limits = field(default_factory=Limits)
+    second: Path | None = None
+    certificate: bool = False
 
 
 @dataclass(frozen=True)

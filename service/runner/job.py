@@ -72,6 +72,8 @@ def _scrubbed(error: BnfoldError, job: dict[str, Any]) -> dict[str, Any]:
     text = json.dumps(error.to_dict(), default=str)
     source = json.dumps(job["input"])[1:-1]
     text = text.replace(source, Path(job["input"]).name)
+    if job.get("second"):
+        text = text.replace(json.dumps(job["second"])[1:-1], Path(job["second"]).name)
     text = text.replace(json.dumps(job["folder"])[1:-1] + "/", "")
     text = re.sub(r"(?:/[\w.+@-]+)+/(?:site-packages|python3\.\d+)/", "…/", text)
     scrubbed: dict[str, Any] = json.loads(text)
@@ -88,6 +90,18 @@ def _dispatch(job: dict[str, Any], channel: Sender) -> None:
         (out / "report.json").write_text(inspection.to_json())
         with (out / "stats.npz").open("wb") as file:
             np.savez(file, **stats)  # type: ignore[arg-type]
+        return
+    if job["kind"] == "verify":
+        found = pipeline.verify(
+            Path(job["input"]),
+            Path(job["second"]),
+            options,
+            probe=read_npz(job.get("probe"), "probe"),
+            certificate=bool(job.get("certificate")),
+            listener=_listener(channel),
+            workdir=work,
+        )
+        (out / "report.json").write_text(found.model_dump_json())
         return
     report = pipeline.fold(
         Path(job["input"]),

@@ -30,6 +30,8 @@ from service.runner.stage import Staged, bring_in
 
 # A folder of models has tens of files; in one with more, only those that share the name's stem are shown.
 _SIBLINGS: Final = 256
+# Where the copy of a second model goes: the two may have files of one name.
+_SECOND: Final = "_second"
 
 
 class LocalRunner:
@@ -65,27 +67,32 @@ class LocalRunner:
         assert self._way is not None
         wrapped, _ = self._way
         readable = _belongs_to(spec.input)
-        read = tuple(map(str, [*readable, *filter(None, (spec.calibration, spec.probe))]))
+        beside = _belongs_to(spec.second) if spec.second is not None else []
+        read = tuple(map(str, [*readable, *beside, *filter(None, (spec.calibration, spec.probe))]))
         copy = (uid := runner_user()) is not None and not _all_readable(read, uid)
         child = start_child(self.config, wrapped=wrapped, modules=(), read=() if copy else read)
         try:
             require(child.level, self.config)
             child.wait_until_warm()
-            staged = Staged(spec.input, spec.calibration, spec.probe)
+            staged = Staged(spec.input, spec.calibration, spec.probe, spec.second)
             if copy:
-                staged = self._copy(spec, readable, child.folder, uid)
+                staged = self._copy(spec, (readable, beside), child.folder, uid)
             return run_in(child, spec, on_event=on_event, cancel=cancel, started=started, staged=staged)
         finally:
             child.close()
 
-    def _copy(self, spec: JobSpec, files: list[Path], folder: Path, uid: int | None) -> Staged:
-        for path in files:
-            bring_in(path, folder, path.name, uid=uid, link=False)
-        extra = [
+    def _copy(
+        self, spec: JobSpec, files: tuple[list[Path], list[Path]], folder: Path, uid: int | None
+    ) -> Staged:
+        for below, paths in zip(("", _SECOND), files, strict=True):
+            for path in paths:
+                bring_in(path, folder, path.name, uid=uid, link=False, below=below)
+        calibration, probe = [
             None if path is None else bring_in(path, folder, name, uid=uid, link=False)
             for path, name in ((spec.calibration, "_calibration.npz"), (spec.probe, "_probe.npz"))
         ]
-        return Staged(folder / "in" / spec.input.name, *extra)
+        second = folder / "in" / _SECOND / spec.second.name if spec.second is not None else None
+        return Staged(folder / "in" / spec.input.name, calibration, probe, second)
 
 
 def _belongs_to(source: Path) -> list[Path]:

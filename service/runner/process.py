@@ -20,7 +20,7 @@ from service.runner.base import Crash, JobOutcome, JobSpec, OnEvent, Status
 from service.runner.config import RunnerConfig
 from service.runner.floors import assert_floors
 from service.runner.launch import Child, best_way, start_child
-from service.runner.stage import Staged, bring_in, take_out
+from service.runner.stage import Staged, bring_in, safe_name, take_out
 from service.runner.watch import End, Watch, bind_memory, bind_processor
 
 _LOG = logging.getLogger("bnfold.runner")
@@ -190,14 +190,18 @@ def run_in(
 
 
 def _stage(child: Child, spec: JobSpec) -> Staged:
-    def bring(path: Path | None, name: str) -> Path | None:
+    link = child.level in ("strong", "full")
+
+    def bring(path: Path | None, name: str, below: str = "") -> Path | None:
         if path is None:
             return None
-        return bring_in(path, child.folder, name, uid=child.uid, link=child.level in ("strong", "full"))
+        return bring_in(path, child.folder, name, uid=child.uid, link=link, below=below)
 
-    model = bring(spec.input, spec.input.name)
+    model = bring(spec.input, safe_name(spec.input.name))
     assert model is not None
-    return Staged(model, bring(spec.calibration, "_calibration.npz"), bring(spec.probe, "_probe.npz"))
+    second = bring(spec.second, safe_name(spec.second.name), "_second") if spec.second is not None else None
+    data = bring(spec.calibration, "_calibration.npz"), bring(spec.probe, "_probe.npz")
+    return Staged(model, *data, second=second)
 
 
 def _execute(child: Child, spec: JobSpec, staged: Staged, on_event: OnEvent, cancel: threading.Event) -> End:
@@ -210,6 +214,8 @@ def _execute(child: Child, spec: JobSpec, staged: Staged, on_event: OnEvent, can
             "input": str(staged.input),
             "calibration": str(staged.calibration) if staged.calibration else None,
             "probe": str(staged.probe) if staged.probe else None,
+            "second": str(staged.second) if staged.second else None,
+            "certificate": spec.certificate,
             "options": spec.options,
             "sandbox": child.level,
         }

@@ -25,15 +25,17 @@ class Staged:
     input: Path
     calibration: Path | None = None
     probe: Path | None = None
+    second: Path | None = None
 
 
-def bring_in(source: Path, folder: Path, name: str, *, uid: int | None, link: bool) -> Path:
-    """Put `source` (a file or a folder) into `folder/in` as `name`; returns its path there.
+def bring_in(source: Path, folder: Path, name: str, *, uid: int | None, link: bool, below: str = "") -> Path:
+    """Put `source` (a file or a folder) into `folder/in/below` as `name`; returns its path there.
 
     A hard link costs nothing and is safe where the kernel lets the runner only read `in/`; where it does not
     (`link` is False), across file systems, or where another user could not read it, bytes are copied.
     """
-    target = folder / "in" / safe_name(name)
+    target = folder / "in" / below / os.path.basename(name)
+    target.parent.mkdir(exist_ok=True)
     if source.is_dir():
         for path in sorted(source.rglob("*")):
             inside = target / path.relative_to(source)

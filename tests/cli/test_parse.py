@@ -88,6 +88,22 @@ def test_pickles_and_rubbish_are_refused(tmp_path: Path) -> None:
         assert "numpy.savez" in (caught.value.hint or "")
 
 
+def test_an_archive_is_looked_at_before_the_sandbox_reads_it(tmp_path: Path) -> None:
+    good = tmp_path / "good.npz"
+    np.savez(good, x=np.ones(2))
+    parse.npz(good, "--probe")
+    empty = tmp_path / "empty.npz"
+    np.savez(empty)
+    bare = tmp_path / "bare.npy"
+    np.save(bare, np.ones(3))
+    rubbish = tmp_path / "rubbish.npz"
+    rubbish.write_bytes(b"not a zip")
+    for path in (empty, bare, rubbish, tmp_path):
+        with pytest.raises(UsageError, match="--probe") as caught:
+            parse.npz(path, "--probe")
+        assert "numpy.savez" in (caught.value.hint or "")
+
+
 def test_unknown_option_value_is_named() -> None:
     with pytest.raises(UsageError, match="opset") as caught:
         parse.options(opset=3)
