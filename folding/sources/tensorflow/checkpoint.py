@@ -17,7 +17,7 @@ from folding.options import FoldOptions
 from folding.progress import Progress
 from folding.report import Assumption, Inspection, TensorInfo
 from folding.sources.base import Imported, Upload
-from folding.sources.tensorflow import ema, files, graphdef, importer, ports, restore
+from folding.sources.tensorflow import ema, feeders, files, graphdef, importer, ports, restore
 from folding.sources.tensorflow.bare import inspect_weights
 from folding.sources.tensorflow.graph import TfGraph
 from folding.sources.tensorflow.program import Port, Program
@@ -84,7 +84,7 @@ class CheckpointFormat:
             inspection, arrays = inspect_weights(self.name, upload, weights, "tensorflow")
             graph = program.full or program.graph
             inspection.input_candidates = [
-                ports.info(graph, Port(f"{p}:0", f"{p}:0")) for p in ports.placeholders(graph)
+                ports.info(graph, Port(f"{p}:0", f"{p}:0")) for p in feeders.placeholders(graph)
             ]
             inspection.output_candidates = _candidates(graph, error)
             inspection.notes.append(f"{error.message} {error.hint or ''}".strip())
@@ -128,11 +128,10 @@ class CheckpointFormat:
         if options.use_ema:
             ema.shadow(program)
         signature = program.signatures_ports.get("serving_default")
-        program.inputs, program.outputs = (
-            ports.choose(program.graph, options, inputs=signature[0], outputs=signature[1])
-            if signature and not options.outputs
-            else ports.choose(program.graph, options, labels=program.labels)
-        )
+        if signature and not options.outputs:
+            ports.settle(program, options, inputs=signature[0], outputs=signature[1])
+        else:
+            ports.settle(program, options)
         return program
 
 

@@ -50,7 +50,7 @@ class GraphDefFormat:
         graph = read_graph(found[0])
         held = [name for name, node in graph.nodes.items() if node.op in VARIABLE_OPS]
         program = Program(graph, NoWeights(), framework=f"tensorflow (producer {graph.versions.producer})")
-        program.inputs, program.outputs = ports.choose(graph, options)
+        ports.settle(program, options)
         needed = graph.ancestors([port.tensor for port in program.outputs], control=False)
         unbound = sorted(name for name in held if name in needed)
         if unbound:

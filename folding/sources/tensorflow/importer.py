@@ -13,7 +13,7 @@ from folding.options import FoldOptions
 from folding.progress import Progress
 from folding.report import Inspection, NormReport, SourceReport, TensorInfo
 from folding.sources.base import Imported, Upload
-from folding.sources.tensorflow import hints, ports
+from folding.sources.tensorflow import feeders, hints, outputs, ports
 from folding.sources.tensorflow.convert import convert
 from folding.sources.tensorflow.graph import TfGraph
 from folding.sources.tensorflow.history import History
@@ -99,9 +99,9 @@ def look_into(
         format=name,
         framework=program.framework,
         digest=upload.digest,
-        input_candidates=[ports.info(graph, Port(f"{p}:0", f"{p}:0")) for p in ports.placeholders(graph)],
+        input_candidates=[ports.info(graph, Port(f"{p}:0", f"{p}:0")) for p in feeders.placeholders(graph)],
         output_candidates=[
-            ports.info(graph, Port(f"{c}:0", f"{c}:0")) for c in ports.candidates(graph, program.labels)
+            ports.info(graph, Port(f"{c}:0", f"{c}:0")) for c in outputs.candidates(graph, program.labels)
         ],
         signatures=program.signatures,
         notes=program.notes,

@@ -191,14 +191,31 @@ class _Deciders:
 
     def by_structure(self, name: str, dtype: int) -> np.ndarray | None:
         """The value under which statistics are read rather than computed, if exactly one of two is."""
-        for trial in (0, 1):
-            value = np.asarray(trial, numpy_dtype(dtype)) if dtype else None
-            if value is None:
-                return None
+        for value in self._trials(name, dtype):
             verdicts = {self._prefers(node, {name: value}) for node in self.by_leaf.get(name, ())}
             if verdicts - {None} == {True}:
                 return value
         return None
+
+    def _trials(self, name: str, dtype: int) -> list[np.ndarray]:
+        """0 and 1; for a flag that is text, what it is compared with, and a word that nothing asks for."""
+        if not dtype:
+            return []
+        if dtype != _STRING:
+            return [np.asarray(trial, numpy_dtype(dtype)) for trial in (0, 1)]
+        asked: dict[bytes, None] = {}
+        for node in self.by_leaf.get(name, ()):
+            predicate = _predicate(node)
+            for leaf in leaves(self.graph, predicate) if predicate is not None else ():
+                held = evaluate(self.graph, leaf)
+                if held is not None and held.dtype == object:
+                    asked.update(
+                        (item, None) for item in held.reshape(-1).tolist() if isinstance(item, bytes)
+                    )
+        known = sorted(
+            asked, key=lambda word: (not _INFERENCE.search(_base(word.decode("utf-8", "replace"))), word)
+        )
+        return [np.asarray(word, object) for word in (*known, b"infer")]
 
     def _prefers(self, node: Node, known: dict[str, np.ndarray]) -> bool | None:
         """True where the taken side reads stored statistics and the other computes them."""

@@ -23,7 +23,7 @@ from folding.sources.tensorflow.graph import (
 _RENAMED = {
     "Inv": "Reciprocal", "Snapshot": "Identity", "PreventGradient": "Identity", "CheckNumerics": "Identity",
     "StopGradient": "Identity", "BatchMatMul": "BatchMatMulV2", "AdjustContrast": "AdjustContrastv2",
-    "PlaceholderV2": "Placeholder", "EnsureShape": "Identity",
+    "PlaceholderV2": "Placeholder", "EnsureShape": "Identity", "Print": "Identity",
 }  # fmt: skip
 
 
@@ -60,9 +60,13 @@ def _complement(graph: TfGraph, node: Node) -> None:
 
 def _rename(node: Node) -> None:
     node.op = _RENAMED[node.op]
-    for key in ("message", "shape"):
-        if node.op == "Identity" and key in node.attr:
-            del node.attr[key]
+    if node.op != "Identity":
+        return
+    dtype, first = dtype_of(node), data_inputs(node)[0]
+    del node.input[:]
+    node.input.append(first)  # Print and CheckNumerics know more than Identity does
+    node.attr.clear()
+    node.attr["T"].type = dtype
 
 
 def _global_normalization(graph: TfGraph, node: Node, arithmetic: bool) -> None:

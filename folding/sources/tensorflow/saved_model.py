@@ -112,7 +112,7 @@ def read(upload: Upload, options: FoldOptions) -> Program:
                 override="--signature KEY",
             )
         )
-    program.inputs, program.outputs = ports.choose(program.graph, options, inputs=inputs, outputs=outputs)
+    ports.settle(program, options, inputs=inputs, outputs=outputs)
     program.display = _display(program)
     return program
 

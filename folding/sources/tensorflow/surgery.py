@@ -204,6 +204,7 @@ def _settle(graph: TfGraph, roots: list[str], modes: Modes) -> TfGraph:
     for alias in (controlflow.resolve_selects(graph), controlflow.resolve_blends(graph, modes.values)):
         resolve = graph.rewire(alias)
         roots[:] = [resolve(root) for root in roots]
+    turn_dropout_off(graph, graph.ancestors(roots, control=True))  # a rate may have been a conditional
     return readable
 
 
