@@ -1,18 +1,33 @@
-"""What the jail costs: `python -m tests.security.measure`. Levels take turns: the machine's mood cancels.
+"""What the jail costs: `python -m tests.security.measure [--seconds 600] [--net NAME]`.
 
-Latency is from `run()` to its return for a job that does nothing, in a process that waits. Speed is CPU time
-(all threads) of a fixed piece of folding and verification in the same process.
+Two bars: less than 50 ms a job, less than 3 % of folding and verification. Both are judged by pairs: one job
+in the jail and one without any bars, right after each other, in an order that a coin decides. A pair shares
+the machine's mood, so its difference (or ratio) is worth more than the difference of two averages. Of those
+the median is taken, with its bootstrap interval (95 %), and the bar is
+
+    shown      the whole interval is below it
+    missed     the whole interval is above it
+    undecided  neither: take more pairs, or a quieter machine
+
+The cost of a job is wall time from `run()` to its return, for a job that does nothing in a process that
+waits. Speed is measured inside of the process: folding and verification of one network, same seed, same
+niceness, after one run that nobody counts; processor time of all threads, and wall time.
 """
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import json
-import statistics
+import random
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from service.runner import bubblewrap
 from service.runner import job as real
@@ -22,78 +37,134 @@ from service.runner.jail import LAYERS
 from service.runner.process import ProcessRunner
 
 ROOT = Path(__file__).resolve().parents[2]
-ROUNDS = 12
+JOB_MILLISECONDS, SPEED_PERCENT = 50.0, 3.0
+LEAST_PAIRS = 8  # of fewer, the bootstrap knows nothing
+RUNS = 3  # counted runs in one process
+ONNX_ONLY = ("numpy", "onnx", "onnx_ir", "onnxruntime", "folding.pipeline", "folding.verify")
+
+
+class _Silent:
+    """What one run says goes nowhere."""
+
+    def send(self, **message: Any) -> None:
+        """See `service.runner.job.Sender`."""
 
 
 def run_job(job: dict[str, Any], channel: real.Sender) -> None:
-    """Used as `entry`: nothing, or three folds with verification of the input, timed from the second on."""
-    spent: list[float] = []
+    """Used as `entry`: nothing, or runs of the input; (processor, wall) seconds of each but the first."""
+    spent: list[tuple[float, float]] = []
     if not job["options"].get("idle"):
-        for _ in range(4):
-            began = time.process_time()
-            real._dispatch({**job, "options": {}, "kind": "fold"}, channel)
-            spent.append(time.process_time() - began)
+        for _ in range(1 + RUNS):
+            wall, cpu = time.perf_counter(), time.process_time()
+            real._dispatch({**job, "options": {"seed": 7}, "kind": "fold"}, _Silent())
+            spent.append((time.process_time() - cpu, time.perf_counter() - wall))
     (Path(job["folder"]) / "out" / "report.json").write_text(json.dumps(spent[1:]))
     channel.send(done={})
 
 
+def runner(scratch: Path, **way: Any) -> ProcessRunner:
+    """Two warm processes wait, so that none is being warmed while another one is measured."""
+    made = ProcessRunner(
+        RunnerConfig(
+            scratch=scratch, entry="tests.security.measure", read=(str(ROOT / "tests"),), nice=0,
+            allow_unsandboxed=True, warm=ONNX_ONLY, **way,
+        )
+    )  # fmt: skip
+    made.start()
+    return made
+
+
 def runners(scratch: Path) -> dict[str, ProcessRunner]:
-    """One per level that this machine has."""
+    """`none`, and each level that this machine has."""
     ways: dict[str, dict[str, Any]] = {"none": {"layers": (), "bubblewrap": False, "cgroup": False}}
     ways["strong"] = {"layers": LAYERS, "bubblewrap": False}
     if bubblewrap.available():
         ways["full"] = {"layers": LAYERS, "bubblewrap": True}
-    made = {}
-    for name, way in ways.items():
-        config = RunnerConfig(
-            scratch=scratch,
-            entry="tests.security.measure",
-            read=(str(ROOT / "tests"),),
-            allow_unsandboxed=True,
-            **way,
-        )
-        made[name] = ProcessRunner(config)
-        made[name].start()
+    made = {name: runner(scratch, **way) for name, way in ways.items()}
+    for name, each in list(made.items()):
+        if name != "none" and each.level() != name:
+            print(f"{name}: not to be had here (a runner reports {each.level()})")
+            made.pop(name).close()
     return made
 
 
-def once(runner: ProcessRunner, model: Path, folder: Path, *, idle: bool) -> tuple[float, list[float]]:
-    """Wall seconds of the call, and the CPU seconds that the job measured."""
-    while not runner.idle():
+def once(
+    each: ProcessRunner, all_of_them: dict[str, ProcessRunner], model: Path, folder: Path, idle: bool
+) -> Any:
+    """(wall seconds of the call, what the job measured), with every pool at rest before."""
+    while any(not other.idle() for other in all_of_them.values()):
         time.sleep(0.02)
     began = time.perf_counter()
     spec = JobSpec("m", "fold", model, folder, options={"idle": idle})
-    outcome = runner.run(spec, on_event=lambda event: None, cancel=threading.Event())
+    outcome = each.run(spec, on_event=lambda event: None, cancel=threading.Event())
     wall = time.perf_counter() - began
     assert outcome.report is not None, outcome
     return wall, json.loads(outcome.report.read_text())
 
 
-def main() -> None:
-    """Print one line a level."""
-    from tests.security.strategies import SOUND
+def interval(values: list[float], draws: int = 4000) -> tuple[float, float, float]:
+    """Median of `values` and the bootstrap interval of it (percentiles 2.5 and 97.5)."""
+    data = np.asarray(values)
+    picks = np.random.default_rng(11).integers(0, len(data), (draws, len(data)))
+    low, high = np.percentile(np.median(data[picks], axis=1), [2.5, 97.5])
+    return float(np.median(data)), float(low), float(high)
 
+
+def judged(found: tuple[float, float, float], bar: float) -> str:
+    """shown, missed or undecided."""
+    return "shown" if found[2] < bar else "missed" if found[1] > bar else "undecided"
+
+
+def measure(made: dict[str, ProcessRunner], model: Path, folder: Path, seconds: float) -> dict[str, Any]:
+    """Pairs until the time is up: level -> lists of differences (ms) and ratios (%)."""
+    coin = random.Random(5)
+    found: dict[str, dict[str, list[float]]] = {
+        level: {"job": [], "processor": [], "wall": []} for level in made if level != "none"
+    }
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        for level, lists in found.items():
+            for idle in (True, False, True):
+                pair = {}
+                for name in coin.sample(["none", level], 2):
+                    pair[name] = once(made[name], made, model, folder, idle)
+                if idle:
+                    lists["job"].append(1000 * (pair[level][0] - pair["none"][0]))
+                    continue
+                inside, outside = (np.min(pair[name][1], axis=0) for name in (level, "none"))
+                for kind, position in (("processor", 0), ("wall", 1)):
+                    lists[kind].append(100 * float(inside[position] / outside[position] - 1))
+    return found
+
+
+def main() -> None:
+    """Print a line a bar and level."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=600.0)
+    parser.add_argument("--net", default="inverted_residual", help="a builder of bench/nets.py")
+    given = parser.parse_args()
+    build: Callable[[Path], Any] = getattr(importlib.import_module("bench.nets"), given.net)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model = folder / "model.onnx"
-        model.write_bytes(SOUND["onnx"]())
+        build(model)
         made = runners(folder / "scratch")
-        latency: dict[str, list[float]] = {level: [] for level in made}
-        speed: dict[str, list[float]] = {level: [] for level in made}
-        for _ in range(ROUNDS):
-            for level, runner in made.items():
-                latency[level].append(once(runner, model, folder, idle=True)[0])
-                speed[level].extend(once(runner, model, folder, idle=False)[1])
-        for level in made:
-            cost = 1000 * (statistics.median(latency[level]) - statistics.median(latency["none"]))
-            slower = 100 * (min(speed[level]) / min(speed["none"]) - 1)
-            middle = 100 * (statistics.median(speed[level]) / statistics.median(speed["none"]) - 1)
-            print(
-                f"{level:8} {1000 * statistics.median(latency[level]):7.1f} ms a job ({cost:+.1f} ms), "
-                f"folding and verification {slower:+.1f} % (fastest), {middle:+.1f} % (median)"
-            )
-        for runner in made.values():
-            runner.close()
+        found = measure(made, model, folder, given.seconds)
+        for level, lists in found.items():
+            for kind, bar, unit in (
+                ("job", JOB_MILLISECONDS, "ms a job"),
+                ("processor", SPEED_PERCENT, "% of processor time"),
+                ("wall", SPEED_PERCENT, "% of wall time"),
+            ):
+                middle, low, high = cost = interval(lists[kind])
+                count = len(lists[kind])
+                word = judged(cost, bar) if count >= LEAST_PAIRS else "undecided"
+                print(
+                    f"{level:7} {middle:+6.1f} {unit:20} [{low:+.1f}, {high:+.1f}], {count} pairs; "
+                    f"less than {bar:g}: {word}"
+                )
+        for each in made.values():
+            each.close()
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def _jailed(log: Path) -> tuple[Counter[str], list[str]]:
             if match is None:
                 continue
             thread, call, rest = match.groups()
-            if call == "prctl" and "PR_SET_SECCOMP" in rest:
+            if (call == "prctl" and "PR_SET_SECCOMP" in rest) or call == "seccomp":
                 held.add(thread)
             elif thread in held and call == "write" and '{\\"ready' in rest:
                 ready.add(thread)  # the canary is over: what follows is work
