@@ -75,11 +75,10 @@ def check(proto: onnx.ModelProto, tensors: dict[str, ir.TensorProtocol]) -> None
     structure = onnx.ModelProto()
     structure.CopyFrom(proto)
     skeleton.as_inputs(structure, tensors)
-    skeleton.give_shapes(
-        structure
-    )  # an output that the source left without a shape, and that none can be inferred for
     try:
-        onnx.checker.check_model(structure.SerializeToString(deterministic=True), full_check=True)
+        onnx.shape_inference.infer_shapes(structure, check_type=True, strict_mode=True)
+        skeleton.give_shapes(structure)  # inputs and outputs whose rank nobody knows
+        onnx.checker.check_model(structure.SerializeToString(deterministic=True))
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise UnsupportedModel(
             f"The resulting graph does not pass the onnx checker: {str(error).splitlines()[0]}",

@@ -62,7 +62,10 @@ def as_inputs(proto: onnx.ModelProto, tensors: dict[str, ir.TensorProtocol]) -> 
 
 
 def give_shapes(proto: onnx.ModelProto) -> None:
-    """Let outputs without a shape pass the checker, which asks for the field; runtimes never do."""
-    for value in proto.graph.output:
+    """Let inputs and outputs of unknown rank pass the checker, which asks for the field; runtimes never do.
+
+    What is given says rank 0, so this is for checks of structure and never for shape inference.
+    """
+    for value in (*proto.graph.input, *proto.graph.output):
         if value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape"):
             value.type.tensor_type.shape.SetInParent()

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
@@ -77,8 +78,6 @@ class Constants:
         if node.op_type in ("Shape", "Size"):
             shape = g.dims(node.inputs[0])
             return shape is not None and all(isinstance(dim, int) for dim in shape)
-        if g.attr_int(node, "block_size", 0):
-            return False  # blockwise quantization: nothing to gain from knowing its values
         return None if node.op_type in _OPS and node.inputs else False
 
     def overridden_leaf(self, value: ir.Value | None) -> ir.Value | None:
@@ -309,25 +308,33 @@ def _divide(left: Array, right: Array) -> Array:
 def _quantize(node: ir.Node, data: Array, scale: Array, zero: Array | None = None) -> Array:
     """As runtimes do it: float32 division, round half to even, saturate."""
     like = np.zeros((), np.uint8) if zero is None else zero
-    limits = np.iinfo(like.dtype)
-    steps = data.astype(np.float32) / along_axis(node, scale, data.ndim).astype(np.float32)
-    whole = np.rint(steps).astype(np.int64) + along_axis(node, like, data.ndim).astype(np.int64)
-    return np.clip(whole, limits.min, limits.max).astype(like.dtype)
+    steps = data.astype(np.float32) / along_axis(node, scale, data.shape).astype(np.float32)
+    try:
+        limits = ml_dtypes.iinfo(like.dtype)  # type: ignore[no-untyped-call]
+    except ValueError:  # an 8-bit float has no zero point, and its cast rounds and saturates by itself
+        return steps.astype(like.dtype)
+    whole = np.rint(steps).astype(np.int64) + along_axis(node, like, data.shape).astype(np.int64)
+    return np.clip(whole, int(limits.min), int(limits.max)).astype(like.dtype)
 
 
 def _dequantize(node: ir.Node, data: Array, scale: Array, zero: Array | None = None) -> Array:
     shifted = data.astype(np.float64)
     if zero is not None:
-        shifted = shifted - along_axis(node, zero, data.ndim).astype(np.float64)
-    return shifted * along_axis(node, scale, data.ndim)
+        shifted = shifted - along_axis(node, zero, data.shape).astype(np.float64)
+    return shifted * along_axis(node, scale, data.shape)
 
 
-def along_axis(node: ir.Node, array: Array, rank: int) -> Array:
-    """A per-channel parameter of QuantizeLinear or DequantizeLinear, shaped to broadcast."""
-    if array.ndim != 1 or array.size == 1:
-        return array.reshape((1,) * rank) if array.size == 1 else array
-    shape = [1] * rank
-    shape[g.attr_int(node, "axis", 1) % rank] = -1
+def along_axis(node: ir.Node, array: Array, data: tuple[int, ...]) -> Array:
+    """A parameter of QuantizeLinear or DequantizeLinear, shaped to broadcast to its data of that shape."""
+    axis, block = g.attr_int(node, "axis", 1), g.attr_int(node, "block_size", 0)
+    if block:
+        return np.repeat(array, block, axis).take(np.arange(data[axis]), axis)
+    if array.size == 1:
+        return array.reshape((1,) * len(data))
+    if array.ndim != 1:
+        return array
+    shape = [1] * len(data)
+    shape[axis % len(data)] = -1
     return array.reshape(shape)
 
 

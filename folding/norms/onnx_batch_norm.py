@@ -3,8 +3,8 @@
 Given:  y = BatchNormalization(x, gamma, beta, moving_mean, moving_variance) {epsilon}
 Result: scale = gamma / sqrt(moving_variance + epsilon); shift = beta - moving_mean * scale; axis 1.
 
-    opset 1, 6     `is_test`, `spatial`; training when more than one output is asked for
-    opset 7        `spatial`; training when more than one output is asked for
+    opset 1, 6     `is_test`, `spatial`; training when it names more than one output, read or not
+    opset 7        `spatial`; training when it names more than one output (onnxruntime: so it does)
     opset 9        no `spatial` any more; as 7
     opset 14, 15   `training_mode`; 15 allows parameters of another dtype than x
 """
@@ -84,10 +84,9 @@ def _refusal(node: ir.Node, norm: BatchNorm, constants: Constants) -> tuple[str,
 def _training(node: ir.Node) -> str | None:
     if g.attr_int(node, "training_mode", 0):
         return "training_mode=1: the node normalizes with the statistics of its own batch"
-    version = node.version
-    extra = [i for i in range(1, len(node.outputs)) if node.outputs[i].name and g.output_used(node, i)]
+    extra = [i for i in range(1, len(node.outputs)) if node.outputs[i].name]
     if extra and "training_mode" not in node.attributes and not g.attr_int(node, "is_test", 0):
-        return f"outputs {extra} are read, which asks for training mode (opset {version or 'before 14'})"
+        return f"it has outputs {extra}, which asks for training mode (before opset 14)"
     return None
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from folding.passes.tools import STANDARD, all_graphs, has_graphs, unused
+from folding.passes.tools import STANDARD, all_graphs, graph_of, has_graphs, unused
 
 _OPTIONAL_OUTPUTS = frozenset({"Dropout", "MaxPool", "BatchNormalization", "LayerNormalization"})
+_TRAINING_MODE_SINCE = 14
 
 
 def remove_dead_code(model: ir.Model) -> bool:
@@ -48,13 +49,21 @@ def _remove_inside(node: ir.Node) -> bool:
 
 def _trim_outputs(node: ir.Node) -> bool:
     """Drop trailing outputs that nobody reads (a dropout mask, pooling indices)."""
-    if node.attributes.get_int("training_mode", 0) and node.op_type == "BatchNormalization":
-        return False  # the operator must have all three then
+    if node.op_type == "BatchNormalization" and not _inference(node):
+        return False  # the operator must have them all then
     wanted = max(i for i, value in enumerate(node.outputs) if not unused(value)) + 1
     if wanted == len(node.outputs):
         return False
     node.resize_outputs(wanted)
     return True
+
+
+def _inference(node: ir.Node) -> bool:
+    """Before opset 14, that outputs are named asks for training mode, whether or not they are read."""
+    if graph_of(node).opset_imports.get("", 1) >= _TRAINING_MODE_SINCE:
+        return not node.attributes.get_int("training_mode", 0)
+    named = [value for value in node.outputs[1:] if value.name]
+    return not named or bool(node.attributes.get_int("is_test", 0))
 
 
 def _remove_functions(model: ir.Model) -> bool:

@@ -158,9 +158,9 @@ class Bias:
         linear, node, bias = self.linear, self.linear.node, self.linear.bias
         assert bias is not None
         affine = Affine.of(gain.astype(np.float64), shift.astype(np.float64))
+        if self.ctx.dims(bias) == [*(self.ctx.dims(bias) or [])[:1], gain.size] and affine.rank == 1:
+            affine = affine.map(lambda array: array.reshape(1, -1))  # a matrix: one node says it
         value = standalone.emit(self.ctx, bias, affine, f"{linear.name}/bias", node, before=True)
-        if g.dims(bias) != list(gain.shape):
-            value.shape = None  # a scalar bias became a vector
         assert linear.bias_index is not None
         node.replace_input_with(linear.bias_index, value)
 

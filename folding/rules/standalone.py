@@ -12,6 +12,7 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
+from folding import graph as g
 from folding.norms.base import Array, Float64Array
 from folding.rules.affine import Affine
 from folding.rules.moves import Context
@@ -83,8 +84,18 @@ def _node(ctx: Context, op: str, inputs: list[ir.Value], name: str, like: ir.Val
     node = ir.node(op, inputs, name=ctx.unique(f"{name}/{op}"))
     output = node.outputs[0]
     output.name = ctx.unique(f"{name}/{op}:0")
-    output.type, output.shape = like.type, like.shape
+    output.type = like.type
+    if op == "BatchNormalization" or not _enlarges(inputs[1], like):
+        output.shape = like.shape
     return node
+
+
+def _enlarges(const: ir.Value, value: ir.Value) -> bool:
+    """Whether the constant may broadcast the value to a larger shape (a run-time bias that is a scalar)."""
+    small, wide = g.dims(const) or [], g.dims(value)
+    if wide is None or len(small) > len(wide):
+        return True
+    return any(s != 1 and w == 1 for s, w in zip(reversed(small), reversed(wide), strict=False))
 
 
 def operand(ctx: Context, array: Float64Array) -> Array:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -153,25 +154,44 @@ def _resolve(location: str, name: str, path: Path, root: Path) -> Path:
 
 
 def densify(proto: onnx.ModelProto) -> list[str]:
-    """Turn sparse initializers of the main graph into dense ones, in place; their names.
-
-    indices: (nnz,) positions in row-major order, or (nnz, rank) coordinates. Source: onnx.proto.
-    """
-    names = []
-    for sparse in proto.graph.sparse_initializer:
-        values = onnx.numpy_helper.to_array(sparse.values)
-        indices = onnx.numpy_helper.to_array(sparse.indices)
-        shape = tuple(sparse.dims)
-        size = int(np.prod(shape, dtype=object))
-        if size * values.itemsize > MAX_DENSE_BYTES:
-            raise UnsupportedModel(
-                f"Sparse initializer {sparse.values.name!r} takes {size * values.itemsize} bytes when dense.",
-                layer=sparse.values.name,
-            )
-        flat = indices if indices.ndim == 1 else np.ravel_multi_index(tuple(indices.T), shape)
-        dense = np.zeros(size, values.dtype)
-        dense[flat] = values
-        proto.graph.initializer.append(onnx.numpy_helper.from_array(dense.reshape(shape), sparse.values.name))
-        names.append(sparse.values.name)
-    proto.graph.ClearField("sparse_initializer")
+    """Make sparse initializers, and sparse values of Constant nodes, dense in place; their names."""
+    names: list[str] = []
+    _densify_graph(proto.graph, names)
+    for function in proto.functions:
+        _densify_nodes(function.node, names)
     return names
+
+
+def _densify_graph(graph: onnx.GraphProto, names: list[str]) -> None:
+    for sparse in graph.sparse_initializer:
+        graph.initializer.append(_dense(sparse, sparse.values.name))
+        names.append(sparse.values.name)
+    graph.ClearField("sparse_initializer")
+    _densify_nodes(graph.node, names)
+
+
+def _densify_nodes(nodes: Iterable[onnx.NodeProto], names: list[str]) -> None:
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _densify_graph(attribute.g, names)
+            elif attribute.HasField("sparse_tensor") and node.op_type == "Constant":
+                tensor = _dense(attribute.sparse_tensor, attribute.sparse_tensor.values.name)
+                attribute.CopyFrom(onnx.helper.make_attribute("value", tensor))
+                names.append(node.output[0])
+
+
+def _dense(sparse: onnx.SparseTensorProto, name: str) -> onnx.TensorProto:
+    """indices: (nnz,) positions in row-major order, or (nnz, rank) coordinates. Source: onnx.proto."""
+    values = onnx.numpy_helper.to_array(sparse.values)
+    indices = onnx.numpy_helper.to_array(sparse.indices)
+    shape = tuple(sparse.dims)
+    size = int(np.prod(shape, dtype=object))
+    if size * values.itemsize > MAX_DENSE_BYTES:
+        raise UnsupportedModel(
+            f"Sparse initializer {name!r} takes {size * values.itemsize} bytes when dense.", layer=name
+        )
+    flat = indices if indices.ndim == 1 else np.ravel_multi_index(tuple(indices.T), shape)
+    dense = np.zeros(size, values.dtype)
+    dense[flat] = values
+    return onnx.numpy_helper.from_array(dense.reshape(shape), name)

@@ -140,8 +140,7 @@ class LinearRule:
             )
         from folding.rules.absorbers import quantized  # it describes its operand as a Linear
 
-        refusal = quantized.refuse_output_scale(found, _after(found.s_out, vectors[0]), ctx)
-        return refusal or Absorbed(found, "out", *vectors, affine)
+        return quantized.refusal(found, "out", vectors[0], ctx) or Absorbed(found, "out", *vectors, affine)
 
     def into_consumer(self, node: ir.Node, index: int, affine: Affine, ctx: Context) -> Move:
         """Scale columns of W; send the shift through W into the bias, or into a border map."""
@@ -163,12 +162,7 @@ class LinearRule:
             )
         from folding.rules.absorbers import quantized  # it describes its operand as a Linear
 
-        refusal = quantized.refuse_input_scale(found, vectors[0])
-        return refusal or Absorbed(found, "in", *vectors, affine)
-
-
-def _after(before: Vector | None, scale: Vector) -> Vector:
-    return scale if before is None else before * scale
+        return quantized.refusal(found, "in", vectors[0], ctx) or Absorbed(found, "in", *vectors, affine)
 
 
 def constant_weight(node: ir.Node, index: int, ctx: Context) -> tuple[int, ...] | Skip:

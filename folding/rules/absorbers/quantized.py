@@ -1,17 +1,20 @@
-"""Weights behind DequantizeLinear stay quantized: the affine goes through their per-channel scale.
+"""Weights behind DequantizeLinear stay quantized: the affine goes through their scales.
 
-    W = (Wq - zero) * scale          s*W = (Wq - zero) * (s*scale)        s > 0, along the output channels
-    s < 0: Wq is mirrored at its zero, 2*zero - Wq, where the integer type has room for that
-    s = 0: the channel's Wq becomes its zero
+    W = (Wq - zero) * scale          f*W = (Wq - zero) * (f*scale)        f > 0
+    f < 0: Wq is mirrored at its zero, 2*zero - Wq, where the integer type has room for that
+    f = 0: the channel's Wq becomes its zero
 
+f is what the node absorbed on both sides, over the axes of W. It has a place where it varies along the axis
+of the scales alone (one scale for all can become one per channel); with blocks, along any but the blocked.
 The bias is written in the weights' floating type: a bias quantized at scale(x)*scale(W) could not hold the
-shift exactly. A scale per input channel has no place in DequantizeLinear.
+shift exactly.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
@@ -46,21 +49,16 @@ def dequantizer(linear: Linear) -> ir.Node | None:
     return node if node is not None and g.is_op(node, "DequantizeLinear") else None
 
 
-def refuse_input_scale(linear: Linear, scale: Float64Array) -> Skip | None:
-    """Before the fact: only a scale that is the same for all input channels."""
-    node = dequantizer(linear)
-    if node is None or (np.all(scale == scale[0]) and scale[0] > 0):
+def refusal(linear: Linear, side: str, scale: Float64Array, ctx: Context) -> Skip | None:
+    """Before the fact: whether the node's scales and integers could also express this."""
+    if dequantizer(linear) is None:
         return None
-    return Skip(
-        SkipReason.QUANTIZED_WEIGHTS,
-        f"weights of {label(linear.node)} are quantized with a scale per output channel, this would be one "
-        "per input channel",
-    )
-
-
-def refuse_output_scale(linear: Linear, scale: Float64Array, ctx: Context) -> Skip | None:
-    """Before the fact: whether every channel's new scale and sign can be expressed."""
-    made = fold(linear, scale, None, ctx)
+    s_out, s_in = linear.s_out, linear.s_in
+    if side == "out":
+        s_out = scale if s_out is None else s_out * scale
+    else:
+        s_in = scale if s_in is None else s_in * scale
+    made = fold(linear, s_out, s_in, ctx)
     return made if isinstance(made, Skip) else None
 
 
@@ -71,28 +69,45 @@ def fold(
     node = dequantizer(linear)
     if node is None:
         return None
-    factor = linear.out_factor(np.ones(linear.out_size) if s_out is None else s_out)
-    if s_in is not None:
-        factor = factor * s_in[0]
+    factor = _factor(linear, s_out, s_in)
     varying = [axis for axis, size in enumerate(factor.shape) if size != 1]
     scale = ctx.constants.evaluate(_operand(node, 1))
     zero_value = g.input_at(node, 2)
     zero = None if zero_value is None else ctx.constants.evaluate(zero_value)
-    refusal = _inexpressible(node, factor, varying, scale, ctx)
-    if refusal is not None:
-        return refusal
-    axis = varying[0] if varying else g.attr_int(node, "axis", 1)
+    skip = _inexpressible(node, factor, varying, scale, ctx)
+    if skip is not None:
+        return skip
+    axis = varying[0] if varying and not _block(node) else g.attr_int(node, "axis", 1)
     integers = _integers(node, factor, zero, ctx)
     if isinstance(integers, Skip):
         return integers
     magnitude = np.where(factor == 0.0, 1.0, np.abs(factor))
-    new = magnitude * along_axis(node, scale, factor.ndim)
-    flat = new.reshape(-1) if new.size > 1 or scale.ndim else new.reshape(())
+    if _block(node):
+        new = magnitude * scale
+    else:
+        wide = magnitude * along_axis(node, scale, (1,) * factor.ndim)
+        new = wide.reshape(-1) if wide.size > 1 or scale.ndim else wide.reshape(())
     dtype = (_operand(node, 1).dtype or ir.DataType.FLOAT).numpy()
-    stored, rounding = rounded(flat, np.dtype(dtype))
+    stored, rounding = rounded(new, np.dtype(dtype))
     if zero is not None and zero.size != stored.size:
         zero = np.broadcast_to(zero.reshape(-1)[:1], stored.shape)
     return Quantized(node, axis, integers, stored, zero, rounding)
+
+
+def _factor(linear: Linear, s_out: Float64Array | None, s_in: Float64Array | None) -> Float64Array:
+    """What the weights are multiplied by, over their own axes, those where all is equal reduced to 1."""
+    factor = linear.out_factor(np.ones(linear.out_size) if s_out is None else s_out)
+    if s_in is not None:
+        factor = factor * linear.in_factor(s_in)
+    for axis in range(factor.ndim):
+        first = factor.take([0], axis=axis)
+        if np.all(factor == first):
+            factor = first
+    return factor
+
+
+def _block(node: ir.Node) -> int:
+    return int(g.attr_int(node, "block_size", 0) or 0)
 
 
 def place(linear: Linear, made: Quantized, ctx: Context) -> None:
@@ -109,6 +124,7 @@ def place(linear: Linear, made: Quantized, ctx: Context) -> None:
         zero_type = _operand(old, 2).dtype or ir.DataType.from_numpy(made.zero.dtype)
         inputs.append(standalone.constant(ctx, graph, f"{name}/zero", made.zero, zero_type))
     node = ir.node("DequantizeLinear", inputs, name=ctx.unique(f"{name}/DequantizeLinear"))
+    node.attributes.update(old.attributes)
     if made.scale.ndim:
         node.attributes.add(ir.AttrInt64("axis", made.axis))
     output = node.outputs[0]
@@ -128,35 +144,48 @@ def _operand(node: ir.Node, index: int) -> ir.Value:
 def _inexpressible(
     node: ir.Node, factor: Float64Array, varying: list[int], scale: Array, ctx: Context
 ) -> Skip | None:
-    per_channel = scale.size > 1
     axis = g.attr_int(node, "axis", 1) % factor.ndim
-    if len(varying) > 1 or (per_channel and varying and varying != [axis]):
-        return Skip(
-            SkipReason.QUANTIZED_WEIGHTS, f"{label(node)} has its scales along another axis than the channels"
+    if _block(node):
+        return None if axis not in varying else _refused(f"{label(node)} has blocks along axis {axis}")
+    if len(varying) > 1 or (scale.size > 1 and varying and varying != [axis]):
+        return _refused(
+            f"{label(node)} has scales along axis {axis} of the weights, these would vary along {varying}"
         )
-    if varying and not per_channel and ctx.opset < _PER_CHANNEL_SINCE:
-        return Skip(
-            SkipReason.QUANTIZED_WEIGHTS, f"{label(node)} has one scale for all channels (opset {ctx.opset})"
-        )
+    if varying and scale.size == 1 and ctx.opset < _PER_CHANNEL_SINCE:
+        return _refused(f"{label(node)} has one scale for all channels (opset {ctx.opset})")
     return None
 
 
+def _refused(detail: str) -> Skip:
+    return Skip(SkipReason.QUANTIZED_WEIGHTS, detail)
+
+
 def _integers(node: ir.Node, factor: Float64Array, zero: Array | None, ctx: Context) -> Array | Skip | None:
-    """The integers with negative channels negated and zero channels cleared; None when all stay."""
+    """The integers with negative channels mirrored and zero channels cleared; None when all stay."""
     data = _operand(node, 0)
     if np.all(factor > 0.0) and g.is_stored(data):
         return None
     old = ctx.constants.array(data)
     negative, nothing = np.broadcast_to(factor < 0.0, old.shape), np.broadcast_to(factor == 0.0, old.shape)
-    result = old.copy()
-    center = np.zeros((), np.int64) if zero is None else along_axis(node, zero, old.ndim).astype(np.int64)
-    mirrored = 2 * np.broadcast_to(center, old.shape) - old.astype(np.int64)
-    limits = np.iinfo(old.dtype)
-    if np.any(mirrored[negative] < limits.min) or np.any(mirrored[negative] > limits.max):
+    center = np.zeros((1,) * old.ndim) if zero is None else along_axis(node, zero, old.shape)
+    center = np.broadcast_to(center.astype(np.float64), old.shape)
+    mirrored = 2.0 * center - old.astype(np.float64)  # exact: no weight has more than 16 bits
+    low, high = _range(old.dtype)
+    if np.any(mirrored[negative] < low) or np.any(mirrored[negative] > high):
         return Skip(
             SkipReason.QUANTIZED_NEGATIVE_SCALE,
             f"{label(node)}: a negative scale would mirror integers out of the range of {old.dtype.name}",
         )
+    result = old.copy()
     result[negative] = mirrored[negative].astype(old.dtype)
-    result[nothing] = np.broadcast_to(center, old.shape)[nothing].astype(old.dtype)
+    result[nothing] = center[nothing].astype(old.dtype)
     return result
+
+
+def _range(dtype: np.dtype[np.generic]) -> tuple[float, float]:
+    """Of an integer type, those of four bits and fewer included; 8-bit floats have room on both sides."""
+    try:
+        limits = ml_dtypes.iinfo(dtype)  # type: ignore[no-untyped-call]
+    except ValueError:
+        return -np.inf, np.inf
+    return float(limits.min), float(limits.max)

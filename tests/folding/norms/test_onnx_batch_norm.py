@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from folding import norms, rules
 from folding.norms.base import BatchNorm
+from folding.passes.dead_code import remove_dead_code
 from folding.rules.base import SkipReason
 from tests.folding.rules.models import norm_arrays
 
@@ -20,6 +21,7 @@ def find(
     opset: int,
     outputs: tuple[str, ...] = ("y",),
     arrays: dict[str, np.ndarray] | None = None,
+    ends: tuple[str, ...] | None = None,
     **attributes: object,
 ) -> tuple[BatchNorm, SkipReason | None]:
     """A model of one Conv and one BatchNormalization; the norm, and the reason why it stays."""
@@ -31,13 +33,13 @@ def find(
         ),
     ]
     shapes = {"y": [2, 6, 3, 3]}
-    ends = [
+    results = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, shapes.get(name, [6]))
-        for name in outputs
+        for name in (outputs if ends is None else ends)
         if name
     ]
     graph = helper.make_graph(
-        nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 2, 3, 3])], ends,
+        nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 2, 3, 3])], results,
         [numpy_helper.from_array(array.astype(np.float32), name) for name, array in held.items()],
     )  # fmt: skip
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
@@ -73,6 +75,18 @@ def test_training_mode(opset: int) -> None:
 def test_training_by_its_outputs(opset: int) -> None:
     """Before opset 14 the mode is told by how many outputs are read."""
     assert find(opset, ("y", "m2", "v2", "m3", "v3"))[1] is SkipReason.TRAINING_MODE
+
+
+@pytest.mark.parametrize("opset", [7, 9, 13])
+def test_outputs_that_nobody_reads_ask_for_training_too(opset: int) -> None:
+    """Old torch exports name them `batch_norm_dead_output-...`; onnxruntime then normalizes by the batch."""
+    norm, reason = find(opset, ("y", "m2", "v2", "m3", "v3"), ends=("y",))
+    assert reason is SkipReason.TRAINING_MODE
+    assert norm.affine is None
+    graph = norm.nodes[0].graph
+    assert isinstance(graph, ir.Graph)
+    remove_dead_code(ir.Model(graph, ir_version=8))
+    assert len(norm.nodes[0].outputs) == 5
 
 
 @pytest.mark.parametrize("opset", [7, 8])

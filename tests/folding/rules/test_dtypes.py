@@ -161,6 +161,14 @@ QUANTIZED = {
         "q = DequantizeLinear<axis=0>(w, ws) k = DequantizeLinear(kq, ks) c = Conv(x, q, k) y = BatchNormalization(c, g, b, m, v)",
         {"w": INT8, "ws": np.abs(n(8)), "kq": np.arange(8, dtype=np.int32), "ks": np.array(1e-3), **N8},
     ),
+    "transposed convolution": (
+        "q = DequantizeLinear<axis=1>(w, ws) c = ConvTranspose(x, q) y = BatchNormalization(c, g, b, m, v)",
+        {"w": np.ascontiguousarray(INT8.swapaxes(0, 1)), "ws": np.abs(n(8)), **N8},
+    ),
+    "a depthwise norm before it": (
+        "c = BatchNormalization(x, g, b, m, v) q = DequantizeLinear<axis=0>(w, ws) y = Conv<group=6>(c, q)",
+        {"w": INT8[:6, :1].copy(), "ws": np.abs(n(6)), **N6},
+    ),
     "quantized in the graph": (
         "i = QuantizeLinear<axis=0>(w, ws, wz) q = DequantizeLinear<axis=0>(i, ws, wz) c = Conv(x, q) "
         "y = BatchNormalization(c, g, b, m, v)",
@@ -173,6 +181,23 @@ QUANTIZED = {
 def test_quantized_weights_stay_quantized(name: str) -> None:
     body, arrays = QUANTIZED[name]
     folded = fold(model(X, body, arrays, dtype="float32", opset=19))
+    assert sorted(folded.ops) in (["Conv", "DequantizeLinear"], ["ConvTranspose", "DequantizeLinear"])
+    assert difference(folded) < SINGLE
+
+
+def test_blocks_keep_their_scales_and_mirror_their_integers() -> None:
+    body = "q = DequantizeLinear<axis=0, block_size=3>(w, ws) c = Gemm(x, q) y = BatchNormalization(c, g, b, m, v)"
+    arrays = {"w": INT8[:, :, 0, 0].T.copy(), "ws": np.abs(n(2, 8)), **N8}
+    folded = fold(model("T[4,6] x", body, arrays, dtype="float32", opset=21, ir_version=10))
+    assert folded.ops == ["DequantizeLinear", "Gemm"]
+    assert difference(folded) < SINGLE
+
+
+def test_four_bits() -> None:
+    body = "q = DequantizeLinear<axis=0>(w, ws) c = Conv(x, q) y = BatchNormalization(c, g, b, m, v)"
+    int4 = RNG.integers(-7, 8, (8, 6, 3, 3)).astype(ml_dtypes.int4)
+    arrays = {"w": int4, "ws": np.abs(n(8)), **N8}
+    folded = fold(model(X, body, arrays, dtype="float32", opset=21, ir_version=10))
     assert folded.ops == ["DequantizeLinear", "Conv"]
     assert difference(folded) < SINGLE
 
