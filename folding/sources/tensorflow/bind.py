@@ -17,6 +17,7 @@ import numpy as np
 import onnx_ir as ir
 
 from folding.sources.tensorflow.graph import dtype_of, numpy_dtype
+from folding.sources.tensorflow.invariants import hoist
 from folding.sources.tensorflow.program import Weights
 from folding.sources.tensorflow.surgery import Prepared
 from folding.sources.tensorflow.weights import read_slot
@@ -29,6 +30,7 @@ def bind(proto: Any, prepared: Prepared, weights: Weights) -> ir.Model:
     """Bind every weight that is an input of `proto`; drops inputs that stand for unused weights."""
     model = ir.serde.deserialize_model(proto)
     graph = model.graph
+    hoist(graph)
     readers = _readers(prepared, weights)
     by_input = {f"{name}:0": name for name in readers}
     kept = []

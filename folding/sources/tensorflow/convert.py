@@ -33,6 +33,8 @@ MINIMUM_OPSET = 13
 _FLOW = frozenset(
     {"If", "StatelessIf", "While", "StatelessWhile", "Switch", "Merge", "Enter", "Einsum", "Case"}
 )
+_LOOPS = frozenset({"While", "StatelessWhile", "Enter"})
+_ROOTS = frozenset({"Rsqrt", "Sqrt", "FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"})
 _FLOATS = frozenset({1, 2, 14, 19})
 STRUCTURE_FIRST = "structure-first"
 
@@ -48,18 +50,20 @@ def convert(
     Raises:
         UnsupportedModel: `unsupported_op` (with the ops' names) or `conversion_failed`.
     """
-    inlined = bind_structure(prepared, weights)
-    detached = sorted({*prepared.slots, *prepared.constants, *prepared.missing} - inlined)
     flow = has_control_flow(prepared.graph)
     failures: list[Exception] = []
-    for lowered in (False, True) if flow else (False,):
-        try:
-            proto = _to_onnx(prepared, options, tables, detached, lowered=lowered, check=flow)
-            return bind(proto, prepared, weights), STRUCTURE_FIRST
-        except Exception as error:
-            failures.append(error)
-            if not flow and isinstance(error, BnfoldError):
-                raise
+    # a batch norm in a loop keeps its weights apart; a recurrent layer is known by having them
+    for loops in (False, True) if _normalizing_loops(prepared.graph) else (True,):
+        inlined = bind_structure(prepared, weights, loops=loops)
+        detached = sorted({*prepared.slots, *prepared.constants, *prepared.missing} - inlined)
+        for lowered in (False, True) if flow else (False,):
+            try:
+                proto = _to_onnx(prepared, options, tables, detached, lowered=lowered, check=flow)
+                return bind(proto, prepared, weights), STRUCTURE_FIRST
+            except Exception as error:
+                failures.append(error)
+                if not flow and isinstance(error, BnfoldError):
+                    raise
     embed_weights(prepared, weights)
     for lowered in (False, True) if flow else (False,):
         try:
@@ -83,22 +87,21 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0][:240] if lines else ''}"
 
 
-def bind_structure(prepared: Prepared, weights: Weights) -> set[str]:
-    """Give scalars, integers, booleans and the weights of loops their values now. Returns their names.
+def bind_structure(prepared: Prepared, weights: Weights, *, loops: bool = True) -> set[str]:
+    """Give scalars, integers, booleans and the weights of `loops` their values now. Returns their names.
 
     A recurrent layer is a loop whose weights tf2onnx must see to make an LSTM or GRU of it.
     """
     bound: set[str] = set()
-    looped = _loop_weights(prepared.graph)
-    for name in [*prepared.slots, *prepared.missing]:
+    looped = _needed_values(prepared.graph, loops=loops)
+    held = {**prepared.constants, **prepared.missing}
+    for name in [*prepared.slots, *held]:
         node = prepared.graph.nodes[name]
-        shape = shape_of(node)
-        if dtype_of(node) in _FLOATS and shape != [] and name not in looped:
+        if dtype_of(node) in _FLOATS and shape_of(node) != [] and name not in looped:
             continue
-        value = (
-            prepared.missing[name] if name in prepared.missing else read_slot(weights, prepared.slots[name])
+        prepared.graph.set_constant(
+            name, held[name] if name in held else read_slot(weights, prepared.slots[name])
         )
-        prepared.graph.set_constant(name, value)
         bound.add(name)
     return bound
 
@@ -153,17 +156,45 @@ def _to_onnx(
     return proto
 
 
-def _loop_weights(graph: TfGraph) -> set[str]:
-    """Weights that a While or an Enter reads."""
+def _needed_values(graph: TfGraph, *, loops: bool) -> set[str]:
+    """Weights that a While, an Enter or a fake quantization reads."""
+    ops = _LOOPS if loops else frozenset()
     found: set[str] = set()
     for node in graph.nodes.values():
-        if node.op in ("While", "StatelessWhile", "Enter"):
+        if node.op in ops or node.op.startswith("FakeQuant"):
             for ref in data_inputs(node):
                 name = split(ref)[0]
                 while name in graph.nodes and graph.nodes[name].op == "Identity":
                     name = split(graph.nodes[name].input[0])[0]
                 found.add(name)
     return found
+
+
+def _normalizing_loops(graph: TfGraph) -> bool:
+    """Does a loop body take a root, as batch norms do?"""
+    bodies = {
+        node.attr["body"].func.name for node in graph.nodes.values() if node.op in ("While", "StatelessWhile")
+    }
+    if any(
+        node.op in _ROOTS for name in bodies & set(graph.library) for node in graph.library[name].node_def
+    ):
+        return True
+    return any(_in_loop(graph, node.name) for node in graph.nodes.values() if node.op in _ROOTS)
+
+
+def _in_loop(graph: TfGraph, name: str) -> bool:
+    stack, seen = [name], {name}
+    while stack:
+        for ref in graph.nodes[stack.pop()].input:
+            source = split(ref)[0]
+            node = graph.nodes.get(source)
+            if node is None or source in seen or node.op == "Exit":
+                continue
+            if node.op == "Enter":
+                return True
+            seen.add(source)
+            stack.append(source)
+    return False
 
 
 def has_control_flow(graph: TfGraph) -> bool:

@@ -19,7 +19,17 @@ from folding.sources.tensorflow.graph import Node, TfGraph, canonical, data_inpu
 from folding.sources.tensorflow.history import History
 
 _PASS = frozenset(
-    {"Identity", "Reshape", "ExpandDims", "Squeeze", "Cast", "BroadcastTo", "StopGradient", "Snapshot"}
+    {
+        "Identity",
+        "Reshape",
+        "ExpandDims",
+        "Squeeze",
+        "Cast",
+        "BroadcastTo",
+        "StopGradient",
+        "Snapshot",
+        "Enter",
+    }
 )
 _ADD, _MUL, _DIV = frozenset({"Add", "AddV2", "BiasAdd"}), frozenset({"Mul"}), frozenset({"RealDiv", "Div"})
 _REDUCTIONS = frozenset({"Mean", "SquaredDifference", "Sum"})

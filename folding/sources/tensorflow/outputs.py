@@ -22,6 +22,7 @@ from folding.sources.tensorflow.graph import (
     data_inputs,
     dtype_of,
     full,
+    shape_of,
     split,
 )
 from folding.sources.tensorflow.modes import Modes, looks_like_a_mode
@@ -43,6 +44,7 @@ _LINEAR = frozenset({"MatMul", "BatchMatMul", "BatchMatMulV2", "Conv2D", "Conv3D
 _LABEL = re.compile(
     r"(^|[/_])(labels?|targets?|y_?true|ground_?truth|truth|gt|classes)(_?\d+)?($|[/_])", re.IGNORECASE
 )
+_BOOL = 10  # DT_BOOL
 _SHAPES = frozenset({"Shape", "Size", "Rank", "ShapeN", "Assert"})
 _DECISIONS = frozenset({"ArgMax", "ArgMin", "TopK", "TopKV2", "InTopK", "InTopKV2"})
 _AUTOMATIC = ("add", "sub", "mul", "truediv", "strided_slice", "transpose", "concat", "stack", "sum", "mean")
@@ -120,7 +122,9 @@ class _Forward:
         roots = [
             name
             for name in placeholders(graph)
-            if name not in flags and not looks_like_a_mode(graph.nodes[name])
+            if name not in flags
+            and not looks_like_a_mode(graph.nodes[name])
+            and (dtype_of(graph.nodes[name]), shape_of(graph.nodes[name])) != (_BOOL, [])  # a choice
         ]
         reach = {root: self._descendants([root]) for root in roots}
         data = [root for root in roots if self._has_layer(reach[root])] or roots
@@ -220,9 +224,11 @@ class _Forward:
         graph = self.graph
         names = [name for name in names if self._rests_on_weights(name)] or names
         # the last state of a loop whose outputs are used is seldom meant
-        names = [name for name in names if graph.nodes[name].op not in ("Exit", "RefExit")] or names
+        names = [name for name in names if not self._leaves_loop(name)] or names
         if not self.training:
-            return names
+            good = [name for name in names if _GOOD.search(name)]
+            rest = [name for name in names if name not in good]
+            return good if len(good) == 1 and all(self._unnamed(name) for name in rest) else names
         names = list(dict.fromkeys(self._before_loss(name) for name in names))
         names = [n for n in names if output_dtype(graph, graph.nodes[n], 0) in (1, 2, 14, 19)] or names
         names = [name for name in names if not self._batch_statistics(name)] or names
@@ -232,10 +238,20 @@ class _Forward:
             names = good if len(good) == 1 else names
         return self._marked(names) if all(self._automatic(name) for name in names) else names
 
+    def _leaves_loop(self, name: str) -> bool:
+        node = self.graph.nodes[name]
+        while node.op == "Identity" and split(node.input[0])[0] in self.graph.nodes:
+            node = self.graph.nodes[split(node.input[0])[0]]
+        return node.op in ("Exit", "RefExit", "While", "StatelessWhile")
+
     def _automatic(self, name: str) -> bool:
         """`Mean_1`, `add_3`: the name that TensorFlow gives where the author gave none."""
+        return "/" not in name and self._unnamed(name)
+
+    def _unnamed(self, name: str) -> bool:
+        """The same within any scope: `rnn/transpose_1`."""
         last = re.sub(r"_\d+$", "", name.rsplit("/", 1)[-1]).lower()
-        return "/" not in name and last in (self.graph.nodes[name].op.lower(), *_AUTOMATIC)
+        return last in (self.graph.nodes[name].op.lower(), *_AUTOMATIC)
 
     def _marked(self, names: list[str]) -> list[str]:
         """An Identity upstream that the author called `out`, `logits` or the like, when there is one."""
