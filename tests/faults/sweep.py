@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,10 +32,9 @@ from tests.service.harness import ROOT
 from tests.service.inside import upload
 
 # What makes things durable or visible: files of SQLite and the blob folder; over a network, what is sent.
-# The number is the stride of the long form: a commit is many pwrite64 of the same log, every third is taken.
-FILES = {"fsync": 1, "fdatasync": 1, "rename": 1, "write": 1, "unlink": 1, "ftruncate": 1, "mkdir": 1,
-         "pwrite64": 3, "openat": 5}  # fmt: skip
-NETWORK = {"sendto": 1, "write": 1, "writev": 1, "recvfrom": 3}
+# The long form takes each occurrence of each; pwrite64 is how SQLite writes its log and its pages.
+FILES = ("fsync", "fdatasync", "rename", "write", "unlink", "ftruncate", "mkdir", "pwrite64", "openat")
+NETWORK = ("sendto", "write", "writev", "recvfrom")
 T, E = tables.jobs.c, tables.events.c
 
 
@@ -52,8 +52,7 @@ class Sweep:
 
     folder: Path
     settings: dict[str, Any]
-    points: int = 0
-    kills: int = 0
+    kills: Counter[str] = field(default_factory=Counter)
     ready_seconds: list[float] = field(default_factory=list)
     seen: list[dict[str, Any]] = field(default_factory=list)
 
@@ -72,9 +71,9 @@ class Sweep:
         self._actors.wait(10)
         self.services.close()
 
-    def run(self, role: str, calls: dict[str, int], most: int = 10_000) -> None:
+    def run(self, role: str, calls: tuple[str, ...], stride: int = 1, most: int = 10_000) -> None:
         """For each call: kill at its 1st, (1 + stride)-th, ... occurrence, `most` times or to its end."""
-        for call, stride in calls.items():
+        for call in calls:
             number = 1
             while number <= stride * most and self.point(role, call, number):
                 number += stride
@@ -89,8 +88,7 @@ class Sweep:
                  "artifact": self.artifact, "jobs": jobs}  # fmt: skip
         killed = self._trace(order, go, f"{call}:signal=SIGKILL:when={number}", call)
         if killed:
-            self.points += 1
-            self.kills += 1
+            self.kills[call] += 1
         elif number == 1:
             assert Acks.read(acks)[-1]["kind"] == "end", (self.folder / "actors.log").read_text()[-3000:]
         noted = Acks.read(acks)

@@ -30,11 +30,12 @@ def sweep(engine: str, role: str, most: int, tmp_path: Path, request: pytest.Fix
     calls = FILES if engine == "embedded" else NETWORK
     run = Sweep(tmp_path, settings(engine, tmp_path, request))
     try:
-        run.run(role, calls if most > 2 else dict.fromkeys(calls, 11), most)
-        slowest = max(run.ready_seconds)
-        print(f"{engine} {role}: {run.kills} kills, stores open again within {slowest:.2f} s", flush=True)
+        run.run(role, calls, 1 if most > 2 else 11, most)
+        slowest, kills = max(run.ready_seconds), run.kills.total()
+        words = ", ".join(f"{call} {count}" for call, count in run.kills.items())
+        print(f"{engine} {role}: {kills} kills ({words}), open again within {slowest:.2f} s", flush=True)
         assert slowest < 5
-        return run.kills
+        return kills
     finally:
         run.close()
 
