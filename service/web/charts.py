@@ -27,12 +27,14 @@ def bars(counts: Sequence[int]) -> str:
     if len(counts) == 1:  # all values are equal: one line, not a wall
         return f"M{_n(width / 2 - 1.5)} {height}v-{height}h3v{height}z"
     step = width / len(counts)
-    parts = []
-    for index, count in enumerate(counts):
-        if count > 0:
-            tall = max(1.5, height * math.sqrt(count / top))
-            parts.append(f"M{_n(index * step)} {height}v-{_n(tall)}h{_n(step * 0.86)}v{_n(tall)}z")
-    return "".join(parts)
+    wide = _n(step * 0.86)
+    scale = height / math.sqrt(top)
+    # A page may hold ten thousand of these: two numbers for each bar, and no more said than a pixel can show.
+    return "".join(
+        f"M{index * step:.4g} {height}v-{max(1.5, scale * math.sqrt(count)):.3g}h{wide}V{height}z"
+        for index, count in enumerate(counts)
+        if count > 0
+    )
 
 
 def zero_mark(stats: ArrayStats) -> float | None:

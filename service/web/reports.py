@@ -10,7 +10,9 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
+from folding.report import GraphMap
 from service.api.jobs_view import REPORT_CSP
+from service.web import layered
 from service.web.backend import Api, ApiError
 
 router = APIRouter(include_in_schema=False)
@@ -24,7 +26,7 @@ REPORTS = {
 
 @router.get("/jobs/{job_id}/graph.json")
 async def graph(request: Request, job_id: str) -> Response:
-    """The part of the report that the graphs need: a report of 3,000 batch norms is mostly histograms."""
+    """What the graphs need: the report's part of it (most of a long report is histograms) and the layout."""
     async with Api(request) as api:
         answer = await api.raw(f"/v1/jobs/{quote(job_id, safe='')}/report", accept="application/json")
     body = await run_in_threadpool(_graph_part, answer.content)
@@ -35,7 +37,9 @@ def _graph_part(report: bytes) -> str:
     found = json.loads(report)
     wanted = ("name", "channels", "epsilon", "decision", "direction", "reason", "into", "certificate")
     norms = [{name: norm.get(name) for name in wanted} for norm in found.get("batch_norms", [])]
-    return json.dumps({"graph_map": found.get("graph_map"), "batch_norms": norms})
+    graphs = found.get("graph_map")
+    layout = layered.layout(GraphMap.model_validate(graphs)).to_json() if graphs else None
+    return json.dumps({"graph_map": graphs, "layout": layout, "batch_norms": norms}, separators=(",", ":"))
 
 
 @router.get("/jobs/{job_id}/report.{suffix}")

@@ -55,3 +55,39 @@ def residual(path: Path, blocks: int, *, channels: int = 4, prefix: str = "", by
     graph = helper.make_graph(nodes, "residual", [image], [out], weights)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
     return path
+
+
+def branches(path: Path, channels: int = 4) -> Path:
+    """Three branches of convolution, batch norm and relu side by side, of one, two and three of them; joined."""
+    rng = np.random.default_rng(3)
+    nodes, weights, ends = [], [], []
+
+    def add(array: np.ndarray, name: str) -> str:
+        weights.append(numpy_helper.from_array(array.astype(np.float32), name))
+        return name
+
+    for branch in range(3):
+        value = "image"
+        for step in range(branch + 1):
+            name = f"branch{branch}/{step}"
+            stats = [
+                add(values, f"{name}/{role}")
+                for role, values in (
+                    ("gamma", rng.normal(1, 0.2, channels)), ("beta", rng.normal(0, 0.1, channels)),
+                    ("mean", rng.normal(0, 0.2, channels)), ("variance", rng.gamma(4, 0.25, channels)),
+                )
+            ]  # fmt: skip
+            kernel = add(rng.normal(size=(channels, channels, 1, 1)) / channels**0.5, f"{name}/kernel")
+            nodes += [
+                helper.make_node("Conv", [value, kernel], [f"{name}/conv:0"], name=f"{name}/conv"),
+                helper.make_node("BatchNormalization", [f"{name}/conv:0", *stats], [f"{name}/bn:0"], name=f"{name}/bn"),
+                helper.make_node("Relu", [f"{name}/bn:0"], [f"{name}/relu:0"], name=f"{name}/relu"),
+            ]  # fmt: skip
+            value = f"{name}/relu:0"
+        ends.append(value)
+    nodes.append(helper.make_node("Concat", ends, ["joined"], name="join", axis=1))
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", channels, 6, 6])
+    out = helper.make_tensor_value_info("joined", TensorProto.FLOAT, ["N", 3 * channels, 6, 6])
+    graph = helper.make_graph(nodes, "branches", [image], [out], weights)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    return path

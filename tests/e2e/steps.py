@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from pathlib import Path
 
+import httpx
 from playwright.sync_api import Page
 
 from tests.e2e.conftest import Visit
@@ -55,6 +57,19 @@ def verdict(page: Page) -> str:
     ended = page.inner_text("section.verdict")
     assert page.locator("[data-verdict]").count(), f"the job has no verdict: {ended}"
     return str(page.get_attribute("[data-verdict]", "data-verdict"))
+
+
+def submitted(url: str, model: Path) -> str:
+    """Send a model by the interface and wait for its end; the job's id."""
+    body = model.read_bytes()
+    digest = "sha256:" + hashlib.sha256(body).hexdigest()
+    with httpx.Client(base_url=url, trust_env=False, timeout=240) as client:
+        client.put(f"/v1/blobs/{digest}", content=body).raise_for_status()
+        job = client.post("/v1/jobs", json={"input": digest, "filename": model.name}).json()
+        while job["state"] in ("queued", "running"):
+            job = client.get(f"/v1/jobs/{job['id']}", params={"wait": 30}).json()
+    assert job["state"] in ("succeeded", "rejected"), job
+    return str(job["id"])
 
 
 def option(page: Page, name: str, value: str) -> None:

@@ -119,6 +119,50 @@ def test_everything_works_by_keyboard(visit: Visit, finished: dict[str, str]) ->
     expect(page.locator("details.menu summary")).to_be_focused()
 
 
+BOXES = """() => [...document.querySelectorAll(".graph-space > svg > svg")].map((pane) => {
+  const left = pane.getBoundingClientRect().left;
+  return Object.fromEntries([...pane.querySelectorAll("g[data-row]")].map((box) => {
+    const at = box.querySelector(".g-box").getBoundingClientRect();
+    return [box.dataset.row, [Math.round(at.left - left), Math.round(at.top)]];
+  }));
+})"""
+
+
+def test_the_graphs_are_drawn_with_branches_side_by_side_and_both_sides_aligned(
+    visit: Visit, service: Live, tmp_path: Path
+) -> None:
+    job = steps.submitted(service.url, networks.branches(tmp_path / "branches.onnx"))
+    page = visit.go(f"/jobs/{job}")
+    page.locator("#graph-view").scroll_into_view_if_needed()
+    page.click("#graph-next")
+    before, after = page.evaluate(BOXES)
+    assert set(after) < set(before), "nodes of the folded graph that the other has not"
+    assert all(after[row] == before[row] for row in after), "the sides are not aligned"
+    assert len({place[1] for place in before.values()}) < len(before), "no branches beside each other"
+    assert page.locator(".graph-space > svg > svg >> nth=1 >> .g-ghost").count() == 1, "the gap is not shown"
+    assert page.locator(".g-row.partner").count() == 1, "the node that took it is not marked"
+    assert page.locator(".g-edge").count() >= len(before) + len(after) - 4
+    assert page.locator(".g-edge.hot").count() == 2, "the lines of the chosen node are not marked"
+    wide = page.locator(".g-box").first.bounding_box()
+    page.click("#graph-larger")
+    large = page.locator(".g-box").first.bounding_box()
+    assert wide is not None
+    assert large is not None
+    assert large["width"] > 1.2 * wide["width"]
+    page.click("#graph-fit")
+    page.focus(".graph-scroll")
+    places = {}
+    for key in ("Home", "ArrowDown", "ArrowDown", "ArrowRight"):
+        page.keyboard.press(key)
+        places[key] = page.get_attribute(".graph-scroll", "aria-activedescendant")
+    assert len(set(places.values())) == 3
+    visit.picture("graph", whole=False)
+    page.select_option("#graph-shown", "after")
+    assert len(page.evaluate(BOXES)) == 1
+    page.select_option("#graph-shown", "list")
+    expect(page.locator(".g-lane").first).to_be_attached()
+
+
 def test_the_theme_is_remembered(visit: Visit) -> None:
     page = visit.go("/")
     page.click("#theme")

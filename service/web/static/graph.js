@@ -1,96 +1,111 @@
-// Both graphs side by side, row by row. Only the rows in sight are drawn, so ten thousand nodes scroll like ten.
+// Both graphs side by side, as graphs or as lists. Only what is in sight is drawn, so ten thousand nodes scroll like ten.
 import { announce, call, element, svg } from "./util.js";
-import { crossing, lanesOf, readersOf } from "./lanes.js";
 import { Detail } from "./graph_detail.js";
+import { LEGEND, modelOf, wordsOf } from "./graph_model.js";
+import { Layers } from "./graph_layers.js";
+import { List } from "./graph_list.js";
 
-const ROW = 34;
-const LANE = 11;
-const MOST_LANES = 9;
-const MARGIN = 6;
-
-const LEGEND = [
-  ["folded", "batch norm, folded away"], ["took", "took a batch norm"], ["kept", "batch norm, kept"],
-  ["gone", "no longer there"], ["new", "added"],
-];
-
-// Names differ at their ends; their beginnings are the scopes that all of them share.
-function ending(name, room) { return name.length > room ? `…${name.slice(1 - room)}` : name; }
+const SHOWN = [["both", "Both graphs"], ["before", "Graph before"], ["after", "Graph after"], ["list", "List"]];
+const PANES = { both: [0, 1], before: [0], after: [1], list: [0, 1] };
 
 class GraphView {
-  constructor(place, map, norms) {
+  constructor(place, found) {
     this.place = place;
-    this.map = map;
-    this.rows = map.rows;
-    this.sides = [map.before, map.after].map((side, which) => this.prepare(side, which));
-    this.sites = this.mark(map.sites, norms);
+    this.map = found.graph_map;
+    this.model = modelOf(found.graph_map, found.batch_norms);
+    this.rows = this.model.rows;
+    this.sides = this.model.sides;
     this.visible = this.rows.map((_, row) => row);
     this.chosen = -1;
     this.query = "";
+    this.partners = new Set();
     this.build();
     this.detail = new Detail(this);
-    this.draw();
+    this.list = new List(this);
+    this.layers = new Layers(this, found.layout);
+    this.look(matchMedia("(max-width: 40rem)").matches ? "before" : "both");
+    this.overview();
   }
 
-  prepare(side, which) {
-    const rowOf = new Int32Array(side.names.length);
-    this.rows.forEach((pair, row) => { if (pair[which] >= 0) rowOf[pair[which]] = row; });
-    const lanes = lanesOf(side, rowOf);
-    const gutter = Math.min(lanes.width, MOST_LANES) * LANE + MARGIN;
-    return { ...side, which, rowOf, lanes, gutter, readers: readersOf(side), state: new Array(side.names.length).fill(""), site: new Map() };
-  }
+  get painter() { return this.shown === "list" ? this.list : this.layers; }
 
-  // What became of each node, from the sites; a node without a partner was removed or added by the clean-up.
-  mark(sites, norms) {
-    const [before, after] = this.sides;
-    for (const [left, right] of this.rows) {
-      if (right < 0) before.state[left] = "gone";
-      if (left < 0) after.state[right] = "new";
-    }
-    const known = new Map(norms.map((norm) => [norm.name, norm]));
-    return sites.map((site) => {
-      const norm = known.get(site.name) || {};
-      const folded = norm.decision === "folded";
-      const full = { ...site, norm, folded };
-      for (const node of site.before) { before.state[node] = folded ? "folded" : "kept"; before.site.set(node, full); }
-      for (const node of site.after) {
-        after.state[node] = folded ? "took" : "kept";
-        if (!after.site.has(node)) after.site.set(node, full);
-        const twin = this.rows[after.rowOf[node]][0];
-        if (folded && twin >= 0 && !before.site.has(twin)) before.site.set(twin, full);
-      }
-      return full;
-    });
-  }
+  get panes() { return PANES[this.shown]; }
 
   build() {
+    const button = (id, words, act, extra = {}) => {
+      const made = element("button", { type: "button", class: "small", id, ...extra }, words);
+      made.addEventListener("click", act);
+      return made;
+    };
     const search = element("input", { type: "search", id: "graph-search", placeholder: "name or operator", spellcheck: "false" });
-    const only = element("input", { type: "checkbox", id: "graph-only" });
-    const next = element("button", { type: "button", class: "small", id: "graph-next" }, "Next fold");
-    const previous = element("button", { type: "button", class: "small" }, "Previous fold");
-    const count = element("span", { class: "faint", id: "graph-count" }, `${this.rows.length.toLocaleString()} rows`);
-    const onlyLabel = element("span", { class: "check" }, only, element("label", { for: "graph-only" }, "only what changed"));
-    const tools = element("div", { class: "graph-tools" }, element("label", { for: "graph-search" }, "Find"), search, previous, next, onlyLabel, count);
+    this.only = element("input", { type: "checkbox", id: "graph-only" });
+    this.count = element("span", { class: "faint", id: "graph-count" });
+    this.select = element("select", { id: "graph-shown" }, ...SHOWN.map(([name, words]) => element("option", { value: name }, words)));
+    const zoom = (by) => () => this.magnify(by);
+    this.zooms = element("span", { class: "graph-zooms", role: "group", "aria-label": "Size" },
+      button("graph-smaller", "−", zoom(0.8), { "aria-label": "Smaller" }), button("graph-fit", "Fit", zoom(0)), button("graph-larger", "+", zoom(1.25), { "aria-label": "Larger" }));
+    const tools = element("div", { class: "graph-tools" }, element("label", { for: "graph-search" }, "Find"), search,
+      button("graph-previous", "Previous fold", () => this.step(-1)), button("graph-next", "Next fold", () => this.step(1)),
+      element("label", { for: "graph-shown" }, "Show"), this.select, this.zooms,
+      element("span", { class: "check" }, this.only, element("label", { for: "graph-only" }, "only what changed")), this.count);
     const legend = element("ul", { class: "graph-legend" }, ...LEGEND.map(([name, words]) => element("li", {}, element("i", { class: name }), words)));
-    const heads = element("div", { class: "graph-heads" }, element("span", {}, "Before"), element("span", {}, "After"));
+    this.heads = element("div", { class: "graph-heads" });
     this.scroll = element("div", { class: "graph-scroll", tabindex: "0", role: "listbox", "aria-label": "Nodes before and after" });
-    this.space = element("div", { class: "graph-space" });
     this.picture = svg("svg", { role: "none" });
-    this.scroll.append(this.space, this.picture);
+    this.space = element("div", { class: "graph-space", role: "none" }, this.picture);
+    this.scroll.append(this.space);
+    this.strip = svg("svg", { class: "graph-strip", role: "img", "aria-label": "Where batch norms were, from top to bottom", preserveAspectRatio: "none" });
     this.panel = element("div", { class: "graph-detail", "aria-live": "polite", role: "region", "aria-label": "Chosen node", tabindex: "0" });
-    const frame = element("div", { class: "graph-frame" }, heads, this.scroll);
+    const frame = element("div", { class: "graph-frame" }, this.heads, element("div", { class: "graph-window" }, this.scroll, this.strip));
     this.place.replaceChildren(tools, legend, element("div", { class: "graph-body" }, frame, this.panel));
+    this.listen(search);
+  }
+
+  listen(search) {
     this.scroll.addEventListener("scroll", () => this.soon(), { passive: true });
     this.scroll.addEventListener("keydown", (event) => this.key(event));
     this.scroll.addEventListener("click", (event) => {
       const row = event.target.closest("[data-row]");
       if (row) this.choose(Number(row.dataset.row), false);
     });
-    new ResizeObserver(() => this.soon()).observe(this.scroll);
+    this.strip.addEventListener("click", (event) => {
+      const box = this.strip.getBoundingClientRect();
+      this.scroll.scrollTop = (this.painter.height() * (event.clientY - box.top)) / box.height - this.scroll.clientHeight / 2;
+    });
+    new ResizeObserver(() => { this.measure(); this.soon(); }).observe(this.scroll);
     search.addEventListener("input", () => this.find(search.value, 1, true));
     search.addEventListener("keydown", (event) => { if (event.key === "Enter") { event.preventDefault(); this.find(search.value, event.shiftKey ? -1 : 1, false); } });
-    only.addEventListener("change", () => this.filter(only.checked, count));
-    next.addEventListener("click", () => this.step(1));
-    previous.addEventListener("click", () => this.step(-1));
+    this.only.addEventListener("change", () => this.filter(this.only.checked));
+    this.select.addEventListener("change", () => this.look(this.select.value));
+  }
+
+  // Graphs or list; the chosen row stays in sight.
+  look(shown) {
+    this.shown = shown;
+    this.select.value = shown;
+    this.zooms.hidden = shown === "list";
+    this.heads.replaceChildren(...this.panes.map((which) => element("span", {}, which ? "After" : "Before")));
+    this.heads.dataset.panes = this.panes.length;
+    this.only.checked = this.only.checked && shown === "list";
+    this.filter(this.only.checked);
+    if (this.chosen >= 0 && this.shows(this.chosen)) this.choose(this.chosen);
+  }
+
+  shows(row) {
+    return this.shown === "list" ? this.list.place(row) >= 0 : this.panes.some((which) => this.layers.has(which, row));
+  }
+
+  magnify(by) {
+    const middle = (this.scroll.scrollTop + this.scroll.clientHeight / 2) / this.painter.height();
+    this.layers.magnify(by);
+    this.measure();
+    this.scroll.scrollTop = middle * this.painter.height() - this.scroll.clientHeight / 2;
+    this.draw();
+  }
+
+  measure() {
+    this.space.style.height = `${this.painter.height()}px`;
+    this.space.style.width = this.painter.width() ? `${this.painter.width()}px` : "100%";
   }
 
   soon() {
@@ -99,133 +114,74 @@ class GraphView {
     requestAnimationFrame(() => { this.pending = false; this.draw(); });
   }
 
+  // The picture is as large as the window and stays in it; what is drawn moves.
   draw() {
-    const tall = this.visible.length * ROW;
+    const { scrollTop: top, scrollLeft: left, clientWidth: width, clientHeight: height } = this.scroll;
     this.space.setAttribute("data-rows", this.visible.length);
-    const top = Math.max(0, Math.floor(this.scroll.scrollTop / ROW) - 2);
-    const bottom = Math.min(this.visible.length - 1, Math.ceil((this.scroll.scrollTop + this.scroll.clientHeight) / ROW) + 2);
-    const wide = Math.max(280, this.scroll.clientWidth);
-    this.half = wide / 2;
-    // One picture as high as all rows: its coordinates are the rows', only what is in sight has elements.
-    this.picture.setAttribute("height", tall);
-    this.picture.setAttribute("width", wide);
-    const parts = [];
-    for (const side of this.sides) if (this.visible.length === this.rows.length) parts.push(...this.lines(side, top, bottom));
-    parts.push(...this.links(top, bottom));
-    for (let at = top; at <= bottom; at += 1) parts.push(this.row(at));
-    this.picture.replaceChildren(...parts);
+    this.picture.setAttribute("width", width);
+    this.picture.setAttribute("height", Math.min(height, Math.max(1, this.painter.height())));
+    this.picture.replaceChildren(...this.painter.draw({ top, left, width, height }));
     if (this.chosen >= 0) this.scroll.setAttribute("aria-activedescendant", `graph-row-${this.chosen}`);
   }
 
-  x(side, node) { return side.which * this.half + MARGIN + Math.min(side.lanes.lane[node], MOST_LANES - 1) * LANE + LANE / 2; }
-
-  y(row) { return row * ROW + ROW / 2; }
-
-  lines(side, top, bottom) {
-    const parts = [];
-    const hot = this.chosen >= 0 ? this.rows[this.chosen][side.which] : -1;
-    for (const node of crossing(side.lanes, top, bottom)) {
-      const x = this.x(side, node);
-      const start = side.rowOf[node];
-      let end = this.y(start);
-      let path = "";
-      for (const reader of side.readers[node]) {
-        const row = side.rowOf[reader];
-        const to = this.x(side, reader);
-        const y = this.y(row);
-        if (to === x) { end = Math.max(end, y); continue; }
-        end = Math.max(end, y - ROW);
-        if (row >= top - 1 && row <= bottom + 1) path += `M${x} ${y - ROW}C${x} ${y - ROW / 3} ${to} ${y - ROW / 1.5} ${to} ${y}`;
-      }
-      // Only the part in sight: a value that lives for ten thousand rows is still one short line.
-      const from = Math.max(this.y(start), this.y(top - 1));
-      const until = Math.min(end, this.y(bottom + 1));
-      if (until > from) path += `M${x} ${from}V${until}`;
-      if (path) parts.push(svg("path", { class: node === hot || side.readers[node].includes(hot) ? "g-lane hot" : "g-lane", d: path }));
+  // One thin picture of the whole: where batch norms were, and what became of them.
+  overview() {
+    const height = Math.max(1, this.layers.layers);
+    this.strip.setAttribute("viewBox", `0 0 10 ${height}`);
+    const marks = { folded: "", kept: "" };
+    const tall = Math.max(1, height / 400);
+    for (const site of this.model.sites) {
+      const row = this.sides[0].rowOf[site.before.at(-1)];
+      if (row !== undefined) marks[site.folded ? "folded" : "kept"] += `M0 ${this.layers.layerOf(row)}h10v${tall}h-10z`;
     }
-    return parts;
+    this.strip.replaceChildren(...Object.entries(marks).filter(([, path]) => path).map(([name, path]) => svg("path", { class: name, d: path })));
   }
 
-  // From a folded batch norm to the node that took it.
-  links(top, bottom) {
-    if (this.visible.length !== this.rows.length) return [];
-    const [before, after] = this.sides;
-    const parts = [];
-    for (let row = top; row <= bottom; row += 1) {
-      const node = this.rows[row][0];
-      const site = node >= 0 && before.state[node] === "folded" ? before.site.get(node) : null;
-      if (!site || site.before.at(-1) !== node) continue;
-      for (const target of site.after) {
-        const goal = after.rowOf[target];
-        if (Math.abs(goal - row) > 40) continue;
-        const [x, y] = [this.half - MARGIN, this.y(row)];
-        const [to, end] = [this.half + after.gutter, this.y(goal)];
-        parts.push(svg("path", { class: "g-link", d: `M${x} ${y}C${x + 24} ${y} ${to - 24} ${end} ${to} ${end}` }));
-      }
-    }
-    return parts;
+  option(row, size, position) {
+    return { class: row === this.chosen ? "g-row chosen" : "g-row", role: "option", id: `graph-row-${row}`, "data-row": row,
+      "aria-selected": String(row === this.chosen), "aria-setsize": size, "aria-posinset": position, "aria-label": this.words(row) };
   }
 
-  row(at) {
-    const row = this.visible[at];
-    const pair = this.rows[row];
-    const group = svg("g", { class: row === this.chosen ? "g-row chosen" : "g-row", role: "option", id: `graph-row-${row}`, "data-row": row,
-      "aria-selected": String(row === this.chosen), "aria-setsize": this.visible.length, "aria-posinset": at + 1, "aria-label": this.words(row) });
-    group.append(svg("rect", { x: 0, y: at * ROW, width: this.half * 2, height: ROW, fill: "transparent" }));
-    for (const side of this.sides) if (pair[side.which] >= 0) group.append(this.box(side, pair[side.which], at));
-    return group;
-  }
-
-  box(side, node, at) {
-    const left = side.which * this.half + side.gutter + MARGIN;
-    const width = Math.max(40, this.half - side.gutter - 3 * MARGIN);
-    const y = at * ROW + 3;
-    const op = this.map.op_types[side.ops[node]];
-    const wide = Math.min(width - 14, 14 + op.length * 7.4);
-    const inner = svg("svg", { x: left, y, width, height: ROW - 6 });
-    inner.append(svg("text", { class: "g-op", x: 8, y: 18 }, op));
-    const room = Math.floor((width - wide - 14) / 6.7);
-    if (room > 4) inner.append(svg("text", { class: "g-name", x: wide + 6, y: 18 }, ending(side.names[node], room)));
-    const group = svg("g", { class: `g-row ${side.state[node]}${this.rows[this.chosen]?.[side.which] === node ? " chosen" : ""}` });
-    if (this.visible.length === this.rows.length) group.append(svg("circle", { class: "g-dot", cx: this.x(side, node), cy: at * ROW + ROW / 2, r: 4 }));
-    group.append(svg("rect", { class: "g-box", x: left, y, width, height: ROW - 6, rx: 6 }), inner);
-    return group;
-  }
-
-  words(row) {
-    const names = ["before", "after"];
-    return this.rows[row].map((node, which) => {
-      if (node < 0) return `nothing ${names[which]}`;
-      const side = this.sides[which];
-      const state = LEGEND.find(([name]) => name === side.state[node]);
-      return `${names[which]}: ${this.map.op_types[side.ops[node]]} ${side.names[node]}${state ? `, ${state[1]}` : ""}`;
-    }).join("; ");
-  }
-
-  place_of(row) { return this.visible.length === this.rows.length ? row : this.visible.indexOf(row); }
+  words(row) { return wordsOf(this.model, row); }
 
   choose(row, follow = true) {
     if (row < 0 || row >= this.rows.length) return;
-    if (this.place_of(row) < 0) this.visible = this.rows.map((_, each) => each);
-    this.chosen = row;
-    const y = this.place_of(row) * ROW;
-    if (follow || y < this.scroll.scrollTop || y + ROW > this.scroll.scrollTop + this.scroll.clientHeight) {
-      this.scroll.scrollTop = Math.max(0, y - this.scroll.clientHeight / 2);
+    if (!this.shows(row)) {
+      // It is filtered out, or only the other side has it: show all, or both.
+      this.chosen = row;
+      this.only.checked = false;
+      this.look(this.shown === "list" ? "list" : "both");
+      return;
     }
+    this.chosen = row;
+    this.partners = this.partnersOf(row);
+    const { top, bottom, left, right } = this.painter.reach(row);
+    const { clientHeight, clientWidth } = this.scroll;
+    if (follow || top < this.scroll.scrollTop || bottom > this.scroll.scrollTop + clientHeight) this.scroll.scrollTop = Math.max(0, (top + bottom - clientHeight) / 2);
+    const pane = clientWidth / this.panes.length;
+    if (left < this.scroll.scrollLeft || right > this.scroll.scrollLeft + pane) this.scroll.scrollLeft = Math.max(0, (left + right - pane) / 2);
     this.draw();
     this.detail.show(row);
   }
 
+  // All nodes of the chosen one's batch norm, on both sides.
+  partnersOf(row) {
+    const sites = this.rows[row].map((node, which) => this.sides[which].site.get(node)).filter(Boolean);
+    return new Set(sites.flatMap((site) => [...site.before.map((node) => `0 ${node}`), ...site.after.map((node) => `1 ${node}`)]));
+  }
+
   key(event) {
-    const page = Math.max(1, Math.floor(this.scroll.clientHeight / ROW) - 1);
-    const at = this.chosen < 0 ? -1 : this.place_of(this.chosen);
-    const moves = { ArrowDown: at + 1, ArrowUp: at - 1, PageDown: at + page, PageUp: at - page, Home: 0, End: this.visible.length - 1 };
+    const page = Math.max(1, Math.floor(this.scroll.clientHeight / this.painter.step) - 1);
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key === "n") this.step(1);
     else if (event.key === "p") this.step(-1);
-    else if (event.key in moves) {
-      const to = Math.min(this.visible.length - 1, Math.max(0, moves[event.key]));
-      this.choose(this.visible[to], Math.abs(to - at) > 1);
-    } else return;
+    else if (event.key === "+" && this.shown !== "list") this.magnify(1.25);
+    else if (event.key === "-" && this.shown !== "list") this.magnify(0.8);
+    else {
+      const row = this.painter.next(event.key, this.chosen, page);
+      if (row < 0) return;
+      this.choose(row, false);
+    }
     event.preventDefault();
   }
 
@@ -241,7 +197,7 @@ class GraphView {
     this.query = words.trim().toLowerCase();
     if (!this.query) return;
     const fits = (row) => this.rows[row].some((node, which) => node >= 0 && (this.sides[which].names[node].toLowerCase().includes(this.query)
-      || this.map.op_types[this.sides[which].ops[node]].toLowerCase().includes(this.query)));
+      || this.model.types[this.sides[which].ops[node]].toLowerCase().includes(this.query)));
     this.seek(direction, fits, here ? Math.max(0, this.chosen) : this.chosen + direction);
   }
 
@@ -254,23 +210,26 @@ class GraphView {
     announce("Nothing found");
   }
 
-  filter(on, count) {
+  // "Only what changed" is a list: a graph with holes would be another graph.
+  filter(on) {
+    if (on && this.shown !== "list") { this.look("list"); return; }
     const changed = (row) => this.rows[row].some((node, which) => node < 0 || this.sides[which].state[node]);
     this.visible = this.rows.map((_, row) => row).filter((row) => !on || changed(row));
-    count.textContent = `${this.visible.length.toLocaleString()} rows`;
+    this.count.textContent = `${this.visible.length.toLocaleString()} rows`;
     this.scroll.scrollTop = 0;
+    this.measure();
     this.draw();
   }
 }
 
 async function start(place) {
   try {
-    const report = await call("GET", `/jobs/${encodeURIComponent(place.dataset.job)}/graph.json`);
-    if (!report.graph_map) {
+    const found = await call("GET", `/jobs/${encodeURIComponent(place.dataset.job)}/graph.json`);
+    if (!found.graph_map) {
       place.replaceChildren(element("p", { class: "empty" }, "The graph is too large to draw here, or the report is older than this page. Netron opens the artifact."));
       return;
     }
-    place.view = new GraphView(place, report.graph_map, report.batch_norms);
+    place.view = new GraphView(place, found);
   } catch (error) {
     place.replaceChildren(element("p", { class: "notice fail" }, error.message));
   }
@@ -279,8 +238,8 @@ async function start(place) {
 const place = document.getElementById("graph-view");
 if (place) {
   // Fetched when it comes near the window: people who only want the verdict don't pay for it.
-  const watch = new IntersectionObserver((seen) => {
-    if (!seen.some((entry) => entry.isIntersecting)) return;
+  const watch = new IntersectionObserver((entries) => {
+    if (!entries.some((entry) => entry.isIntersecting)) return;
     watch.disconnect();
     start(place);
   }, { rootMargin: "600px" });

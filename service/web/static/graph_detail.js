@@ -30,6 +30,8 @@ export class Detail {
     add("Reads", ...this.jumps(side, side.inputs[node]));
     add("Read by", ...this.jumps(side, side.readers[node]));
     const op = this.view.map.op_types[side.ops[node]];
+    const box = this.view.shown === "list" ? null : this.view.layers.boxOf(side.which, side.rowOf[node]);
+    if (box) facts.prepend(element("dt", {}, "Box"), element("dd", {}, `${box[1]}, ${box[0]} nodes`));
     return [element("h3", {}, `${side.which ? "After" : "Before"}: ${op}`), facts];
   }
 

@@ -47,9 +47,3 @@ export function crossing(lanes, from, to) {
   }
   return found;
 }
-
-export function readersOf(side) {
-  const readers = side.names.map(() => []);
-  side.inputs.forEach((sources, node) => { for (const source of sources) readers[source].push(node); });
-  return readers;
-}
