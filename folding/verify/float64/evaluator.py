@@ -31,7 +31,7 @@ class Float64UnavailableError(Exception):
 def widen(array: Array) -> Array:
     """Floats of any width as float64; everything else as it is."""
     if array.dtype.kind == "f" or array.dtype.name in ("bfloat16",):
-        return array.astype(np.float64)
+        return array.astype(np.float64, copy=False)
     return array
 
 
@@ -57,10 +57,10 @@ def evaluate(
 
         proto = inliner.inline_local_functions(proto)
     opset = {entry.domain: entry.version for entry in proto.opset_import}.get("", 1)
-    values = {name: widen(array) for name, array in (weights or loaded.weights).items()}
+    values = dict(weights or loaded.weights)
     for tensor in proto.graph.initializer:
-        values[tensor.name] = widen(read_tensor(tensor, loaded.folder))
-    values.update({name: widen(array) for name, array in feeds.items()})
+        values[tensor.name] = read_tensor(tensor, loaded.folder)
+    values.update(feeds)
     return run_nodes(proto.graph, values, opset, forced or {}, [*loaded.outputs, *extra], deadline)
 
 
@@ -72,16 +72,16 @@ def run_nodes(
     wanted: list[str],
     deadline: float | None,
 ) -> Feeds:
-    """Evaluate in order; a value is forgotten after its last use."""
+    """Evaluate in order; a value is forgotten after its last use, and weights are wide only while in use."""
     last = {name: i for i, node in enumerate(graph.node) for name in node.input}
-    keep, found = set(wanted), {name: values[name] for name in wanted if name in values}
+    keep, found = set(wanted), {name: widen(values[name]) for name in wanted if name in values}
     for i, proto in enumerate(graph.node):
         if deadline is not None and time.perf_counter() > deadline:
             raise Float64UnavailableError("it takes longer than its share of the time")
         for name, value in zip(proto.output, run_node(proto, values, opset), strict=False):
             if name in keep:
                 found[name] = value
-            values[name] = widen(forced[name]) if name in forced else value
+            values[name] = forced.get(name, value)
         for name in proto.input:
             if last.get(name) == i:
                 values.pop(name, None)
@@ -92,13 +92,14 @@ def run_node(proto: onnx.NodeProto, values: Mapping[str, Array], opset: int) -> 
     """One node: our own kernel, else onnx's reference implementation."""
     if proto.domain not in ("", "ai.onnx"):
         raise Float64UnavailableError(f"no float64 evaluation of {proto.domain}.{proto.op_type}")
-    node = Node(proto, [values[name] if name else None for name in proto.input], opset)
+    inputs = {name: widen(values[name]) for name in proto.input if name}
+    node = Node(proto, [inputs[name] if name else None for name in proto.input], opset)
     kernel = KERNELS.get(proto.op_type)
     try:
         with np.errstate(all="ignore"):
             result = kernel(node) if kernel is not None else None
             answers = result if isinstance(result, tuple) else (result,) if result is not None else None
-            answers = answers or borrowed(proto, values, opset)
+            answers = answers or borrowed(proto, inputs, opset)
     except Float64UnavailableError:
         raise
     except Exception as exc:
