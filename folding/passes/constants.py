@@ -185,7 +185,7 @@ def _rounded(node: ir.Node, value: ir.Value, result: Array) -> Array:
 
 def _inherited_name(node: ir.Node) -> str | None:
     """A moved parameter keeps its own name while nothing else uses the original."""
-    if node.op_type not in ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity"):
+    if node.op_type not in ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Cast"):
         return None
     source = node.inputs[0]
     if source is None or not source.is_initializer() or source.graph is not node.graph:
