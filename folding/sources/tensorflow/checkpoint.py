@@ -17,7 +17,7 @@ from folding.options import FoldOptions
 from folding.progress import Progress
 from folding.report import Assumption, Inspection, TensorInfo
 from folding.sources.base import Imported, Upload
-from folding.sources.tensorflow import ema, feeders, files, graphdef, importer, ports, restore
+from folding.sources.tensorflow import ema, feeders, files, graphdef, importer, ports, restore, tables
 from folding.sources.tensorflow.bare import inspect_weights
 from folding.sources.tensorflow.graph import TfGraph
 from folding.sources.tensorflow.program import Port, Program
@@ -125,6 +125,7 @@ class CheckpointFormat:
         program.assumptions += assumptions
         if program.full is None:
             program.full = program.graph.copy()
+        program.tables = tables.read(program.graph, [upload.root / name for name in upload.files])
         if options.use_ema:
             ema.shadow(program)
         signature = program.signatures_ports.get("serving_default")

@@ -20,7 +20,7 @@ import onnx_ir as ir
 
 from folding.errors import BnfoldError, UnsupportedModel
 from folding.options import FoldOptions
-from folding.sources.tensorflow import files
+from folding.sources.tensorflow import derived, files
 from folding.sources.tensorflow.bind import bind
 from folding.sources.tensorflow.graph import TfGraph, data_inputs, dtype_of, shape_of, split
 from folding.sources.tensorflow.program import Weights
@@ -50,6 +50,7 @@ def convert(
     Raises:
         UnsupportedModel: `unsupported_op` (with the ops' names) or `conversion_failed`.
     """
+    derived.settle(prepared, weights)
     flow = has_control_flow(prepared.graph)
     failures: list[Exception] = []
     # a batch norm in a loop keeps its weights apart; a recurrent layer is known by having them

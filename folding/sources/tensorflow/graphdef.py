@@ -12,7 +12,7 @@ from folding.options import FoldOptions
 from folding.progress import Progress
 from folding.report import Inspection
 from folding.sources.base import Imported, Upload
-from folding.sources.tensorflow import files, importer, ports
+from folding.sources.tensorflow import files, importer, ports, tables
 from folding.sources.tensorflow.graph import VARIABLE_OPS, TfGraph
 from folding.sources.tensorflow.program import NoWeights, Program
 
@@ -50,6 +50,7 @@ class GraphDefFormat:
         graph = read_graph(found[0])
         held = [name for name, node in graph.nodes.items() if node.op in VARIABLE_OPS]
         program = Program(graph, NoWeights(), framework=f"tensorflow (producer {graph.versions.producer})")
+        program.tables = tables.read(graph, [upload.root / name for name in upload.files])
         ports.settle(program, options)
         needed = graph.ancestors([port.tensor for port in program.outputs], control=False)
         unbound = sorted(name for name in held if name in needed)

@@ -53,7 +53,20 @@ def find(graph: TfGraph) -> list[Found]:
     """Every batch norm of a resolved graph, in graph order; shared ones once per use."""
     finder = _Finder(graph)
     found = [hit for node in graph.in_order() if (hit := finder.at(node)) is not None]
-    return [hit for hit in found if hit.batch or "moving_variance" in hit.roles]
+    return _whole([hit for hit in found if hit.batch or "moving_variance" in hit.roles])
+
+
+def _whole(found: list[Found]) -> list[Found]:
+    """Without those that show a part of another: 1/sqrt(variance + epsilon) may be written twice."""
+    known: dict[str, list[set[tuple[str, str]]]] = {}
+    for hit in found:
+        if not hit.batch:
+            known.setdefault(hit.roles["moving_variance"], []).append(set(hit.roles.items()))
+    return [
+        hit
+        for hit in found
+        if hit.batch or not any(set(hit.roles.items()) < more for more in known[hit.roles["moving_variance"]])
+    ]
 
 
 def hints(found: list[Found], history: History, missing: dict[str, object]) -> list[NormHint]:

@@ -13,7 +13,7 @@ from folding.options import FoldOptions
 from folding.progress import Progress
 from folding.report import Inspection, NormReport, SourceReport, TensorInfo
 from folding.sources.base import Imported, Upload
-from folding.sources.tensorflow import feeders, hints, outputs, ports
+from folding.sources.tensorflow import feeders, hints, outputs, ports, tables
 from folding.sources.tensorflow.convert import convert
 from folding.sources.tensorflow.graph import TfGraph
 from folding.sources.tensorflow.history import History
@@ -31,6 +31,7 @@ def bring_in(
     progress.report("read", 0.2, "graph surgery")
     prepared = prepare(program, options)
     known_feeds(options, prepared, program)
+    tables.demand(prepared.graph, program.tables)
     hinted = _hints(prepared, program, history)
     reference = TensorFlowReference(prepared, program.weights, program.tables)
     source = SourceReport(

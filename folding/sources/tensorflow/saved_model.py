@@ -95,7 +95,7 @@ def read(upload: Upload, options: FoldOptions) -> Program:
     meta = _meta_graph(message, options)
     program = from_meta(meta, _weights(path.parent, meta))
     program.full = program.graph.copy()
-    program.tables = tables.read(program.graph, path.parent)
+    program.tables = tables.read(program.graph, _assets(path.parent, upload))
     program.signatures = _signatures(meta, program.graph)
     key = _signature(meta, options)
     if options.use_ema:
@@ -115,6 +115,12 @@ def read(upload: Upload, options: FoldOptions) -> Program:
     ports.settle(program, options, inputs=inputs, outputs=outputs)
     program.display = _display(program)
     return program
+
+
+def _assets(folder: Path, upload: Upload) -> list[Path]:
+    """Vocabularies and the like, by the upload's own listing."""
+    inside = (folder / "assets").relative_to(upload.root)
+    return [upload.root / name for name in upload.files if Path(name).is_relative_to(inside)]
 
 
 def _sorted(infos: Any) -> list[tuple[str, Any]]:

@@ -408,7 +408,7 @@ def _detach_constants(graph: TfGraph, readable: TfGraph, roles: set[str]) -> dic
             detached[name] = value
             for each in (graph, readable):
                 if name in each.nodes:
-                    _to_placeholder(each, name, value)
+                    to_placeholder(each, name, value)
     return detached
 
 
@@ -419,7 +419,8 @@ def _read_like_a_variable(graph: TfGraph, name: str) -> bool:
     return reader is not None and reader.op == "Identity" and name in data_inputs(reader)
 
 
-def _to_placeholder(graph: TfGraph, name: str, value: np.ndarray) -> None:
+def to_placeholder(graph: TfGraph, name: str, value: np.ndarray) -> None:
+    """The node becomes an input of the value's shape; the value is kept elsewhere."""
     node = graph.nodes[name]
     dtype = dtype_of(node)
     del node.input[:]

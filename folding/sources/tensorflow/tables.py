@@ -1,35 +1,151 @@
-"""Lookup tables with constant contents, read off the graph: initializers are never run.
+"""Lookup tables with constant contents, read off the graph and its vocabulary files: nothing is run.
 
 Given:  t = HashTableV2[shared_name=n];  LookupTableImportV2 / InitializeTableV2(t, keys, values)
+    or  InitializeTableFromTextFileV2(t, "vocabulary.txt")[key_index, value_index]
 Result: {n: (keys, values)}
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from folding.sources.tensorflow.graph import TfGraph, const_value, data_inputs, split
+from folding.errors import CorruptModel, UnsupportedModel
+from folding.sources.tensorflow.constants import evaluate
+from folding.sources.tensorflow.graph import Node, TfGraph, const_value, data_inputs, split
+from folding.sources.tensorflow.inline import Inliner
 
-_INITIALIZERS = frozenset(
-    {"InitializeTableV2", "InitializeTable", "LookupTableImportV2", "LookupTableImport"}
-)
+Tables = dict[str, tuple[np.ndarray, np.ndarray]]
+_IMPORTS = frozenset({"InitializeTableV2", "InitializeTable", "LookupTableImportV2", "LookupTableImport"})
+_FILES = frozenset({"InitializeTableFromTextFileV2", "InitializeTableFromTextFile"})
+_TABLES = frozenset({"HashTableV2", "HashTable", "MutableHashTableV2", "MutableHashTable"})
+_LOOKUPS = re.compile(r"^LookupTable(Find|Size|Export)(V2)?$")
+_WHOLE_LINE, _LINE_NUMBER = -2, -1  # TextFileIndex of tf.lookup
+_MAX_LINES = 10_000_000
+_TEXT, _INT64 = 7, 9  # DT_STRING, DT_INT64
 
 
-def read(graph: TfGraph, folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Keys and values by the table's shared name."""
-    found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    for node in graph.nodes.values():
-        if node.op not in _INITIALIZERS:
+def read(graph: TfGraph, files: Iterable[Path] = ()) -> Tables:
+    """Keys and values by the table's shared name. files: vocabularies that came with the model."""
+    vocabularies = {path.name: path for path in files}
+    view = _initializers(graph)
+    found: Tables = {}
+    for node in view.nodes.values():
+        if node.op not in _IMPORTS and node.op not in _FILES:
             continue
-        table, keys, values = data_inputs(node)[:3]
-        handle = graph.nodes.get(split(table)[0])
-        held = [graph.nodes.get(split(ref)[0]) for ref in (keys, values)]
-        if handle is None or any(each is None or each.op != "Const" for each in held):
+        inputs = data_inputs(node)
+        handle = _handle(view, inputs[0])
+        if handle is None:
             continue
-        arrays = [const_value(each) for each in held]
-        shared = handle.attr["shared_name"].s.decode() if "shared_name" in handle.attr else ""
-        if arrays[0] is not None and arrays[1] is not None:
-            found[shared or handle.name] = (arrays[0], arrays[1])
+        contents = (
+            _constants(view, inputs) if node.op in _IMPORTS else _from_file(view, node, handle, vocabularies)
+        )
+        if contents is not None:
+            found[table_name(handle)] = contents
     return found
+
+
+def demand(graph: TfGraph, tables: Tables) -> None:
+    """Raises UnsupportedModel `missing_table` for a table that is looked up and has no known contents."""
+    for node in graph.nodes.values():
+        handle = _handle(graph, data_inputs(node)[0]) if _LOOKUPS.match(node.op) else None
+        if handle is not None and table_name(handle) not in tables:
+            raise UnsupportedModel(
+                f"The contents of the lookup table {handle.name!r} are in none of the files: what fills it "
+                "is not in this graph, or its vocabulary file is not in the upload.",
+                code="missing_table",
+                layer=node.name,
+                hint="Give the SavedModel with its assets/ folder, or name outputs that lie before the "
+                "lookup (--output NAME).",
+            )
+
+
+def table_name(handle: Node) -> str:
+    """The name under which a table is shared, or its node's."""
+    shared = handle.attr["shared_name"].s.decode() if "shared_name" in handle.attr else ""
+    return shared or str(handle.name)
+
+
+def _initializers(graph: TfGraph) -> TfGraph:
+    """The graph, with the calls of functions that fill tables written out in a copy."""
+    filling = {
+        name for name, body in graph.library.items()
+        if any(node.op in _IMPORTS or node.op in _FILES for node in body.node_def)
+    }  # fmt: skip
+    calls = [
+        name for name, node in graph.nodes.items()
+        if node.op.endswith("PartitionedCall") and node.attr["f"].func.name in filling
+    ]  # fmt: skip
+    if not calls:
+        return graph
+    part = TfGraph(graph.to_graph_def(n for n in graph.nodes if n in graph.ancestors(calls, control=False)))
+    Inliner(part).run(list(calls))
+    return part
+
+
+def _handle(graph: TfGraph, ref: str) -> Node | None:
+    node = graph.nodes.get(split(ref)[0])
+    while node is not None and node.op == "Identity":
+        node = graph.nodes.get(split(node.input[0])[0])
+    return node if node is not None and node.op in _TABLES else None
+
+
+def _constants(graph: TfGraph, inputs: list[str]) -> tuple[np.ndarray, np.ndarray] | None:
+    arrays = []
+    for ref in inputs[1:3]:
+        node = graph.nodes.get(split(ref)[0])
+        while node is not None and node.op in ("Identity", "Cast") and node.input:
+            node = graph.nodes.get(split(node.input[0])[0])
+        value = const_value(node) if node is not None else None
+        if value is None:
+            return None
+        arrays.append(value)
+    return arrays[0], arrays[1]
+
+
+def _from_file(
+    graph: TfGraph, node: Node, handle: Node, vocabularies: dict[str, Path]
+) -> tuple[np.ndarray, np.ndarray] | None:
+    name = evaluate(graph, data_inputs(node)[1])
+    if name is None or name.size != 1:
+        return None
+    path = vocabularies.get(_basename(name.reshape(-1)[0]))
+    if path is None:
+        return None
+    lines = path.read_bytes().splitlines()
+    size = node.attr["vocab_size"].i
+    lines = lines[:size] if size > 0 else lines
+    if len(lines) > _MAX_LINES:
+        raise UnsupportedModel(f"The vocabulary {path.name!r} has {len(lines)} lines.", code="missing_table")
+    delimiter = node.attr["delimiter"].s or b"\t"
+    columns = [
+        _column(lines, int(node.attr[key].i), delimiter, handle.attr[kind].type, path.name)
+        for key, kind in (("key_index", "key_dtype"), ("value_index", "value_dtype"))
+    ]
+    return columns[0], columns[1]
+
+
+def _basename(text: object) -> str:
+    decoded = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
+    return re.split(r"[/\\]", decoded)[-1]
+
+
+def _column(lines: list[bytes], index: int, delimiter: bytes, dtype: int, name: str) -> np.ndarray:
+    from folding.sources.tensorflow.graph import numpy_dtype
+
+    if index == _LINE_NUMBER:
+        return np.arange(len(lines), dtype=np.int64)
+    try:
+        items = lines if index == _WHOLE_LINE else [line.split(delimiter)[index] for line in lines]
+        if dtype == _TEXT:
+            return np.array(items, dtype=object)
+        return np.array([float(item) for item in items]).astype(numpy_dtype(dtype or _INT64))
+    except (IndexError, ValueError) as error:
+        raise CorruptModel(
+            f"The vocabulary {name!r} has lines without a valid column {index}.",
+            code="corrupt_vocabulary",
+            hint="Copy the model's assets/ folder again.",
+        ) from error
