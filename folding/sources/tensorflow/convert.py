@@ -22,6 +22,7 @@ from folding.errors import BnfoldError, UnsupportedModel
 from folding.options import FoldOptions
 from folding.sources.tensorflow import derived, files
 from folding.sources.tensorflow.bind import bind
+from folding.sources.tensorflow.feeders import looped
 from folding.sources.tensorflow.graph import TfGraph, data_inputs, dtype_of, shape_of, split
 from folding.sources.tensorflow.program import Weights
 from folding.sources.tensorflow.runtime import tensorflow, tf2onnx
@@ -180,22 +181,7 @@ def _normalizing_loops(graph: TfGraph) -> bool:
         node.op in _ROOTS for name in bodies & set(graph.library) for node in graph.library[name].node_def
     ):
         return True
-    return any(_in_loop(graph, node.name) for node in graph.nodes.values() if node.op in _ROOTS)
-
-
-def _in_loop(graph: TfGraph, name: str) -> bool:
-    stack, seen = [name], {name}
-    while stack:
-        for ref in graph.nodes[stack.pop()].input:
-            source = split(ref)[0]
-            node = graph.nodes.get(source)
-            if node is None or source in seen or node.op == "Exit":
-                continue
-            if node.op == "Enter":
-                return True
-            seen.add(source)
-            stack.append(source)
-    return False
+    return any(looped(graph, node.name) for node in graph.nodes.values() if node.op in _ROOTS)
 
 
 def has_control_flow(graph: TfGraph) -> bool:
@@ -240,8 +226,8 @@ def _no_unknown_ops(proto: Any) -> None:
             f"{', '.join(f'{op} ({name})' for op, name in sorted(unknown.items())[:6])}.",
             code="unsupported_op",
             layer=next(iter(unknown.values())),
-            hint="Name outputs that lie before these ops (--output NAME), or replace the "
-            "layer before export.",
+            hint="Name outputs that lie before these ops (--output NAME), or begin behind them "
+            "(--input NAME=SHAPE), or replace the layer before export.",
             details={"ops": sorted(unknown)},
         )
 

@@ -3,7 +3,8 @@
 Given:  e = ParseExample(serialized, ..., dense_keys=["age"]);  y = f(e:0)
 Result: age = Placeholder[shape of the feature];  y = f(age)
 
-So for iterators, queues and parsers of tf.Example: ONNX has none of them, and the model proper begins behind.
+So for iterators, queues, parsers of tf.Example and decoders of images and sound, also those mapped over a
+batch: ONNX has none of them, and the model proper begins behind.
 """
 
 from __future__ import annotations
@@ -34,6 +35,10 @@ SIDE_SCOPE = re.compile(
 )
 _ITERATORS = frozenset({"IteratorGetNext", "IteratorGetNextSync"})
 _QUEUES = re.compile(r"^QueueDequeue(Many|UpTo)?(V2)?$")
+_DECODERS = frozenset({"DecodeJpeg", "DecodePng", "DecodeGif", "DecodeBmp", "DecodeImage",
+                       "DecodeAndCropJpeg", "DecodeRaw", "DecodePaddedRaw", "DecodeWav"})  # fmt: skip
+_STACKS = {"TensorArrayGatherV3": ("element_shape", "dtype"), "TensorListStack": ("", "element_dtype")}
+_UINT8, _STRING = 4, 7
 _PARSERS = frozenset({"ParseExample", "ParseExampleV2", "ParseSingleExample"})
 
 
@@ -57,16 +62,18 @@ def placeholders(graph: TfGraph) -> list[str]:
 
 def expose(graph: TfGraph) -> list[Fed]:
     """Turn what pipelines deliver into placeholders. The graph is changed; what nobody reads stays."""
-    feeding = [node for node in graph.nodes.values() if _kind(node)]
+    feeding = [node for node in graph.nodes.values() if _kind(node)] + _decoded(graph)
     readers = graph.consumers() if feeding else {}
     found, alias = [], {}
     for node in feeding:
+        if node.op in _DECODERS and looped(graph, node.name):
+            continue
         for index, (name, dtype, dims) in enumerate(_outputs(graph, node)):
             if join(node.name, index) in readers:
                 new = graph.add("Placeholder", name.split(":")[0], dtype=dtype)
                 new.attr["shape"].CopyFrom(shape_attr(dims))
                 alias[join(node.name, index)] = new.name
-                found.append(Fed(Port(f"{new.name}:0", name), node.name, _KINDS[_kind(node)]))
+                found.append(Fed(Port(f"{new.name}:0", name), node.name, _KINDS[_kind(node) or "decoded"]))
     graph.rewire(alias)
     return found
 
@@ -95,6 +102,8 @@ _KINDS = {
     "iterator": "an iterator over a data set",
     "queue": "a queue of training examples",
     "parser": "parsing of tf.Example messages",
+    "decoder": "decoding of images, sound or raw bytes",
+    "decoded": "decoding, mapped over a batch,",
 }
 _Output = tuple[str, int, list[int | None] | None]  # name, dtype enum, shape
 
@@ -104,7 +113,44 @@ def _kind(node: Node) -> str:
         return "iterator"
     if _QUEUES.match(node.op):
         return "queue"
+    if node.op in _DECODERS:
+        return "decoder"
     return "parser" if node.op in _PARSERS else ""
+
+
+def _decoded(graph: TfGraph) -> list[Node]:
+    """What collects the results of a decoder that is mapped over a batch."""
+
+    bodies = {
+        name for name, body in graph.library.items() if any(node.op in _DECODERS for node in body.node_def)
+    }
+    sources = {
+        name for name, node in graph.nodes.items()
+        if (node.op in _DECODERS and looped(graph, name))
+        or ("body" in node.attr and node.attr["body"].func.name in bodies)
+    }  # fmt: skip
+    stacks = [node for node in graph.nodes.values() if node.op in _STACKS] if sources else []
+    return [
+        node for node in stacks
+        if node.attr[_STACKS[node.op][1]].type != _STRING
+        and sources & graph.ancestors([node.name], control=False)
+    ]  # fmt: skip
+
+
+def looped(graph: TfGraph, name: str) -> bool:
+    """Does the node lie in the body of a TensorFlow 1 loop?"""
+    stack, seen = [name], {name}
+    while stack:
+        for ref in graph.nodes[stack.pop()].input:
+            source = split(ref)[0]
+            node = graph.nodes.get(source)
+            if node is None or source in seen or node.op == "Exit":
+                continue
+            if node.op == "Enter":
+                return True
+            seen.add(source)
+            stack.append(source)
+    return False
 
 
 def _outputs(graph: TfGraph, node: Node) -> Iterator[_Output]:
@@ -117,6 +163,29 @@ def _outputs(graph: TfGraph, node: Node) -> Iterator[_Output]:
         yield from _dequeued(graph, node)
     elif kind == "parser":
         yield from _parsed(graph, node)
+    elif kind == "decoder":
+        yield f"{node.name}:0", *_pixels(node)
+    elif node.op in _STACKS:
+        yield f"{node.name}:0", *_stacked(graph, node)
+
+
+def _pixels(node: Node) -> tuple[int, list[int | None] | None]:
+    dtype = node.attr["out_type"].type or node.attr["dtype"].type or (1 if node.op == "DecodeWav" else _UINT8)
+    if "channels" not in node.attr or node.op in ("DecodeImage", "DecodeWav"):
+        return dtype, None
+    return dtype, [None, None, node.attr["channels"].i or None]
+
+
+def _stacked(graph: TfGraph, node: Node) -> tuple[int, list[int | None] | None]:
+    shape, kind = _STACKS[node.op]
+    dims: list[int | None] | None
+    if shape:
+        dims = shape_list(node.attr[shape].shape)
+    else:
+        value = evaluate(graph, data_inputs(node)[1])
+        known = value is not None and value.ndim == 1
+        dims = [None if dim < 0 else int(dim) for dim in value] if known and value is not None else None
+    return node.attr[kind].type, None if dims is None else [None, *dims]
 
 
 def _dequeued(graph: TfGraph, node: Node) -> Iterator[_Output]:

@@ -27,6 +27,9 @@ _RENAMED = {
 }  # fmt: skip
 
 
+_INT32, _BOOL = 3, 10  # DT_INT32, DT_BOOL
+
+
 def respell(graph: TfGraph, *, arithmetic: bool = False) -> None:
     """Rewrite in place. `arithmetic`: spell the 2015 batch norm as Sub/Rsqrt/Mul/Add, not as a fused op."""
     alias: dict[str, str] = {}
@@ -40,6 +43,8 @@ def respell(graph: TfGraph, *, arithmetic: bool = False) -> None:
             alias.update({f"{node.name}:1": mean, f"{node.name}:2": variance})
         elif node.op == "BatchNormWithGlobalNormalization":
             _global_normalization(graph, node, arithmetic)
+        elif node.op == "Bucketize" and not arithmetic:
+            _bucketize(graph, node)
         elif node.op == "Erfc":
             _complement(graph, node)
         elif node.op in _RENAMED:
@@ -56,6 +61,26 @@ def _complement(graph: TfGraph, node: Node) -> None:
     node.op = "Sub"
     del node.input[:]
     node.input.extend([one, inner])
+
+
+def _bucketize(graph: TfGraph, node: Node) -> None:
+    """The number of boundaries that x reaches: sum(x >= boundary)."""
+    kind = dtype_of(node)
+    boundaries = np.asarray(list(node.attr["boundaries"].list.f), numpy_dtype(kind))
+    axis, edges = (
+        graph.add("Const", f"{node.name}/axis").name, graph.add("Const", f"{node.name}/boundaries").name
+    )  # fmt: skip
+    graph.set_constant(axis, np.asarray(-1, np.int32))
+    graph.set_constant(edges, boundaries)
+    spread = graph.add("ExpandDims", f"{node.name}/x", [data_inputs(node)[0], axis], T=kind, Tdim=_INT32).name
+    reached = graph.add("GreaterEqual", f"{node.name}/reached", [spread, edges], T=kind).name
+    counted = graph.add("Cast", f"{node.name}/counted", [reached], SrcT=_BOOL, DstT=_INT32).name
+    node.op = "Sum"
+    del node.input[:]
+    node.input.extend([counted, axis])
+    node.attr.clear()
+    node.attr["T"].type = node.attr["Tidx"].type = _INT32
+    node.attr["keep_dims"].b = False
 
 
 def _rename(node: Node) -> None:

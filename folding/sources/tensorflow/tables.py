@@ -99,11 +99,19 @@ def _constants(graph: TfGraph, inputs: list[str]) -> tuple[np.ndarray, np.ndarra
         node = graph.nodes.get(split(ref)[0])
         while node is not None and node.op in ("Identity", "Cast") and node.input:
             node = graph.nodes.get(split(node.input[0])[0])
-        value = const_value(node) if node is not None else None
+        value = None if node is None else _range(graph, node) if node.op == "Range" else const_value(node)
         if value is None:
             return None
         arrays.append(value)
     return arrays[0], arrays[1]
+
+
+def _range(graph: TfGraph, node: Node) -> np.ndarray | None:
+    parts = [evaluate(graph, ref) for ref in data_inputs(node)]
+    if any(part is None or part.size != 1 for part in parts):
+        return None
+    start, limit, delta = (part.reshape(()).item() for part in parts if part is not None)
+    return np.arange(start, limit, delta) if delta and abs((limit - start) / delta) <= _MAX_LINES else None
 
 
 def _from_file(
