@@ -91,6 +91,21 @@ def dims(value: ir.Value | None) -> list[int | str | None] | None:
     return None if shape is None else [dim if isinstance(dim, int) else dim.value for dim in shape]
 
 
+def dims_by_weights(node: ir.Node) -> list[int | str | None] | None:
+    """What the weights of a Conv, ConvTranspose or Gemm tell of its output, whatever its input is."""
+    if is_op(node, "Gemm"):
+        return [None, None]
+    if not is_op(node, "Conv", "ConvTranspose") or len(node.inputs) < 2:
+        return None
+    weight = dims(node.inputs[1])
+    if weight is None or len(weight) < 3:
+        return None
+    out = weight[0] if node.op_type == "Conv" else weight[1]
+    if isinstance(out, int) and node.op_type == "ConvTranspose":
+        out *= attr_int(node, "group", 1)
+    return [None, out, *[None] * (len(weight) - 2)]
+
+
 def rank(value: ir.Value | None) -> int | None:
     """Number of dimensions, or None."""
     shape = dims(value)

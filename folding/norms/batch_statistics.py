@@ -16,8 +16,9 @@ import onnx_ir as ir
 
 from folding import graph as g
 from folding.norms.base import BatchNorm
-from folding.norms.constants import Constants, axes_of, stored
+from folding.norms.constants import Constants, stored
 from folding.norms.naming import layer_name
+from folding.norms.operators import axes_of
 
 SPELLING = "batch_statistics"
 WHY = ("batch_statistics", "it normalizes with the mean and variance of its own batch, computed at run time")

@@ -20,6 +20,7 @@ from folding.passes import (
     normalizations,
     pads,
     pools,
+    sums,
 )
 from folding.passes.base import ROUNDS, Pass, peepholes, run_once, run_until_stable
 from folding.passes.branches import resolve
@@ -66,6 +67,7 @@ PASSES = (
     Pass("eliminate_transposes", eliminate_transposes, "folded norms no longer hold a layout in place"),
     Pass("flatten", peepholes(flatten.RULES), "after layout: only Transposes that stay are worth it"),
     Pass("pools", peepholes(pools.RULES), "after layout: axes are where pooling wants them"),
+    Pass("sums", peepholes(sums.RULES), "before gemms: one Add behind a product becomes its bias"),
     Pass("gemms", peepholes(gemms.RULES), "after layout: reshapes have gone from between product and bias"),
     Pass("merge_initializers", merge_initializers, "before nodes: equal operands make equal nodes"),
     Pass("merge_nodes", merge_nodes, "last rewrite: sees the final form of everything"),

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from folding.norms.operators import OPERATORS
 from folding.passes.tools import Array, attribute, axes_of
 
 Inputs = Sequence[Array | None]
@@ -21,10 +22,11 @@ Evaluator = Callable[[ir.Node, Inputs], Sequence[Array]]
 # Moves elements without changing them (Cast: without changing what they mean).
 MOVEMENT = frozenset({"Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Cast",
                       "CastLike", "Expand", "ConstantOfShape", "Slice", "Split", "Concat", "Gather",
-                      "Tile"})  # fmt: skip
+                      "Tile", "Pad"})  # fmt: skip
 # Elementwise over floats, where float64 inside and one cast out beats a rounding per node.
 ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Div", "Neg", "Sqrt", "Reciprocal", "Pow", "Abs", "Exp", "Log",
-                        "Sum", "Min", "Max", "Mean"})  # fmt: skip
+                        "Sum", "Min", "Max", "Mean", "MatMul", "Clip", "Relu", "Sigmoid", "Tanh", "Softplus",
+                        "ReduceSumSquare", "ReduceL1", "ReduceL2"})  # fmt: skip
 
 
 def _axes(node: ir.Node, inputs: Inputs) -> list[int] | None:
@@ -171,6 +173,11 @@ def _flatten(node: ir.Node, inputs: Inputs) -> Sequence[Array]:
     return [data.reshape(math.prod(data.shape[:axis]) if axis else 1, -1)]
 
 
+def _as_in_norms(name: str) -> Evaluator:
+    """The operators that constant expressions of norms and weights know as well."""
+    return lambda node, inputs: [OPERATORS[name](node, *inputs)]
+
+
 def _pow(node: ir.Node, inputs: Inputs) -> Sequence[Array]:
     return [np.power(_first(inputs), np.asarray(inputs[1])).astype(_first(inputs).dtype)]
 
@@ -224,4 +231,6 @@ EVALUATORS: dict[str, Evaluator] = {
     "ReduceMin": _reduce(np.min),
     "ReduceMax": _reduce(np.max),
     "ReduceMean": _reduce(np.mean),
-}
+    **{name: _as_in_norms(name) for name in ("MatMul", "Clip", "Relu", "Sigmoid", "Tanh", "Softplus", "Pad",
+                                             "ReduceSumSquare", "ReduceL1", "ReduceL2")},
+}  # fmt: skip

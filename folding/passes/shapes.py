@@ -10,12 +10,31 @@ import onnx
 import onnx_ir as ir
 
 from folding import skeleton
+from folding.graph import dims_by_weights
 from folding.passes.tools import INFERRED, all_graphs
 
 
 def infer_shapes(model: ir.Model) -> bool:
     """Fill in shapes and types; True when some value learned something. Never raises: what cannot be
     inferred stays unknown."""
+    learned = _infer(model)
+    return (_infer(model) or learned) if _seed(model) else learned
+
+
+def _seed(model: ir.Model) -> bool:
+    """Inference says nothing of a convolution whose input has no rank; its weights do."""
+    seeded = False
+    for graph in all_graphs(model):
+        for node in graph:
+            if len(node.outputs) == 1 and node.outputs[0].shape is None:
+                told = dims_by_weights(node)
+                if told is not None and not node.outputs[0].is_graph_output():
+                    node.outputs[0].shape = ir.Shape(told)
+                    seeded = True
+    return seeded
+
+
+def _infer(model: ir.Model) -> bool:
     proto, tensors = skeleton.serialize(model)
     skeleton.as_inputs(proto, tensors)
     try:

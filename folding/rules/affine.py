@@ -72,11 +72,11 @@ class Affine:
 
     def scale_only(self) -> Affine:
         """Without the shift."""
-        return Affine(self.scale, np.zeros_like(self.shift))
+        return Affine(self.scale, np.zeros_like(self.shift)).compressed()
 
     def shift_only(self) -> Affine:
         """Without the scale."""
-        return Affine(np.ones_like(self.scale), self.shift)
+        return Affine(np.ones_like(self.scale), self.shift).compressed()
 
     def varying(self) -> tuple[int, ...]:
         """Axes along which the numbers may differ."""

@@ -70,7 +70,9 @@ class Bias:
         assert self.linear.border is not None
         table = self.linear.border(exact, shift)
         assert table is not None
-        table = table * s_out.reshape((1, -1) + (1,) * (table.ndim - 2))
+        lines = [1] * table.ndim  # a map has the rank of the output
+        lines[self.linear.out_axis] = -1
+        table = table * s_out.reshape(lines)
         self.border, rounding = rounded(table, dtype_of(self.linear, weights))
         return refuse(rounding, f"border of {self.linear.label}")
 

@@ -143,7 +143,7 @@ class Fold:
             return
         if np.all((affine.scale != 0.0) | (affine.shift == 0.0)):
             scale = np.where(affine.scale == 0.0, 1.0, affine.scale)
-            early = Affine(np.ones_like(affine.scale), affine.shift / scale)
+            early = Affine(np.ones_like(affine.scale), affine.shift / scale).compressed()
             if self._half(site, "in", affine.scale_only(), early, "out"):
                 return
         self._half(site, "out", affine.scale_only(), affine.shift_only(), "in")
@@ -186,6 +186,13 @@ class Fold:
     def _spell_out(self, linear: Linear) -> None:
         """The weights could not take it after all: the affines stay as nodes beside them."""
         name = linear.name
+        if linear.x_index == linear.weight_index:  # a constant: it stays, and the node reads it through these
+            assert linear.s_out is not None
+            assert linear.t_out is not None
+            affine = _along(linear.s_out, linear.t_out, linear.out_axis, self.ctx.rank(linear.weight))
+            value = standalone.emit(self.ctx, linear.weight, affine, name, linear.node, before=True)
+            linear.node.replace_input_with(linear.weight_index, value)
+            return
         if linear.s_in is not None and linear.t_in is not None:
             x = linear.node.inputs[linear.x_index]
             assert x is not None

@@ -18,6 +18,7 @@ import onnx_ir as ir
 
 from folding.norms.base import BatchNorm
 from folding.rules import standalone
+from folding.rules.absorbers import constant
 from folding.rules.absorbers.linear import Linear
 from folding.rules.affine import Affine
 from folding.rules.base import Direction, Skip, SkipReason
@@ -135,6 +136,9 @@ class Search:
     ) -> Absorbed | Passed | Skip:
         if (value, "out") in self._refused:
             return self._refused[value, "out"]
+        place = constant.reader(value, users, self.ctx)
+        if place is not None and place[0] not in self.by_node:
+            return constant.absorb(value, *place, wanted, self.ctx)
         guard = self._alone(value, wanted, users)
         if guard is not None:
             return guard

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 import onnx_ir as ir
 
@@ -24,6 +24,9 @@ from folding.norms.constants import Constants
 from folding.options import FoldOptions
 from folding.rules.affine import Affine
 from folding.rules.base import Skip, SkipReason
+
+if TYPE_CHECKING:
+    from folding.rules.absorbers.linear import Linear
 
 Side = Literal["out", "in"]
 
@@ -81,6 +84,7 @@ class Context:
     constants: Constants
     options: FoldOptions
     memo: dict[ir.Node, object] = field(default_factory=dict)
+    tables: dict[tuple[ir.Node, int], Linear] = field(default_factory=dict)  # constants that are read there
     names: set[str] = field(default_factory=set)
 
     @property
@@ -94,25 +98,30 @@ class Context:
         return None if shape is None else len(shape)
 
     def dims(self, value: ir.Value) -> list[int | str | None] | None:
-        """Dimensions; for a convolution without shape inference, rank and channels from its weights."""
+        """Dimensions; where inference knows nothing, rank and channels from the weights next to the value."""
         known = g.dims(value)
+        if known is None:
+            known = self._by_producer(value)
+        return self._by_reader(value) if known is None else known
+
+    def _by_producer(self, value: ir.Value) -> list[int | str | None] | None:
         node = value.producer()
-        if known is not None or node is None:
-            return known
-        if g.is_op(node, "Conv", "ConvTranspose") and len(node.inputs) > 1:
-            weight = g.dims(node.inputs[1])
-            if weight is None:
-                return None
-            group = g.attr_int(node, "group", 1)
-            out = weight[0] if node.op_type == "Conv" else weight[1]
-            if isinstance(out, int) and node.op_type == "ConvTranspose":
-                out *= group
-            return [None, out, *[None] * (len(weight) - 2)]
-        if (
-            g.is_op(node, "BatchNormalization", "Relu", "LeakyRelu", "Identity")
-            and node.inputs[0] is not None
-        ):
-            return self.dims(node.inputs[0])
+        if node is None:
+            return None
+        told = g.dims_by_weights(node)
+        if told is not None:
+            return told
+        same = g.is_op(node, "BatchNormalization", "Relu", "LeakyRelu", "Identity")
+        return self.dims(node.inputs[0]) if same and node.inputs[0] is not None else None
+
+    def _by_reader(self, value: ir.Value) -> list[int | str | None] | None:
+        for node, index in value.uses():
+            if index == 0 and g.is_op(node, "Conv", "ConvTranspose") and len(node.inputs) > 1:
+                weight = g.dims(node.inputs[1])
+                if weight is not None:
+                    return [None] * len(weight)
+            if index < 2 and g.is_op(node, "Gemm"):
+                return [None, None]
         return None
 
     def unique(self, base: str) -> str:

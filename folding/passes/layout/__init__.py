@@ -15,7 +15,8 @@ import onnx_ir as ir
 from folding.passes.layout.cut import INFINITE, SINK, SOURCE, Network
 from folding.passes.layout.permutation import Perm, inverse
 from folding.passes.layout.regions import Region, Root, accepts, fixed_layouts, roots, survey
-from folding.passes.layout.rewrite import rewrite
+from folding.passes.layout.rewrite import moves_by, rewrite
+from folding.passes.layout.transparent import pin
 from folding.passes.tools import all_graphs
 
 _NODE, _SIZE = 1000, 900  # a Transpose less counts more than a smaller one
@@ -39,6 +40,8 @@ def _improve(region: Region) -> bool:
     largest = max(root.size for root in found)
     if _cost(found, chosen, largest) >= sum(root.transposes * _weight(root, largest) for root in found):
         return False
+    if [part for part in region.parts if pin(part, moves_by(region, part, chosen))]:
+        return True  # not moved: the next round looks for what is best without those nodes
     rewrite(region, found, chosen)
     return True
 

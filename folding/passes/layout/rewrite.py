@@ -6,7 +6,7 @@ import onnx_ir as ir
 
 from folding.passes.layout.permutation import Perm, compose, identity, inverse
 from folding.passes.layout.regions import Demand, Region, Root, accepts
-from folding.passes.layout.transparent import move, relax
+from folding.passes.layout.transparent import Transparent, move, relax
 from folding.passes.tools import become_output, dims, fresh_name, remove_if_unused, shape_of
 
 
@@ -19,8 +19,7 @@ def rewrite(region: Region, found: list[Root], layout: dict[ir.Node, Perm]) -> N
         home = layout[root.part.node] if root.part is not None else inverse(root.frame)
         stored[root.value] = compose(root.frame, home)
     for part in region.parts:
-        frame = region.frames[part.node.outputs[part.outputs[0]]]
-        perm = compose(frame, layout[part.node])
+        perm = moves_by(region, part, layout)
         if perm != nothing:
             moves.append((part, perm))
     plans = [
@@ -42,6 +41,11 @@ def rewrite(region: Region, found: list[Root], layout: dict[ir.Node, Perm]) -> N
             _deliver(root.value, demand.value, needed, copies)
     for node in reversed(region.transposes):
         remove_if_unused(node)
+
+
+def moves_by(region: Region, part: Transparent, layout: dict[ir.Node, Perm]) -> Perm:
+    """How the node's values come to lie: each as transpose(value, perm)."""
+    return compose(region.frames[part.node.outputs[part.outputs[0]]], layout[part.node])
 
 
 def _plan(

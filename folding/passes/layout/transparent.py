@@ -18,6 +18,7 @@ from folding.passes.tools import (
     INFERRED,
     array,
     attribute,
+    dims,
     graph_of,
     initializer,
     insert,
@@ -28,6 +29,8 @@ from folding.passes.tools import (
     rank,
     tensor,
 )
+
+_PINNED = "bnfold.layout_pinned"
 
 UNARY = frozenset({
     "Relu", "LeakyRelu", "Sigmoid", "Tanh", "Elu", "Selu", "Celu", "HardSigmoid", "HardSwish", "Softplus",
@@ -56,7 +59,7 @@ class Transparent:
 
 def transparent(node: ir.Node, constants: Callable[[ir.Value], bool]) -> Transparent | None:
     """How the node takes part, or None. `constants` tells values that depend on initializers alone."""
-    if node.domain not in ("", "ai.onnx") or not node.outputs:
+    if node.domain not in ("", "ai.onnx") or not node.outputs or node.meta.get(_PINNED):
         return None
     count = rank(node.outputs[0])
     if count is None or count < 3:
@@ -129,6 +132,37 @@ def _resize(node: ir.Node) -> bool:
     if roi is not None and (tensor(roi) is None or tensor(roi).size):  # type: ignore[union-attr]
         return False
     return all(value is None or tensor(value) is not None for value in node.inputs[2:])
+
+
+def pin(part: Transparent, perm: Perm) -> bool:
+    """Leave a node as it is for good where runtimes have no kernel for the new order. True when so.
+
+    onnxruntime's CPU provider interpolates over the last two of four axes, or those between the first and the
+    last; of five axes, over the last three (cubic: of two, or the last two of four).
+    """
+    node = part.node
+    mode = attribute(node, "mode", "nearest")
+    if node.op_type != "Resize" or mode == "nearest":
+        return False
+    moved = {perm.index(axis) for axis in _resized(node, part.rank)}
+    allowed = {4: ({2, 3}, {1, 2}), 5: ({2, 3, 4},)}.get(part.rank, ())
+    if mode == "cubic" or attribute(node, "antialias", 0):
+        allowed = ({2, 3},) if part.rank == 4 else ()
+    if (part.rank == 3 and mode == "linear") or any(moved <= axes for axes in allowed):
+        return False
+    node.meta[_PINNED] = True
+    return True
+
+
+def _resized(node: ir.Node, count: int) -> set[int]:
+    """The axes that a Resize may change; all where that is not told."""
+    scales, sizes = (array(node.inputs[i]) if i < len(node.inputs) else None for i in (2, 3))
+    if scales is not None and scales.size == count:
+        return {axis for axis in range(count) if scales[axis] != 1}
+    known = dims(node.inputs[0])
+    if sizes is not None and sizes.size == count and known is not None:
+        return {axis for axis in range(count) if sizes[axis] != known[axis]}
+    return set(range(count))
 
 
 def _tile(node: ir.Node) -> bool:

@@ -4,7 +4,8 @@
 
 Given:  y = BatchNormalization(ConvTranspose(x, W, b))  Result: y = ConvTranspose(x, W*s_out, s_out*b + t_out)
 Given:  y = ConvTranspose(BatchNormalization(x), W, b)  Result: y = ConvTranspose(x, s_in*W, b) + map(t_in)
-        (taps overlap unevenly at the border and between strides, so the shift is never a plain bias)
+        (taps overlap unevenly at the border and between strides, so the shift is a plain bias only where
+        there is one tap: kernel 1, stride 1, nothing padded)
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ class ConvTransposeRule(LinearRule):
             node, 0, 1, 1, outs * group, 1, ins,
             out_factor=out_factor,
             in_factor=lambda scale: column(scale, len(shape)),
-            contract=lambda weights, shift: np.full(outs * group, np.nan),  # never asked: always padded
-            padded=True,
+            contract=lambda weights, shift: taps(weights, shift).reshape(outs * group, -1).sum(axis=1),
+            padded=window.padded,
             border=lambda weights, shift: window.spread(taps(weights, shift)),
             border_pays=border_pays(window, outs * group, node, ctx),
         )  # fmt: skip

@@ -140,7 +140,7 @@ class LinearRule:
             )
         from folding.rules.absorbers import quantized  # it describes its operand as a Linear
 
-        return quantized.refusal(found, "out", vectors[0], ctx) or Absorbed(found, "out", *vectors, affine)
+        return quantized.refusal(found, "out", *vectors, ctx) or Absorbed(found, "out", *vectors, affine)
 
     def into_consumer(self, node: ir.Node, index: int, affine: Affine, ctx: Context) -> Move:
         """Scale columns of W; send the shift through W into the bias, or into a border map."""
@@ -162,7 +162,7 @@ class LinearRule:
             )
         from folding.rules.absorbers import quantized  # it describes its operand as a Linear
 
-        return quantized.refusal(found, "in", vectors[0], ctx) or Absorbed(found, "in", *vectors, affine)
+        return quantized.refusal(found, "in", *vectors, ctx) or Absorbed(found, "in", *vectors, affine)
 
 
 def constant_weight(node: ir.Node, index: int, ctx: Context) -> tuple[int, ...] | Skip:

@@ -5,10 +5,13 @@
 
 Given:  y = BatchNormalization(MatMul(x, W) + b)   Result: y = MatMul(x, W*s_out) + (s_out*b + t_out)
 Given:  y = MatMul(BatchNormalization(x), W) + b   Result: y = MatMul(x, s_in*W) + (b + t_in W)
-The bias becomes an Add, or the C of a Gemm where x has rank 2 (one node fewer).
+The bias becomes an Add, or the C of a Gemm where x has rank 2 (one node fewer). Several matrices answer a
+shift with several biases: a map (..., 1, N), written where it is smaller than x.
 """
 
 from __future__ import annotations
+
+from math import prod
 
 import numpy as np
 import onnx_ir as ir
@@ -36,34 +39,55 @@ class MatMulRule(LinearRule):
 
     def _side(self, node: ir.Node, shape: tuple[int, ...], weight_index: int, ctx: Context) -> Linear | Skip:
         x = node.inputs[1 - weight_index]
-        rank = None if x is None else ctx.rank(x)
-        if rank is None:
+        known = None if x is None else ctx.dims(x)
+        if known is None:
             return lost(f"{label(node)}: the rank of its input is unknown")
-        if len(shape) < 2 or rank < 2:
-            return lost(f"{label(node)} multiplies by a vector")
-        out_rank = max(rank, len(shape))
+        rank = len(known)
+        if not shape or not rank:
+            return lost(f"{label(node)} multiplies by a number")
+        # as matrices: a vector on the left is a row, one on the right a column, and goes from the result
+        matrix = shape if len(shape) > 1 else (1, *shape) if weight_index == 0 else (*shape, 1)
+        out_rank = max(rank, len(shape)) - (rank == 1) - (len(shape) == 1)
         out_in_w, in_in_w = (-1, -2) if weight_index else (-2, -1)
-        batched = any(size != 1 for size in shape[:-2])
+        batch = matrix[:-2]
+        batched = any(size != 1 for size in batch)
+        out_axis = out_rank - (1 if weight_index or rank == 1 else 2) if len(shape) > 1 else 0
+        if out_axis < 0 or (len(shape) == 1 and not out_rank):
+            return lost(f"{label(node)} has no axes in its output")
 
         def along(vector: Vector, axis: int) -> Float64Array:
-            return vector.reshape((1,) * (len(shape) - 2) + ((1, -1) if axis == -1 else (-1, 1)))
+            line = vector.reshape((1, -1) if axis == -1 else (-1, 1))
+            return line.reshape(-1) if len(shape) == 1 else line.reshape((1,) * len(batch) + line.shape)
 
         def contract(weights: Float64Array, shift: Vector) -> Vector:
-            flat = weights.reshape(shape[-2:])
+            flat = weights.reshape(matrix[-2:])
             return np.asarray(shift @ flat if weight_index else flat @ shift)
 
-        add, add_index = _bias_add(node, out_rank + out_in_w, shape[out_in_w], ctx)
+        def per_matrix(weights: Float64Array, shift: Vector) -> Float64Array:
+            reply = shift @ weights if weight_index else weights @ shift  # (*batch, out)
+            line = [1] * out_rank
+            line[out_axis] = reply.shape[-1]
+            if rank > 1:
+                line[out_rank - 2 - len(batch) : out_rank - 2] = batch
+            else:
+                line[: len(batch)] = batch
+            return reply.reshape(line)
+
+        add, add_index = _bias_add(node, out_axis, matrix[out_in_w], ctx)
+        activation = prod(dim for dim in known if isinstance(dim, int))
         return Linear(
-            node, 1 - weight_index, weight_index, out_rank + out_in_w, shape[out_in_w],
-            rank - (1 if weight_index else 2), shape[in_in_w],
+            node, 1 - weight_index, weight_index, out_axis, matrix[out_in_w],
+            rank - (1 if weight_index or rank == 1 else 2), matrix[in_in_w],
             out_factor=lambda scale: along(scale, out_in_w),
             in_factor=lambda scale: along(scale, in_in_w),
             contract=contract,
             bias_index=None,
-            bias_layout=(lambda vector: vector) if weight_index else (lambda vector: vector.reshape(-1, 1)),
+            bias_layout=lambda vector: vector.reshape((-1,) + (1,) * (out_rank - 1 - out_axis)),
             add=add,
             add_index=add_index,
             padded=batched,  # one shift through several matrices is no single bias
+            border=per_matrix,
+            border_pays=batched and prod(batch) * matrix[out_in_w] < activation,
         )  # fmt: skip
 
 

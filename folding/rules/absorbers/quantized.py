@@ -20,7 +20,7 @@ import onnx_ir as ir
 
 from folding import graph as g
 from folding.norms.base import Array, Float64Array
-from folding.norms.constants import along_axis
+from folding.norms.operators import along_axis
 from folding.rules import standalone
 from folding.rules.absorbers.linear import Linear
 from folding.rules.base import Skip, SkipReason
@@ -49,10 +49,13 @@ def dequantizer(linear: Linear) -> ir.Node | None:
     return node if node is not None and g.is_op(node, "DequantizeLinear") else None
 
 
-def refusal(linear: Linear, side: str, scale: Float64Array, ctx: Context) -> Skip | None:
+def refusal(linear: Linear, side: str, scale: Float64Array, shift: Float64Array, ctx: Context) -> Skip | None:
     """Before the fact: whether the node's scales and integers could also express this."""
-    if dequantizer(linear) is None:
+    node = dequantizer(linear)
+    if node is None:
         return None
+    if linear.shift_in_weights and np.any(shift):
+        return _refused(f"{label(node)} makes the output itself, and its integers cannot hold a shift")
     s_out, s_in = linear.s_out, linear.s_in
     if side == "out":
         s_out = scale if s_out is None else s_out * scale

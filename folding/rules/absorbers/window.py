@@ -96,20 +96,55 @@ def _transposed(
     node: ir.Node, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int], auto: str,
     space: Sequence[int | str | None], ctx: Context,
 ) -> Window:  # fmt: skip
-    out = ctx.dims(node.outputs[0])
     n = len(kernel)
-    pads = g.attr_ints(node, "pads") or [0] * (2 * n)
-    if auto not in ("NOTSET", "VALID") or g.attr_ints(node, "output_shape") is not None:
-        return Window(True, None)  # how the runtime splits the padding is not ours to guess
+    if _one_to_one(node, kernel, strides, auto):
+        return Window(False, None)
+    out = ctx.dims(node.outputs[0])
     known = out is not None and len(out) == n + 2
     if not known or not all(isinstance(dim, int) for dim in (*space, *(out or [])[2:])):
         return Window(True, None)
     assert out is not None
+    begins = _transposed_begins(node, kernel, strides, dilations, auto, space, out[2:])
+    if begins is None:
+        return Window(True, None)
     tables = [
         _transposed_table(int(size), int(result), k, s, d, b)
-        for size, result, k, s, d, b in zip(space, out[2:], kernel, strides, dilations, pads[:n], strict=True)
+        for size, result, k, s, d, b in zip(space, out[2:], kernel, strides, dilations, begins, strict=True)
     ]
     return Window(True, tuple(tables))
+
+
+def _one_to_one(node: ir.Node, kernel: Sequence[int], strides: Sequence[int], auto: str) -> bool:
+    """Whether each output position is one input position times the one tap."""
+    sizes = [*kernel, *strides]
+    offsets = [*(g.attr_ints(node, "pads") or []), *(g.attr_ints(node, "output_padding") or [])]
+    return (
+        all(size == 1 for size in sizes)
+        and not any(offsets)
+        and auto in ("NOTSET", "VALID")
+        and g.attr_ints(node, "output_shape") is None
+    )
+
+
+def _transposed_begins(
+    node: ir.Node, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int], auto: str,
+    space: Sequence[int | str | None], out: Sequence[int | str | None],
+) -> list[int] | None:  # fmt: skip
+    """How much is cut off in front. What is to be split in two halves is split only if it is even: onnx and
+    its runtimes disagree about where the odd one goes."""
+    n = len(kernel)
+    extra = g.attr_ints(node, "output_padding") or [0] * n
+    if auto in ("NOTSET", "VALID") and g.attr_ints(node, "output_shape") is None:
+        return (g.attr_ints(node, "pads") or [0] * (2 * n))[:n]
+    begins = []
+    for size, result, k, s, d, e in zip(space, out, kernel, strides, dilations, extra, strict=True):
+        assert isinstance(size, int)
+        assert isinstance(result, int)
+        total = (size - 1) * s + e + (k - 1) * d + 1 - result
+        if total < 0 or total % 2:
+            return None
+        begins.append(total // 2)
+    return begins
 
 
 def _transposed_table(

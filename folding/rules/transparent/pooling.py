@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from folding import graph as g
-from folding.norms.constants import axes_of
+from folding.norms.operators import axes_of
 from folding.rules.affine import Affine
 from folding.rules.base import Skip, SkipReason
 from folding.rules.moves import Context, Move, Passed, label, unknown

@@ -12,7 +12,6 @@ import onnx_ir as ir
 
 from folding import graph as g
 from folding.norms.base import Array, Float64Array
-from folding.rules.absorbers import gather
 from folding.rules.affine import Affine
 from folding.rules.moves import Context, Move, Passed, label, lost, unknown
 
@@ -109,7 +108,7 @@ def disjoint(other: ir.Node, value: ir.Value, affine: Affine, ctx: Context) -> b
 
 
 class GatherRule:
-    """Constant table: an absorber. Run-time data: selects along one axis."""
+    """Selects along one axis. A constant table then takes the affine itself."""
 
     ops = ("Gather",)
 
@@ -118,8 +117,6 @@ class GatherRule:
         table, indices = node.inputs[0], node.inputs[1]
         if table is None or indices is None:
             return unknown(node, "an input is absent")
-        if ctx.constants.is_const(table) or ctx.constants.overridden_leaf(table) is not None:
-            return gather.RULE.into_producer(node, index, affine, ctx)
         axis, width = self._frame(node, affine.rank, ctx, output=True)
         shape = ctx.dims(table)
         if axis is None or width is None or shape is None:
