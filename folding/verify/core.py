@@ -10,7 +10,7 @@ from folding.options import FoldOptions
 from folding.progress import Progress
 from folding.report import Verification
 from folding.sources.base import Feeds, Reference
-from folding.verify import float64, hazards, latency, providers
+from folding.verify import branches, float64, hazards, latency, providers
 from folding.verify.candidates import float64_row, framework_answers, run_candidates
 from folding.verify.graphs import load
 from folding.verify.inputs import prepare
@@ -52,6 +52,7 @@ def examine(
             if float64_rows is not None:
                 study.rows.append(float64_row(study, float64_rows, candidate))
         layer_by_layer(study, exact=float64_rows is not None)
+        branches.force(study)
         device_drift(study)
         study.forget_shaken()
         study.hazards.extend(hazards.find(study, candidates))

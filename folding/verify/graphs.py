@@ -229,6 +229,18 @@ def body_reads(body: onnx.GraphProto) -> Iterator[str]:
     yield from (v.name for v in body.output)
 
 
+def live_values(loaded: Loaded) -> set[str]:
+    """Values of the main graph that depend on what some input holds (a Shape depends on its size only)."""
+    live = {v.name for v in loaded.inputs}
+    for node in loaded.proto.graph.node:
+        reads = set(node.input)
+        for body in bodies(node):
+            reads.update(body_reads(body))
+        if node.op_type != "Shape" and reads & live:
+            live.update(node.output)
+    return live
+
+
 def depth(
     graph: onnx.GraphProto, of_interest: Iterable[str] = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 ) -> int:

@@ -322,9 +322,9 @@ def judge(
     draws = len(noise) * reference.size / max(1, scale.size)
     share = 0.5 if draws < RELIABLE else 0.02
     floor = max(pooled, 2 * unit_roundoff(reference.dtype))
-    limit = GUARD * np.maximum(np.maximum(measured, floor * scale), share * together)
-    limit = np.where(np.isfinite(limit), limit, 0.0)
     with np.errstate(all="ignore"):
+        limit = GUARD * np.maximum(np.maximum(measured, floor * scale), share * together)
+        limit = np.where(np.isfinite(limit), limit, 0.0)
         excess = np.where(gaps == 0, 0.0, gaps / np.maximum(limit, 1e-300))
     worst = int(np.argmax(excess))
     passed = bool(excess.max() <= 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from folding.verify.graphs import Loaded, bodies, body_reads
+from folding.verify.graphs import Loaded, live_values
 from folding.verify.noise import Noise, scale_of
 from folding.verify.study import Study
 
@@ -58,14 +58,4 @@ def answers_differ(study: Study, name: str, noise: Noise, one: np.ndarray, two: 
 
 def constant_outputs(loaded: Loaded) -> bool:
     """Whether no output depends on any input, by the graph alone."""
-    live = {v.name for v in loaded.inputs}
-    if not live:
-        return True
-
-    for node in loaded.proto.graph.node:
-        reads = set(node.input)
-        for body in bodies(node):
-            reads.update(body_reads(body))
-        if node.op_type != "Shape" and reads & live:
-            live.update(node.output)
-    return not live & set(loaded.outputs)
+    return not live_values(loaded) & set(loaded.outputs)
