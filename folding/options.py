@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Scalar = bool | int | float | str
 
@@ -16,7 +17,7 @@ class FoldOptions(BaseModel):
     the same work. Paths never appear here; data files travel as their own inputs (`calibration`, `probe`).
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     inputs: dict[str, list[int | str | None]] = Field(
         default_factory=dict,
@@ -57,6 +58,20 @@ class FoldOptions(BaseModel):
     strict: bool = Field(default=False, description="Health warnings stop the job.")
     verify: bool = Field(default=True, description="False writes an unverified artifact: never published.")
     latency: bool = Field(default=False, description="Measure latency before and after the fold.")
+
+    @model_validator(mode="after")
+    def _texts_can_be_kept(self) -> FoldOptions:
+        """No name of a graph has a NUL or half a surrogate pair, and no database or answer takes them."""
+        try:
+            text = json.dumps(
+                [self.inputs, self.outputs, self.feeds, self.signature, self.tags], ensure_ascii=False
+            )
+            text.encode()
+        except UnicodeEncodeError:
+            raise ValueError("a text is no valid Unicode") from None
+        if "\\u0000" in text:
+            raise ValueError("a text has a NUL character")
+        return self
 
     @field_validator("providers", "require")
     @classmethod

@@ -17,12 +17,13 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 
 import folding
 from service import logs, telemetry
 from service.api import problems
+from service.api.deps import known_query
 from service.api.middleware import Envelope
 from service.api.routes import ROUTERS
 from service.auth.keys import Keys, load_pepper
@@ -71,7 +72,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
         app.state.services = services
     problems.install(app)
     for router in ROUTERS:
-        app.include_router(router)
+        app.include_router(router, dependencies=[Depends(known_query)])
     app.openapi = lambda: contract(app)  # type: ignore[method-assign]
     app.add_middleware(Envelope, settings=settings)
     _mount_pages(app)

@@ -30,6 +30,7 @@ class Models:
         name = safe_name(filename)
         with self.db.write() as connection:
             references.require_blob(connection, tenant, digest)
+            self.db.alone(connection, "model", tenant, digest, name)
             same = (M.tenant == tenant, M.digest == digest, M.filename == name)
             row = connection.execute(select(tables.models).where(*same)).first()
             if row is None:

@@ -51,6 +51,7 @@ class Releases:
                 raise NotFound(f"No artifact {digest}.", hint="Release the digest of a succeeded job.")
             if artifact != "published":
                 raise Conflict("Only artifacts with verdict pass can be released.", code="quarantined")
+            self.db.alone(connection, "release", who.tenant, name, channel)
             key = (R.tenant == who.tenant, R.name == name, R.channel == channel)
             current = connection.execute(select(tables.releases).where(*key)).first()
             _check(current, if_match, create)
@@ -98,9 +99,13 @@ class Releases:
 
     def delete(self, tenant: str, name: str, channel: str, if_match: str | None) -> None:
         """Remove the channel and its history; its artifacts may be collected from then on."""
-        row = self.get(tenant, name, channel)
-        _check(row, if_match or "*", False)
+        key = (R.tenant == tenant, R.name == name, R.channel == channel)
         with self.db.write() as connection:
+            self.db.alone(connection, "release", tenant, name, channel)
+            row = connection.execute(select(tables.releases).where(*key)).first()
+            if row is None:
+                raise NotFound(f"No release {name}/{channel}.")
+            _check(row, if_match or "*", False)
             for table in (tables.releases, tables.release_history):
                 c = table.c
                 connection.execute(

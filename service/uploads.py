@@ -16,6 +16,7 @@ from service.settings import Settings
 from service.store import ids, references, tables
 from service.store.blobs import Blobs, BlobWriter
 from service.store.db import Database, now
+from service.store.tenants import room
 
 U, P = tables.uploads.c, tables.upload_parts.c
 PART = 32 << 20
@@ -89,6 +90,7 @@ class Uploads:
             moved = connection.execute(mine.values(offset=offset + size, lock_until=now() + LOCK))
             if not moved.rowcount:
                 raise Conflict("The upload was taken over by another request.", code="upload_locked")
+            room(self.db, connection, self.settings, row.tenant, digest, size)
             references.add_blob(self.db, connection, row.tenant, digest, size)
             part = {
                 "upload_id": row.id,
@@ -108,8 +110,15 @@ class Uploads:
 
     def set_length(self, row: Row[Any], length: int) -> None:
         """A deferred length becomes known, once."""
+        if length < row.offset:
+            raise Conflict(
+                f"Upload-Length is {length}, and {row.offset} bytes are here.", code="length_mismatch",
+                hint="Offsets only grow: upload again from the start, or give the true length.",
+            )  # fmt: skip
         with self.db.write() as connection:
-            mine = update(tables.uploads).where(U.id == row.id, or_(U.length.is_(None), U.length == length))
+            mine = update(tables.uploads).where(
+                U.id == row.id, U.offset <= length, or_(U.length.is_(None), U.length == length)
+            )
             if not connection.execute(mine.values(length=length)).rowcount:
                 raise Conflict("Upload-Length was given before.", code="length_mismatch")
 

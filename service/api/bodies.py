@@ -15,7 +15,7 @@ from service.auth.principal import Principal
 from service.errors import BadRequest, Timeout, TooLarge
 from service.store import references
 from service.store.blobs import BlobWriter
-from service.store.tenants import allowance, charge, too_much
+from service.store.tenants import allowance, charge, room, too_much
 from service.wiring import Services
 
 BUFFER = 1 << 20
@@ -65,7 +65,7 @@ def too_large(limit: int) -> TooLarge:
 def refuse_early(request: Request, limit: int) -> None:
     """A declared length above the cap is refused before a byte is read; a lying one is counted anyway."""
     declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit:
+    if declared.isdecimal() and int(declared) > limit:
         raise too_large(limit)
 
 
@@ -119,6 +119,7 @@ async def keep(ports: Services, who: Principal, out: Sink) -> tuple[str, int, bo
     def work() -> tuple[str, int, bool]:
         digest = out.writer.commit()
         with ports.db.write() as connection:
+            room(ports.db, connection, ports.settings, who.tenant, digest, out.writer.size)
             new = references.add_blob(ports.db, connection, who.tenant, digest, out.writer.size)
         return digest, out.writer.size, new
 

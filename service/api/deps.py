@@ -7,10 +7,11 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Path, Request, Security
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 
 from service.auth.principal import LOCAL, Principal
-from service.errors import BadRequest, Forbidden, Unauthorized
+from service.errors import BadRequest, Forbidden, Unauthorized, Unprocessable
 from service.store import ids
 from service.wiring import Services
 
@@ -67,7 +68,10 @@ def _needs_key(request: Request, ports: Services) -> bool:
 def _only_local_pages(request: Request, ports: Services) -> None:
     """Without keys, a page of another site in the owner's browser must not act in the owner's name."""
     allowed = _LOOPBACK | set(ports.settings.allowed_hosts)
-    host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+    try:
+        host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+    except ValueError:
+        host = ""
     if host not in allowed:
         raise Forbidden(f"Host {host[:100]!r} is not served.", code="bad_host", hint="BNFOLD_ALLOWED_HOSTS")
     origin = request.headers.get("origin")
@@ -78,6 +82,22 @@ def _only_local_pages(request: Request, ports: Services) -> None:
             name = None
         if name not in allowed:
             raise Forbidden("Requests of other sites' pages are refused.", code="cross_origin")
+
+
+def known_query(request: Request) -> None:
+    """An option that is misspelt, or put into the address instead of the body, is never passed over."""
+    route = request.scope.get("route")
+    known = {field.alias for field in route.dependant.query_params} if isinstance(route, APIRoute) else set()
+    for each in getattr(getattr(route, "dependant", None), "dependencies", ()):
+        known |= {field.alias for field in each.query_params}
+    unknown = sorted(set(request.query_params) - known)
+    if unknown:
+        raise Unprocessable(
+            f"query.{unknown[0][:60]}: is not known.",
+            code="unknown_option",
+            hint=f"Known here: {', '.join(sorted(known)) or 'nothing'}. Options of a fold go into `options`.",
+            details={"where": f"query.{unknown[0][:60]}"},
+        )
 
 
 def reader(who: Annotated[Principal, Depends(principal)]) -> Principal:

@@ -8,12 +8,14 @@ from collections.abc import AsyncIterator, Mapping
 
 from fastapi import Request
 from fastapi.concurrency import iterate_in_threadpool
+from starlette.datastructures import Headers
 from starlette.responses import Response, StreamingResponse
 
-from service.errors import RangeUnsatisfiable
+from service.errors import PreconditionFailed, RangeUnsatisfiable
 from service.store.blobs import Blobs
 
-_RANGE = re.compile(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.IGNORECASE)
+# Forty digits are more than any file has bytes: such a range lies outside, it is not malformed.
+_RANGE = re.compile(r"\s*bytes\s*=\s*([0-9]{0,40})\s*-\s*([0-9]{0,40})\s*", re.IGNORECASE)
 
 
 def repr_digest(digest: str) -> str:
@@ -37,14 +39,22 @@ def serve(
     request: Request, blobs: Blobs, digest: str, size: int, *, media_type: str, filename: str,
     extra: Mapping[str, str] | None = None,
 ) -> Response:  # fmt: skip
-    """200, 206, 304 or 416 for a GET or HEAD. The caller has checked rights and the digest."""
+    """200, 206, 304, 412 or 416. The caller has checked rights and the digest.
+
+    Conditions are for GET and HEAD, a Range for GET alone (RFC 9110, 13.1 and 14.2).
+    """
     headers = headers_of(digest, size, filename) | dict(extra or {})
-    if _matches(request.headers.get("if-none-match"), digest):
+    asked = request.headers if request.method in ("GET", "HEAD") else Headers()
+    if (wished := asked.get("if-match")) is not None and not _matches(wished, digest, strong=True):
+        raise PreconditionFailed(
+            "The bytes at this address have another ETag.", details={"etag": f'"{digest}"'}
+        )
+    if _matches(asked.get("if-none-match"), digest):
         del headers["Content-Length"]
         return Response(status_code=304, headers=headers)
     start, end, status = 0, size, 200
-    wanted = request.headers.get("range")
-    if wanted is not None and _range_applies(request.headers.get("if-range"), digest):
+    wanted = asked.get("range") if request.method == "GET" else None
+    if wanted is not None and _range_applies(asked.get("if-range"), digest):
         span = parse_range(wanted, size)
         if span is not None:
             start, end = span
@@ -85,10 +95,11 @@ def parse_range(value: str, size: int) -> tuple[int, int] | None:
     return start, end
 
 
-def _matches(header: str | None, digest: str) -> bool:
+def _matches(header: str | None, digest: str, *, strong: bool = False) -> bool:
     if header is None:
         return False
-    return header.strip() == "*" or f'"{digest}"' in re.findall(r'"[^"]*"', header)
+    tags = re.findall(r'(?:W/)?"[^"]*"', header)
+    return header.strip() == "*" or f'"{digest}"' in tags or (not strong and f'W/"{digest}"' in tags)
 
 
 def _range_applies(if_range: str | None, digest: str) -> bool:

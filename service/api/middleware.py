@@ -9,10 +9,12 @@ import secrets
 import time
 
 from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import telemetry
-from service.api import metrics
+from service.api import metrics, problems
 from service.logs import clean
 from service.settings import Settings
 
@@ -60,6 +62,55 @@ class BodyGuard:
         return message
 
 
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~-]{0,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?")
+_METHODS_OF_TUS = frozenset({"PATCH", "DELETE", "HEAD"})
+
+
+class _Answered(Exception):
+    """The answer to a HEAD request is complete."""
+
+
+def _refusal(headers: dict[bytes, bytes]) -> JSONResponse | None:
+    """The answer to what no route should have to think of."""
+    if not _HOST.fullmatch(headers.get(b"host", b"")):
+        return problems.problem("bad_request", 400, "The Host header names no host.")
+    coding = headers.get(b"content-encoding", b"identity").strip().lower()
+    if coding not in (b"", b"identity"):
+        return problems.problem(
+            "unsupported_media_type", 415, "Bodies are taken as they are, without a Content-Encoding.",
+            headers={"Accept-Encoding": "identity", "Connection": "close"},
+            hint="Send the bytes uncompressed; an archive (.zip, .tar.gz) needs no Content-Encoding.",
+        )  # fmt: skip
+    return None
+
+
+def _method(scope: Scope, headers: dict[bytes, bytes]) -> str:
+    """The method that is meant: tus lets clients behind old proxies name it in a header."""
+    given = headers.get(b"x-http-method-override", b"").decode("latin-1").strip().upper()
+    if scope["method"] == "POST" and scope["path"].startswith("/v1/uploads/") and given in _METHODS_OF_TUS:
+        return given
+    return str(scope["method"])
+
+
+def answered_by_get(scope: Scope, routes: list[BaseRoute]) -> bool:
+    """True for HEAD of a path that has a route for GET and none of its own for HEAD."""
+    if scope["method"] != "HEAD":
+        return False
+    if any(route.matches(scope)[0] is Match.FULL for route in routes):
+        return False
+    return any(route.matches({**scope, "method": "GET"})[0] is Match.FULL for route in routes)
+
+
+def _relative(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """A redirect to another spelling of the path stays on this host, whatever the Host header said."""
+    return [
+        (name, b"/" + value.split(b"/", 3)[3].lstrip(b"/"))
+        if name == b"location" and value[:4] == b"http"
+        else (name, value)
+        for name, value in headers
+    ]
+
+
 class Envelope:
     """The middleware."""
 
@@ -72,7 +123,12 @@ class Envelope:
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()
-        given = dict(scope["headers"]).get(b"x-request-id", b"")
+        headers = dict(scope["headers"])
+        scope = {**scope, "method": _method(scope, headers)}
+        bare = answered_by_get(scope, scope["app"].router.routes) if "app" in scope else False
+        if bare:
+            scope["method"] = "GET"
+        given = headers.get(b"x-request-id", b"")
         request_id = given if _ID.fullmatch(given) else secrets.token_hex(8).encode()
         seen = {"status": 0, "out": 0, "in": 0, "first": 0.0}
 
@@ -90,17 +146,26 @@ class Envelope:
                 more = [(name, value) for name, value in SECURITY.items() if name not in have]
                 if b"cache-control" not in have:
                     more.append((b"cache-control", b"no-store"))
-                message["headers"] = [*message.get("headers", []), *more, (b"x-request-id", request_id)]
+                old = list(message.get("headers", []))
+                if message["status"] == 307:
+                    old = _relative(old)
+                message["headers"] = [*old, *more, (b"x-request-id", request_id)]
             elif message["type"] == "http.response.body":
                 seen["out"] += len(message.get("body", b""))
             await send(message)
+            if bare and message["type"] == "http.response.start":
+                await send({"type": "http.response.body", "body": b""})
+                raise _Answered
 
         with telemetry.server_span(scope) as span:
             try:
-                await self._app(scope, take, give)
+                refusal = _refusal(headers)
+                await (refusal or self._app)(scope, take, give)
+            except _Answered:
+                pass
             finally:
                 route = _route(scope)
-                _count(scope["method"], route, seen)
+                _count("HEAD" if bare else scope["method"], route, seen)
                 span.finish(route, int(seen["status"]))
                 if scope["path"] not in _QUIET:
                     log.info(

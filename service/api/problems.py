@@ -39,6 +39,10 @@ STATUS: tuple[tuple[type[E.BnfoldError], int], ...] = (
 JOB_STATUS = 422
 
 
+# FastAPI's words for a JSON body that its parser gave up on.
+_UNPARSED = "There was an error parsing the body"
+
+
 class Problem(BaseModel):
     """RFC 9457 problem details."""
 
@@ -108,6 +112,8 @@ def install(app: FastAPI) -> None:
         }
         detail = {404: "There is nothing at this path.", 405: "This path does not take this method."}
         number = error.status_code
+        if number == 400 and error.detail == _UNPARSED:  # too deep, or a number of thousands of digits
+            return problem("bad_json", 400, "The body is not valid JSON.")
         words = detail.get(number, str(error.detail))
         return problem(code.get(number, "http_error"), number, words, headers=dict(error.headers or {}))
 

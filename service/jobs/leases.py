@@ -34,7 +34,7 @@ def claim(db: Database, settings: Settings, job_id: str, owner: str) -> Job | No
     """Take the lease; None when the job is no longer queued, or its tenant runs as many as it may."""
     with db.write() as connection:
         job = rows.load(connection, job_id)
-        if job is None or job.state is not State.QUEUED or _at_limit(connection, settings, job.tenant):
+        if job is None or job.state is not State.QUEUED or _at_limit(db, connection, settings, job.tenant):
             return None
         clock = now()
         return rows.move(
@@ -50,10 +50,11 @@ def claim(db: Database, settings: Settings, job_id: str, owner: str) -> Job | No
         )
 
 
-def _at_limit(connection: Connection, settings: Settings, tenant: str) -> bool:
+def _at_limit(db: Database, connection: Connection, settings: Settings, tenant: str) -> bool:
     limit = quota(connection, settings, tenant, "running")
     if not limit:
         return False
+    db.alone(connection, "running", tenant)
     query = select(func.count()).where(J.tenant == tenant, J.state.in_(_HELD))
     return int(connection.execute(query).scalar_one()) >= limit
 

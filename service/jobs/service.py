@@ -110,6 +110,7 @@ class Jobs:
         limit = quota(connection, self.settings, tenant, "queued")
         if not limit:
             return
+        self.db.alone(connection, "queued", tenant)
         query = select(func.count()).where(J.tenant == tenant, J.state.in_(_ACTIVE))
         if connection.execute(query).scalar_one() >= limit:
             raise TooMany(

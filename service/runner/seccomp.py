@@ -1,7 +1,8 @@
 """A seccomp filter in a hundred lines: classic BPF made here, loaded with prctl, no library needed.
 
-The allow-list is what tracing real work showed (imports of numpy, h5py, onnx, onnxruntime, TensorFlow,
-Keras and tf2onnx; conversion, folding, sessions on CPU), plus close relatives of those calls. Everything
+The allow-list is what tracing real work showed (`python -m tests.security.trace`: checkpoints, frozen graphs,
+SavedModels, Keras of both generations and ONNX; converted, folded, verified and inspected on CPU), plus
+relatives of those calls that other versions of the same libraries make. Everything
 else answers EPERM, so that a probing library (`uname -p`, an IPv6 check) goes on without; a foreign
 architecture's calls kill the process, since their numbers mean something else.
 
@@ -28,25 +29,24 @@ from typing import Final
 from service.runner.syscalls import MACHINES
 
 _ALLOWED: Final = """
-    mmap munmap mprotect mremap madvise brk msync mincore mlock munlock mbind get_mempolicy membarrier
-    read write pread64 pwrite64 readv writev preadv pwritev open openat close close_range lseek
-    stat fstat lstat newfstatat statx access faccessat faccessat2 readlink readlinkat getdents getdents64
-    getcwd chdir mkdir mkdirat rmdir unlink unlinkat rename renameat renameat2 ftruncate fallocate
-    fsync fdatasync sync_file_range fadvise64 copy_file_range sendfile flock dup dup2 dup3 pipe pipe2
-    poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait eventfd2
-    umask statfs fstatfs
-    getpid gettid getppid getuid geteuid getgid getegid getpgrp getpgid getsid getresuid getresgid
-    getgroups uname sysinfo getrusage times getrandom getcpu getpriority getrlimit
-    sched_yield sched_getaffinity sched_getparam sched_getscheduler
-    sched_get_priority_max sched_get_priority_min
-    futex futex_waitv set_robust_list get_robust_list rseq set_tid_address exit exit_group arch_prctl
-    rt_sigaction rt_sigprocmask rt_sigreturn rt_sigtimedwait rt_sigpending sigaltstack restart_syscall
-    nanosleep clock_nanosleep clock_gettime clock_getres gettimeofday time
+    mmap munmap mprotect mremap madvise brk msync mincore mbind get_mempolicy membarrier read write
+    pread64 pwrite64 readv writev preadv pwritev open openat close close_range lseek stat fstat lstat
+    newfstatat statx access faccessat faccessat2 readlink readlinkat getdents getdents64 getcwd chdir
+    mkdir mkdirat rmdir unlink unlinkat rename renameat renameat2 ftruncate fallocate fsync fdatasync
+    fadvise64 copy_file_range sendfile dup dup2 dup3 pipe pipe2 poll ppoll select pselect6 eventfd2
+    umask statfs fstatfs getpid gettid getppid getuid geteuid getgid getegid getresuid getresgid
+    getgroups uname sysinfo getrusage getrandom getcpu getrlimit sched_yield sched_getaffinity
+    sched_getparam sched_getscheduler sched_get_priority_max sched_get_priority_min futex
+    set_robust_list rseq set_tid_address exit exit_group arch_prctl rt_sigaction rt_sigprocmask
+    rt_sigreturn sigaltstack restart_syscall nanosleep clock_nanosleep clock_gettime clock_getres
+    gettimeofday time
 """
 ALLOWED: Final = tuple(_ALLOWED.split())
 
-# The driver's user-space part maps devices by ioctl and shares memory through memfd.
-ALLOWED_FOR_CUDA: Final = ("memfd_create",)
+# The driver's user-space part maps devices by ioctl, pins pages, waits for events, shares memory by memfd.
+ALLOWED_FOR_CUDA: Final = (
+    "memfd_create", "mlock", "munlock", "epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "getpgid",
+)  # fmt: skip
 
 _CLONE_THREAD: Final = 0x00010000
 _IOCTLS: Final = (0x5401, 0x5413, 0x5450, 0x5451, 0x541B)  # TCGETS TIOCGWINSZ FIONCLEX FIOCLEX FIONREAD

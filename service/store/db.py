@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import sqlite3
 import time
@@ -76,6 +77,17 @@ class Database:
     def insert(self, table: Table) -> Any:
         """An INSERT that knows ON CONFLICT in the dialect at hand."""
         return sqlite_insert(table) if self.sqlite else pg_insert(table)
+
+    def alone(self, connection: Connection, *what: str) -> None:
+        """Until this transaction ends, no other one goes past here with the same words.
+
+        SQLite's writers are alone anyway; under PostgreSQL, what is counted or looked for and then inserted
+        would otherwise be done twice by two at a time.
+        """
+        if not self.sqlite:
+            words = hashlib.sha256("\0".join(what).encode()).digest()
+            number = int.from_bytes(words[:8], "big", signed=True)
+            connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": number})
 
     def touch(self, connection: Connection, job_id: str) -> None:
         """Tell listeners that a job changed, when and if this transaction commits."""

@@ -44,6 +44,25 @@ def allowance(db: Database, settings: Settings, tenant: str) -> int | None:
     return amount
 
 
+def room(
+    db: Database, connection: Connection, settings: Settings, tenant: str, digest: str, size: int
+) -> None:
+    """Raise TooMany unless the tenant may store these bytes now.
+
+    `allowance` was asked before they came; others of the tenant may have stored theirs since.
+    """
+    limit = quota(connection, settings, tenant, "stored_bytes")
+    if not limit:
+        return
+    db.alone(connection, "stored", tenant)
+    table = tables.blobs.c
+    others = select(func.coalesce(func.sum(table.size), 0)).where(
+        table.tenant == tenant, table.digest != digest
+    )
+    if int(connection.execute(others).scalar_one()) + size > limit:
+        raise too_much()
+
+
 def too_much(wait: float = 3600.0) -> TooMany:
     """The error of a used-up byte quota."""
     return TooMany(

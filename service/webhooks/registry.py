@@ -6,15 +6,14 @@ import base64
 import secrets
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from sqlalchemy import Row, delete, insert, select
 
-from service.errors import NotFound, TooMany, Unprocessable
+from service.errors import NotFound, TooMany
 from service.settings import Settings
 from service.store import ids, tables
 from service.store.db import Database, now
-from service.webhooks.targets import check_target
+from service.webhooks.targets import check_target, host_and_port
 
 W, D = tables.webhooks.c, tables.deliveries.c
 EVENTS = ("job.succeeded", "job.rejected", "job.failed", "job.cancelled")
@@ -30,11 +29,7 @@ class Webhooks:
 
     def create(self, tenant: str, url: str, events: list[str]) -> Row[Any]:
         """A new one, with its secret; the address is checked now and again at each delivery."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
-            raise Unprocessable("A webhook needs an http(s) URL without credentials.", code="bad_webhook_url")
-        check_target(parts.hostname, parts.port or (443 if parts.scheme == "https" else 80),
-                     self.settings.webhook_allow_private)  # fmt: skip
+        check_target(*host_and_port(url), self.settings.webhook_allow_private)
         secret = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
         values = {
             "id": ids.new("wh"), "tenant": tenant, "url": url, "events": events or list(EVENTS),

@@ -3,12 +3,35 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 import ssl
+import threading
+from contextlib import suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from urllib.parse import urlsplit
 
 from service.errors import Unprocessable
+
+_UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\uffff\\]")
+
+
+def host_and_port(url: str) -> tuple[str, int]:
+    """Of an http(s) URL without credentials, in plain ASCII. Raises Unprocessable for anything else."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if (
+        host is None or _UNPRINTABLE.search(url) or parts.scheme not in ("http", "https")
+        or parts.username is not None or parts.password is not None or port == 0
+    ):  # fmt: skip
+        raise Unprocessable(
+            "A webhook needs an http(s) URL without credentials, in ASCII.", code="bad_webhook_url",
+            hint="Other characters are written %xx, in host names as xn--….",
+        )  # fmt: skip
+    return host, port or (443 if parts.scheme == "https" else 80)
 
 
 def addresses(host: str, port: int) -> list[tuple[int, str]]:
@@ -75,13 +98,16 @@ class _Secure(HTTPSConnection):
 
 
 def post(url: str, body: bytes, headers: dict[str, str], timeout: float, allow_private: bool) -> int:
-    """POST without following redirects; the status. Raises OSError, HTTPException, Unprocessable."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if parts.scheme == "https":
-        connection: HTTPConnection = _Secure(host, parts.port or 443, timeout, allow_private)
-    else:
-        connection = _Plain(host, parts.port or 80, timeout, allow_private)
+    """POST without following redirects; the status. Raises OSError, HTTPException, Unprocessable.
+
+    `timeout` bounds all of it: a target that sends a byte now and then would hold the sender for hours.
+    """
+    parts, (host, port) = urlsplit(url), host_and_port(url)
+    kind = _Secure if parts.scheme == "https" else _Plain
+    connection: HTTPConnection = kind(host, port, timeout, allow_private)
+    guard = threading.Timer(timeout, _cut, (connection,))
+    guard.daemon = True
+    guard.start()
     try:
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         connection.request("POST", path, body=body, headers=headers)
@@ -89,7 +115,16 @@ def post(url: str, body: bytes, headers: dict[str, str], timeout: float, allow_p
         response.read(4096)
         return response.status
     finally:
+        guard.cancel()
         connection.close()
 
 
-__all__ = ["HTTPException", "addresses", "check_target", "is_public", "post"]
+def _cut(connection: HTTPConnection) -> None:
+    """End a connection that another thread waits on."""
+    held: socket.socket | None = connection.sock
+    if held is not None:
+        with suppress(OSError):
+            held.shutdown(socket.SHUT_RDWR)
+
+
+__all__ = ["HTTPException", "addresses", "check_target", "host_and_port", "is_public", "post"]

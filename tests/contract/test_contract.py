@@ -548,3 +548,131 @@ class TestSystem:
         assert_problem(evil, 403, "bad_host")
         page = client.post("/v1/jobs", json={}, headers={"origin": "https://evil.example"})
         assert_problem(page, 403, "cross_origin")
+
+
+class TestEdges:
+    """Found by trying: what clients, proxies and attackers send at the rim of the contract."""
+
+    @pytest.mark.parametrize(
+        "path", ["/livez", "/readyz", "/metrics", "/v1/jobs", "/v1/capabilities", "/", "/jobs", "/releases"]
+    )
+    def test_head_is_get_without_the_body(self, client: httpx.Client, path: str) -> None:
+        head, whole = client.head(path), client.get(path)
+        assert head.status_code == whole.status_code == 200
+        assert head.content == b""
+        assert head.headers["content-type"] == whole.headers["content-type"]
+
+    def test_head_of_a_stream_ends_at_once(self, client: httpx.Client) -> None:
+        job = client.post("/v1/jobs", json={"input": put(client, orders(seconds=5))}).json()
+        began = time.monotonic()
+        assert client.head(job["links"]["events"]).status_code == 200
+        assert time.monotonic() - began < 3
+        client.post(f"/v1/jobs/{job['id']}:cancel")
+
+    def test_head_knows_no_range(self, client: httpx.Client) -> None:
+        """RFC 9110, 14.2: a Range means something with GET alone."""
+        where = run(client, orders())["links"]["artifact"]
+        head = client.head(where, headers={"range": "bytes=0-9"})
+        assert (head.status_code, head.headers["content-length"]) == (200, "1000")
+        far = client.get(where, headers={"range": f"bytes={'9' * 30}-"})
+        assert_problem(far, 416, "range_not_satisfiable")
+
+    def test_if_match_of_other_bytes(self, client: httpx.Client) -> None:
+        where = run(client, orders())["links"]["artifact"]
+        assert_problem(client.get(where, headers={"if-match": '"else"'}), 412, "precondition_failed")
+        tag = client.head(where).headers["etag"]
+        assert client.get(where, headers={"if-match": tag}).status_code == 200
+        assert client.get(where, headers={"if-match": f"W/{tag}"}).status_code == 412
+        assert client.get(where, headers={"if-none-match": f"W/{tag}"}).status_code == 304
+
+    @pytest.mark.parametrize(
+        "options",
+        ['{"atol": Infinity}', '{"rtol": NaN}', '{"feeds": {"x": NaN}}', '{"outputs": ["a\\u0000"]}',
+         '{"feeds": {"\\ud800": 1}}', '{"outputs": ["\\udfff"]}', '{"seed": 1e999}'],
+    )  # fmt: skip
+    def test_values_that_no_answer_could_carry(self, client: httpx.Client, options: str) -> None:
+        name = put(client, orders())
+        answer = client.post("/v1/jobs", content=f'{{"input": "{name}", "options": {options}}}', headers=JSON)
+        assert_problem(answer, 422, "invalid")
+        assert client.get("/v1/jobs").status_code == 200
+
+    @pytest.mark.parametrize("body", [b"[" * 100_000, b'{"a": ' + b"9" * 10_000 + b"}", b"{", b"\xff"])
+    def test_json_that_no_parser_takes(self, client: httpx.Client, body: bytes) -> None:
+        assert_problem(client.post("/v1/jobs", content=body, headers=JSON), 400, "bad_json")
+
+    def test_a_misspelt_query_option_is_named(self, client: httpx.Client) -> None:
+        answer = client.post("/v1/fold", content=orders(), params={"opset": "17"})
+        assert "query.opset" in assert_problem(answer, 422, "unknown_option")["detail"]
+        assert_problem(client.get("/v1/jobs", params={"sate": "queued"}), 422, "unknown_option")
+
+    def test_bodies_are_taken_as_they_are(self, client: httpx.Client) -> None:
+        data = orders()
+        for headers in ({"content-encoding": "gzip"}, {"content-encoding": "br, gzip"}):
+            answer = client.put(f"/v1/blobs/{digest(data)}", content=data, headers=headers)
+            assert_problem(answer, 415, "unsupported_media_type")
+
+    def test_an_upload_never_shrinks(self, client: httpx.Client) -> None:
+        made = client.post("/v1/uploads", headers={"upload-defer-length": "1"})
+        kind = {"content-type": "application/offset+octet-stream"}
+        where = made.headers["location"]
+        assert (
+            client.patch(where, content=b"x" * 100, headers=kind | {"upload-offset": "0"}).status_code == 204
+        )
+        short = client.patch(where, headers=kind | {"upload-offset": "100", "upload-length": "50"})
+        assert_problem(short, 409, "length_mismatch")
+        done = client.patch(where, headers=kind | {"upload-offset": "100", "upload-length": "100"})
+        assert done.headers["bnfold-digest"] == digest(b"x" * 100)
+
+    def test_a_patch_through_a_proxy_that_knows_none(self, client: httpx.Client) -> None:
+        made = client.post("/v1/uploads", headers={"upload-length": "3"})
+        headers = {"content-type": "application/offset+octet-stream", "upload-offset": "0"}
+        other = {"x-http-method-override": "PATCH"}
+        done = client.post(made.headers["location"], content=b"abc", headers=headers | other)
+        assert (done.status_code, done.headers["bnfold-digest"]) == (204, digest(b"abc"))
+
+    @pytest.mark.parametrize("host", ["[", "localhost:abc", "a b", "a" * 300, 'x"y'])
+    def test_a_host_that_is_none(self, client: httpx.Client, host: str) -> None:
+        for path in ("/v1/jobs", "/jobs", "/livez"):
+            assert client.get(path, headers={"host": host}).status_code == 400
+
+    def test_a_redirect_stays_here(self, client: httpx.Client) -> None:
+        answer = client.get("/v1/jobs/", headers={"host": "evil.example"}, follow_redirects=False)
+        assert answer.headers.get("location", "/v1/jobs") == "/v1/jobs"
+
+    def test_events_after_one_that_never_was(self, client: httpx.Client) -> None:
+        job = client.post("/v1/jobs", json={"input": put(client, orders(seconds=1))}).json()
+        text = client.get(job["links"]["events"], headers={"last-event-id": "999999"}).text
+        assert '"state":"succeeded"' in text
+
+    @pytest.mark.parametrize("how", ["create", "move"])
+    def test_of_twenty_releases_at_once_one_wins(self, client: httpx.Client, how: str) -> None:
+        made = run(client, orders())["artifact"]["digest"]
+        where = f"/v1/releases/race-{secrets.token_hex(4)}/prod"
+        headers = {}
+        if how == "move":
+            headers = {"if-match": client.put(where, json={"digest": made}).headers["etag"]}
+        with ThreadPoolExecutor(20) as pool:
+            answers = list(
+                pool.map(lambda _: client.put(where, json={"digest": made}, headers=headers), range(20))
+            )
+        codes = sorted(answer.status_code for answer in answers)
+        assert codes == ([201] + [428] * 19 if how == "create" else [200] + [412] * 19)
+
+    def test_of_twenty_equal_models_at_once_one_is_made(self, client: httpx.Client) -> None:
+        name = put(client, orders())
+        with ThreadPoolExecutor(20) as pool:
+            made = list(
+                pool.map(
+                    lambda _: client.post("/v1/models", json={"digest": name, "filename": "m"}), range(20)
+                )
+            )
+        assert {answer.status_code for answer in made} == {201}
+        assert len({answer.json()["id"] for answer in made}) == 1
+
+    @pytest.mark.parametrize(
+        "url",
+        ["http://localhost:99999/", "http://x\x00.example/", "https://[", "http://", "http://a\r\nb/",
+         "http://user:pw@example.org/", "http://\u2139.example/", "file:///etc/passwd"],
+    )  # fmt: skip
+    def test_addresses_that_are_none(self, client: httpx.Client, url: str) -> None:
+        assert_problem(client.post("/v1/webhooks", json={"url": url}), 422, "bad_webhook_url")

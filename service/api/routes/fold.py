@@ -74,10 +74,11 @@ async def fold(
     a model that cannot be folded or proved gives the problem that says why.
     """
     refuse_early(request, ports.settings.max_upload_bytes)
+    parsed = parse_options(options)  # before the body: a typing error costs no upload
     parts: dict[str, str] = {}
     if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         parts, fields, filename = await forms.receive(request, ports, who, filename)
-        options = fields.get("options", options)
+        parsed = parse_options(fields["options"]) if "options" in fields else parsed
     else:
         async with sink(ports, who) as out:
             async for piece in pieces(request, ports):
@@ -88,7 +89,7 @@ async def fold(
     ask = Submission(
         tenant=who.tenant,
         input_digest=parts["model"],
-        options=parse_options(options),
+        options=parsed,
         filename=safe_name(filename),
         calibration_digest=parts.get("calibration"),
         probe_digest=parts.get("probe"),

@@ -165,6 +165,7 @@ async def follow_job(
     job = await run_in_threadpool(ports.jobs.get, who.tenant, job_id)
     if job.done and seq >= job.event_seq:
         return Response(status_code=204)
+    seq = min(seq, job.event_seq)  # of another job, or before a restore: what comes now is still sent
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(_stream(ports, who.tenant, job_id, seq), 200, headers, "text/event-stream")
 
