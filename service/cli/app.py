@@ -95,18 +95,10 @@ def inspect(
 def fold(
     src: f.Source,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT.onnx", help="Where the artifact goes.")],
-    report: Annotated[
-        Path | None, typer.Option("--report", metavar="R.json", help="Write the whole report as JSON.")
-    ] = None,
-    html: Annotated[
-        Path | None, typer.Option("--html", metavar="R.html", help="Write it as one self-contained page.")
-    ] = None,
-    junit: Annotated[
-        Path | None, typer.Option("--junit", metavar="R.xml", help="Write it as JUnit for CI.")
-    ] = None,
-    markdown: Annotated[
-        Path | None, typer.Option("--markdown", metavar="R.md", help="Write it as Markdown for a review.")
-    ] = None,
+    report: f.ReportJson = None,
+    html: f.Html = None,
+    junit: f.Junit = None,
+    markdown: f.Markdown = None,
     inputs: f.Inputs = None,
     outputs: f.Outputs = None,
     feeds: f.Feeds = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -15,32 +16,37 @@ from folding.errors import BnfoldError, Cancelled, InternalError, TemporaryFailu
 from service.cli.text import clean
 
 OK, USAGE, NOT_VERIFIED, MODEL, STOPPED, TEMPORARY = 0, 2, 3, 4, 5, 75
-_INTERRUPTED = 130  # what the option parser makes of Ctrl-C
+_READER_LEFT = 1  # how rich ends a program whose output nobody reads any more
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 def exit_code(code: Any) -> int:
     """The exit code for what a command function returned (None: all is well)."""
-    if code == _INTERRUPTED:
-        return STOPPED
     return code if isinstance(code, int) else OK
 
 
 def explain(error: BaseException, argv: list[str]) -> int:
     """Print the error for a person, or as JSON under --json, and return its exit code."""
-    if isinstance(error, SystemExit):
+    if isinstance(error, SystemExit) and error.code != _READER_LEFT:
         return exit_code(error.code)
-    if isinstance(error, BrokenPipeError):
-        # The reader of the pipe left. Python would complain again while flushing at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError | SystemExit):
+        _drop_stdout()
         return OK
+    if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+        _drop_stdout()
     known = as_bnfold_error(error)
     if "--json" in argv:
         body = {"error": known.to_dict(), "exit_code": known.exit_code}
         print(json.dumps(body, indent=2, default=str))
-    if "--json" not in argv:
+    else:
         for line in error_lines(known):
             print(line, file=sys.stderr)
     return known.exit_code
+
+
+def _drop_stdout() -> None:
+    """The reader left, or its disk is full: Python would complain again while flushing at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def as_bnfold_error(error: BaseException) -> BnfoldError:
@@ -51,7 +57,7 @@ def as_bnfold_error(error: BaseException) -> BnfoldError:
         return Cancelled("interrupted; nothing was published")
     if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # the option parser's own
         return UsageError(error.format_message(), hint=_help_hint(error))
-    if isinstance(error, OSError) and error.filename and error.errno:
+    if isinstance(error, OSError) and error.errno and (error.filename or error.errno in _FULL):
         return _os_error(error)
     log = _write_log(error)
     return InternalError(
@@ -97,10 +103,8 @@ def _help_hint(error: Any) -> str:
 
 def _os_error(error: OSError) -> BnfoldError:
     """Files that are missing or may not be read are the request's fault; a full disk is nobody's."""
-    import errno
-
-    text = f"{error.filename}: {error.strerror}"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+    text = f"{error.filename or 'what was to be written'}: {error.strerror}"
+    if error.errno in _FULL:
         return TemporaryFailure(text, hint="free some space and run the command again")
     return UsageError(text, hint="check the path and its permissions")
 

@@ -167,6 +167,28 @@ Timeout = Annotated[
     float,
     typer.Option(help="Wall-clock limit of the job in seconds.", rich_help_panel="Running"),
 ]
+ReportJson = Annotated[
+    Path | None,
+    typer.Option(
+        "--report", metavar="R.json", help="Write the whole report as JSON.", rich_help_panel="Reports"
+    ),
+]
+Html = Annotated[
+    Path | None,
+    typer.Option(
+        "--html", metavar="R.html", help="Write it as one self-contained page.", rich_help_panel="Reports"
+    ),
+]
+Junit = Annotated[
+    Path | None,
+    typer.Option("--junit", metavar="R.xml", help="Write it as JUnit for CI.", rich_help_panel="Reports"),
+]
+Markdown = Annotated[
+    Path | None,
+    typer.Option(
+        "--markdown", metavar="R.md", help="Write it as Markdown for a review.", rich_help_panel="Reports"
+    ),
+]
 Url = Annotated[
     str,
     typer.Option("--url", envvar="BNFOLD_URL", help="Address of the service.", rich_help_panel="Service"),

@@ -82,16 +82,21 @@ def _run(spec: JobSpec, listener: Listener) -> JobOutcome:
 @contextmanager
 def _in_background(work: Callable[[], JobOutcome]) -> Iterator[Callable[[], JobOutcome]]:
     done: list[JobOutcome | BaseException] = []
+    # Not Thread.join: one that Ctrl-C interrupts takes the thread for ended (CPython issue 90882), and the
+    # process would leave while its job's folder is still there.
+    ended = threading.Event()
 
     def body() -> None:
         try:
             done.append(work())
         except BaseException as error:  # noqa: BLE001 - handed to the waiting thread
             done.append(error)
+        finally:
+            ended.set()
 
     def outcome() -> JobOutcome:
-        while thread.is_alive():
-            thread.join(0.1)  # short waits keep Ctrl-C prompt
+        while not ended.wait(0.1):  # short waits keep Ctrl-C prompt
+            pass
         result = done[0]
         if isinstance(result, BaseException):
             raise result
@@ -102,7 +107,7 @@ def _in_background(work: Callable[[], JobOutcome]) -> Iterator[Callable[[], JobO
     try:
         yield outcome
     finally:
-        thread.join(30.0)
+        ended.wait(30.0)
 
 
 def _checked(outcome: JobOutcome) -> JobOutcome:

@@ -26,12 +26,10 @@ def submit(
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="OUT.onnx", help="With --wait: fetch the artifact.")
     ] = None,
-    report: Annotated[Path | None, typer.Option("--report", metavar="R.json", help="Report as JSON.")] = None,
-    html: Annotated[Path | None, typer.Option("--html", metavar="R.html", help="Report as a page.")] = None,
-    junit: Annotated[Path | None, typer.Option("--junit", metavar="R.xml", help="Report as JUnit.")] = None,
-    markdown: Annotated[
-        Path | None, typer.Option("--markdown", metavar="R.md", help="Report as Markdown.")
-    ] = None,
+    report: f.ReportJson = None,
+    html: f.Html = None,
+    junit: f.Junit = None,
+    markdown: f.Markdown = None,
     idempotency_key: Annotated[
         str | None,
         typer.Option("--idempotency-key", help="The same key never makes two jobs. Default: from content."),
@@ -120,7 +118,7 @@ def pull(
         Path | None,
         typer.Option("--verify-key", metavar="KEY.pub", help="Require a provenance statement by this key."),
     ] = None,
-    report: Annotated[Path | None, typer.Option("--report", metavar="R.json", help="Report as well.")] = None,
+    report: f.ReportJson = None,
     rejected: Annotated[
         bool, typer.Option("--rejected", help="Fetch a quarantined artifact all the same; exit code 3.")
     ] = False,
