@@ -64,7 +64,7 @@ def compare_discrete(
 ) -> Comparison:
     """Integers, booleans, strings: equal, save the elements that the tolerance excuses."""
     wrong = np.atleast_1d(reference != candidate)
-    if tolerance.excused is not None:
+    if tolerance.excused is not None and tolerance.excused.shape == reference.shape:
         wrong &= ~np.atleast_1d(tolerance.excused)
     count = int(wrong.sum())
     index = [int(i) for i in np.argwhere(wrong)[0]] if count else []

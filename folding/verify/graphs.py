@@ -109,11 +109,14 @@ class FedSession:
         self.loaded = loaded
         model = variant(loaded, extra_outputs, forced)
         self._session = OrtSession(model.SerializeToString(), folder=loaded.folder)
+        own = set(loaded.outputs)
+        # Inner values that no array can hold are not asked for; an output like that is the caller's to know.
+        self._names = [n for n in self._session.output_names if n in own or n in self._session.readable]
 
     def run(self, feeds: Feeds, weights: Feeds | None = None, forced: Feeds | None = None) -> Feeds:
         """Outputs and extra outputs by name."""
         inner = {name + FORCED: value for name, value in (forced or {}).items()}
-        return self._session.run({**(weights or self.loaded.weights), **inner, **feeds})
+        return self._session.run({**(weights or self.loaded.weights), **inner, **feeds}, self._names)
 
 
 def load(path: Path) -> Loaded:

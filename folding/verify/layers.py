@@ -352,8 +352,9 @@ def judge(
 
 def root_mean_square(values: np.ndarray) -> float:
     """Over the finite elements, in float64; 0 for none."""
-    finite = values[np.isfinite(values)].astype(np.float64)
-    return float(np.sqrt(np.mean(np.square(finite)))) if finite.size else 0.0
+    finite = np.abs(values[np.isfinite(values)].astype(np.float64))
+    largest = float(finite.max(initial=0.0))  # divided by first: squares of float64 overflow from 1e154
+    return largest * float(np.sqrt(np.mean(np.square(finite / largest)))) if largest else 0.0
 
 
 def gap(a: np.ndarray, b: np.ndarray) -> np.ndarray:

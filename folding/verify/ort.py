@@ -14,6 +14,11 @@ from folding.sources.base import Feeds
 
 LEVELS = ("disable_all", "enable_all")
 Provider = str | tuple[str, dict[str, Any]]
+# Element types that the runtime computes with and has no NumPy array for.
+UNREADABLE = frozenset(f"tensor({kind})" for kind in (
+    "bfloat16", "int4", "uint4", "int2", "uint2", "float4e2m1",
+    "float8e4m3fn", "float8e4m3fnuz", "float8e5m2", "float8e5m2fnuz",
+))  # fmt: skip
 
 
 @cache
@@ -70,17 +75,19 @@ class OrtSession:
         overridable = self._session.get_overridable_initializers()
         self.input_names = [value.name for value in (*self.inputs, *overridable)]
         self.output_names = [value.name for value in self.outputs]
+        self.readable = {value.name for value in self.outputs if value.type not in UNREADABLE}
 
     @property
     def providers(self) -> list[str]:
         """Execution providers that the session really got, in order."""
         return list(self._session.get_providers())
 
-    def run(self, feeds: Feeds) -> Feeds:
-        """Outputs by name; names in `feeds` that the model does not have are left out."""
+    def run(self, feeds: Feeds, names: Sequence[str] | None = None) -> Feeds:
+        """Outputs by name, or those in `names`; what `feeds` has beyond the inputs is left out."""
         known = {name: feeds[name] for name in self.input_names if name in feeds}
-        values = self._session.run(None, known)
-        return {name: as_array(value) for name, value in zip(self.output_names, values, strict=True)}
+        names = self.output_names if names is None else names
+        values = self._session.run(names, known)
+        return {name: as_array(value) for name, value in zip(names, values, strict=True)}
 
 
 def as_array(value: Any) -> np.ndarray[Any, Any]:

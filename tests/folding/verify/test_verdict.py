@@ -332,3 +332,35 @@ def test_other_widths_are_judged_by_their_own_rounding(
               w=folded.astype(dtype), c=bias, k=k.astype(dtype))  # fmt: skip
     found = check(a, b)
     assert found.verdict is (Verdict.PASS if gain == 1.0 else Verdict.FAIL), found.summary
+
+
+HALVED = "g (float[N,4] x) => (float[N,3] y) { h = Cast<to=16>(x) z = Cast<to=1>(h) y = MatMul(z, w) }"
+
+
+@pytest.mark.parametrize(("gain", "verdict"), [(1.0, Verdict.PASS), (1.001, Verdict.FAIL)])
+def test_inner_values_that_no_array_can_hold_are_not_asked_for(
+    tmp_path: Path, gain: float, verdict: Verdict
+) -> None:
+    """A bfloat16 value between others: the runtime computes it and cannot hand it out."""
+    a = write(tmp_path / "a.onnx", HALVED, w=array(4, 3))
+    b = write(tmp_path / "b.onnx", HALVED, w=array(4, 3) * np.float32(gain))
+    assert check(a, b).verdict is verdict
+
+
+def test_outputs_whose_size_depends_on_the_data(tmp_path: Path) -> None:
+    """A sign that flips changes how many there are: a difference, found and not stumbled over."""
+    text = "g (float[N,4] x) => (int64[2,M] y) { z = MatMul(x, w) r = Relu(z) y = NonZero(r) }"
+    a = write(tmp_path / "a.onnx", text, w=array(4, 3))
+    b = write(tmp_path / "b.onnx", text, w=array(4, 3) * np.array([1, -1, 1], np.float32))
+    assert check(a, a).verdict is Verdict.PASS
+    assert check(a, b).verdict is Verdict.FAIL
+
+
+def test_a_mask_of_minus_infinity_is_no_noise(tmp_path: Path) -> None:
+    """Attention scores masked with the most negative double: squares of them overflow."""
+    text = """g (float[N,4] x, bool[N,3] m) => (float[N,3] y) {
+        z = MatMul(x, w) d = Cast<to=11>(z) s = Where(m, d, low) p = Softmax(s) y = Cast<to=1>(p) }"""
+    a = write(tmp_path / "a.onnx", text, w=array(4, 3), low=np.float64(-1e300))
+    b = write(tmp_path / "b.onnx", text, w=array(4, 3) * np.float32(1.001), low=np.float64(-1e300))
+    assert check(a, a).verdict is Verdict.PASS
+    assert check(a, b).verdict is Verdict.FAIL
