@@ -73,7 +73,7 @@ def view(report: Report) -> dict[str, Any]:
         "norms": [norm_view(norm) for norm in report.batch_norms[:MOST_ROWS]],
         "left_out": max(0, total - MOST_ROWS),
         "kept": list(words.kept(report)),
-        "rows": [(row, words.worst(row)) for row in report.verification],
+        "rows": [(row, words.worst(row)) for row in words.gathered(report.verification)],
         "drift": charts.drift(report.drift, report.first_divergence),
         "nodes": charts.pair(
             graph.nodes_before,

@@ -94,7 +94,7 @@ def proof(report: Report) -> Iterator[str]:
     """The comparisons."""
     rows = (
         (r.status, r.reference, r.provider, r.optimization_level, words.row_words(r))
-        for r in report.verification
+        for r in words.gathered(report.verification)
     )
     header = ("status", "reference", "provider", "level", "result")
     yield from details(f"Proof: {len(report.verification)} comparisons", table(header, rows))

@@ -59,7 +59,7 @@ def fold(report: Report) -> Iterator[str]:
 def proof(report: Report) -> Iterator[str]:
     """Rows and hazards."""
     yield f"Proof: {len(report.verification)} comparisons on {len(report.probes)} probes"
-    for row in report.verification:
+    for row in words.gathered(report.verification):
         where = f"{row.reference} / {row.provider} / {row.optimization_level}"
         yield f"  {row.status}: {where}: {words.row_words(row)}"
     if report.first_divergence:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from folding.report import Health, NormReport, OutputComparison, Report, TensorInfo, Verdict, VerificationRow
 
@@ -73,6 +73,20 @@ def kept(report: Report) -> Iterator[NormReport]:
 def worst(row: VerificationRow) -> OutputComparison | None:
     """The output that says most about a row: a failed one first, then the largest relative difference."""
     return max(row.outputs, key=lambda o: (not o.passed, o.max_rel), default=None)
+
+
+def gathered(rows: Sequence[VerificationRow]) -> list[VerificationRow]:
+    """The rows as they are shown: a provider that is not there is one row, not one for each reference."""
+    shown: list[VerificationRow] = []
+    told: set[str] = set()
+    for row in rows:
+        if row.status == "unavailable" and not row.outputs:
+            if row.detail in told:
+                continue
+            told.add(row.detail)
+            row = row.model_copy(update={"reference": "everything", "optimization_level": "any"})
+        shown.append(row)
+    return shown
 
 
 def row_words(row: VerificationRow) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from folding.render import words
 from folding.report import (
     Assumption,
     HealthCode,
@@ -146,7 +147,7 @@ def verification_rows(rows: list[VerificationRow], output: Output) -> None:
     output.heading("Verification")
     output.table(
         ["reference", "provider", "level", "status", "max error", "relative", "allowed"],
-        [_verification_row(row) for row in rows],
+        [_verification_row(row) for row in words.gathered(rows)],
     )
 
 
@@ -222,10 +223,10 @@ def _range(stats: Any) -> str:
 
 def verification(found: Verification, output: Output) -> None:
     """What `bnfold verify` prints."""
-    words = {Verdict.PASS: "pass: B computes what A computes, within the tolerance",
+    told = {Verdict.PASS: "pass: B computes what A computes, within the tolerance",
              Verdict.FAIL: "fail: B differs from A",
              Verdict.INCONCLUSIVE: "inconclusive: equivalence could not be shown"}  # fmt: skip
-    output.say(f"verdict: {words[found.verdict]}", style=VERDICT_STYLE[found.verdict])
+    output.say(f"verdict: {told[found.verdict]}", style=VERDICT_STYLE[found.verdict])
     if found.summary:
         output.say(f"  {text.clean(found.summary)}")
     verification_rows(found.rows, output)

@@ -137,7 +137,7 @@ async def model(request: Request, model_id: str, norms: str = "") -> Response:
     problem = problem_of(reading.get("error"))
     pending = reading.get("state") in ("queued", "running", "stopping")
     shown = inspection.batch_norms if inspection is not None else []
-    count = len(shown) if norms == "all" else views.PAGE
+    listed = shown if norms == "all" else views.notable(shown)
     return render(
         request,
         "model.html",
@@ -146,8 +146,8 @@ async def model(request: Request, model_id: str, norms: str = "") -> Response:
         problem=problem,
         pending=f"/v1/jobs/{quote(reading['id'], safe='')}" if pending else "",
         flagged=views.flagged(shown),
-        norms=[views.norm_view(norm, index) for index, norm in enumerate(shown[:count])],
-        hidden=max(0, len(shown) - count),
+        norms=[views.norm_view(norm, index) for index, norm in enumerate(listed)],
+        hidden=len(shown) - len(listed),
         titles=TITLES,
         groups=options_form(inspection, providers),
         uploads=UPLOADS,

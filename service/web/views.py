@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from dataclasses import dataclass, field
@@ -10,7 +11,16 @@ from functools import cached_property
 from markupsafe import Markup, escape
 
 from folding import catalogue
-from folding.report import ArrayStats, HealthCode, NormReport, OutputComparison, Report, Verdict
+from folding.render import words
+from folding.report import (
+    ArrayStats,
+    HealthCode,
+    NormReport,
+    OutputComparison,
+    Report,
+    Verdict,
+    VerificationRow,
+)
 from service.web import charts, formats
 
 ROLES = (
@@ -92,13 +102,15 @@ class ResultView:
     folded: int
     kept: int
     chart: charts.ErrorChart | None
+    rows: list[VerificationRow]
+    absent: list[str]
     hidden: int = 0
     notes: list[str] = field(default_factory=list)
 
 
 def result(report: Report, *, everything: bool = False) -> ResultView:
     """The view of one report; `everything` shows all batch norms however many there are."""
-    shown = report.batch_norms if everything else report.batch_norms[:PAGE]
+    shown = report.batch_norms if everything else notable(report.batch_norms)
     folded = sum(norm.decision == "folded" for norm in report.batch_norms)
     return ResultView(
         banner=banner(report),
@@ -108,8 +120,32 @@ def result(report: Report, *, everything: bool = False) -> ResultView:
         folded=folded,
         kept=len(report.batch_norms) - folded,
         chart=charts.error_chart(report.drift, report.first_divergence),
+        rows=words.gathered(report.verification),
+        absent=compared_on(report),
         hidden=len(report.batch_norms) - len(shown),
     )
+
+
+def notable(norms: list[NormReport]) -> list[NormReport]:
+    """The first `PAGE` in graph order, and of the rest those that somebody has to look at."""
+    if len(norms) <= PAGE:
+        return norms
+    rest = (norm for norm in norms[PAGE:] if norm.decision == "kept" or _worrying(norm))
+    return [*norms[:PAGE], *itertools.islice(rest, PAGE)]
+
+
+def _worrying(norm: NormReport) -> bool:
+    return any(item.severity != "ok" for item in norm.health)
+
+
+def compared_on(report: Report) -> list[str]:
+    """What the chart of layers does not show, and why: no graphics card, or nobody asked for one."""
+    here = {row.provider for row in report.drift}
+    absent = [row for row in words.gathered(report.verification) if row.status == "unavailable"]
+    told = [f"{row.provider} was not compared: {row.detail}" for row in absent if row.provider not in here]
+    if not any("cuda" in name for name in (*here, *(row.provider for row in report.verification))):
+        told.append("CUDA was not asked for (provider cuda).")
+    return told
 
 
 def banner(report: Report) -> Banner:
@@ -150,9 +186,14 @@ def figures(report: Report, folded: int) -> list[Figure]:
 
 
 def worst_output(report: Report) -> OutputComparison | None:
-    """The judged comparison that came nearest to its tolerance, or went farthest past it."""
-    judged = [output for row in report.verification if row.judged for output in row.outputs]
-    return max(judged, key=lambda out: (not out.passed, _finite(out.max_rel)), default=None)
+    """Of the judged comparisons the one that went farthest past its tolerance, else the farthest off.
+
+    Rows that compare layer by layer count only when they failed: the figure is about the model's answer.
+    """
+    judged = [(row, output) for row in report.verification if row.judged for output in row.outputs]
+    whole = [pair for pair in judged if "layer by layer" not in pair[0].reference or not pair[1].passed]
+    pairs = whole or judged
+    return max((o for _, o in pairs), key=lambda out: (not out.passed, _finite(out.max_rel)), default=None)
 
 
 def _finite(value: float) -> float:

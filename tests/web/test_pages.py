@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from folding.report import Verdict
+from service.web import views
 from service.web.headers import CSP, NETRON_CSP
 from tests.web import fake, sample
 from tests.web.conftest import Client, Tags
@@ -201,3 +202,37 @@ def test_a_page_that_is_not_there_is_a_page_for_browsers_only(open_client: Open)
     for path, accept in (("/nowhere", "*/*"), ("/v1/nowhere", "text/html")):
         answer = client.get(path, headers={"accept": accept})
         assert (answer.status_code, answer.headers["content-type"].split(";")[0]) == (404, "application/json")
+
+
+def test_a_layer_that_needs_a_look_is_never_among_the_hidden_ones(open_client: Open) -> None:
+    report = sample.report(layers=2, names=1000)
+    sick = sample.norm("late/bn", 1, sick=True)
+    kept = sample.norm("kept/bn", 2, kept=True)
+    report = report.model_copy(update={"batch_norms": [*report.batch_norms[:990], sick, kept]})
+    page = open_client(report=report).get("/jobs/job_1").text
+    assert "late/bn" in page
+    assert "kept/bn" in page
+    assert "Show 690 more" in page
+
+
+def test_the_page_says_which_provider_is_missing_and_why(open_client: Open) -> None:
+    page = Tags(open_client().get("/jobs/job_1").text).text
+    assert page.count("No CUDA device is here.") == 1, "one row for a provider that is not there"
+    report = sample.report()
+    rows = [row for row in report.verification if row.provider == "cpu"]
+    drift = [row for row in report.drift if row.provider == "cpu"]
+    alone = report.model_copy(update={"verification": rows, "drift": drift})
+    assert "CUDA was not asked for" in Tags(open_client(report=alone).get("/jobs/job_1").text).text
+
+
+def test_the_largest_difference_is_that_of_the_answer() -> None:
+    report = sample.report()
+    layers = report.verification[0].model_copy(deep=True)
+    layers.reference = "onnx-unfolded, layer by layer"
+    layers.outputs[0].max_rel = 1.0
+    report.verification.append(layers)
+    worst = views.worst_output(report)
+    assert worst is not None
+    assert worst.max_rel < 1.0
+    layers.outputs[0].passed = False
+    assert views.worst_output(report) == layers.outputs[0]

@@ -6,7 +6,7 @@ const figure = (value) => (typeof value === "number" ? String(Number(value.toPre
 export class Detail {
   constructor(view) {
     this.view = view;
-    view.panel.append(element("p", { class: "faint" }, "Choose a row: by click, or with the arrow keys. “n” and “p” go to the next and the previous batch norm."));
+    view.panel.append(element("p", { class: "faint" }, "Choose a node: by click, or with the arrow keys. “n” and “p” go to the next and the previous batch norm."));
   }
 
   show(row) {
