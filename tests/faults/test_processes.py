@@ -7,9 +7,11 @@ import os
 import random
 import secrets
 import signal
+import sqlite3
 import subprocess
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +145,7 @@ def test_stopped_supervisor_comes_back_too_late(tmp_path: Path) -> None:
             job = client.post("/v1/jobs", json={"input": digest(data)}).json()
             here = f"/v1/jobs/{job['id']}"
             eventually(lambda: client.get(here).json()["state"] == "running", 20)
-            first.send_signal(signal.SIGSTOP)
+            _stop_between_transactions(first, made.folder / "data")
             # The lock is still held by the stopped one: the lease, not the lock, decides about the job.
             services = open_services(made.folder / "data", lease=1.5)
             from service.jobs import leases
@@ -157,6 +159,22 @@ def test_stopped_supervisor_comes_back_too_late(tmp_path: Path) -> None:
             assert client.get(here).json() == settled_job
             assert (settled_job["state"], settled_job["attempt"]) == ("succeeded", 2)
             services.close()
+
+
+def _stop_between_transactions(process: subprocess.Popen[bytes], folder: Path) -> None:
+    """Stop it where it holds no lock of the database: SQLite has one writer, and a frozen one stays it."""
+    with closing(sqlite3.connect(next(folder.glob("*.db")), timeout=0.1, isolation_level=None)) as database:
+        for _ in range(100):
+            process.send_signal(signal.SIGSTOP)
+            try:
+                database.execute("BEGIN IMMEDIATE")
+                database.execute("ROLLBACK")
+            except sqlite3.OperationalError:
+                process.send_signal(signal.SIGCONT)
+                time.sleep(0.02)
+            else:
+                return
+    raise AssertionError("it was never between two transactions")
 
 
 def _alive(client: httpx.Client) -> bool:
