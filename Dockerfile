@@ -33,21 +33,21 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
 ENTRYPOINT ["bnfold"]
 CMD ["serve", "--host", "0.0.0.0"]
 
-FROM nvidia/cuda:12.9.1-cudnn-runtime-ubuntu24.04 AS cuda
+# onnxruntime-gpu as published is built for CUDA 13 and cuDNN 9; the host needs a driver of R580 or newer.
+FROM nvidia/cuda:13.0.1-cudnn-runtime-ubuntu24.04 AS cuda
 RUN apt-get update \
  && apt-get install --no-install-recommends -y python3.12 python3.12-venv \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --uid 10001 --no-create-home --home-dir /data --shell /usr/sbin/nologin bnfold \
  && install -d -o bnfold -g bnfold -m 0750 /data
 COPY --from=build /opt/bnfold /opt/bnfold
-COPY constraints/runtime.txt /tmp/runtime.txt
+COPY constraints/cuda.txt /tmp/cuda.txt
 # onnxruntime and onnxruntime-gpu own the same import package: one goes before the other comes, same version.
 RUN ln -sf /usr/bin/python3.12 /opt/bnfold/bin/python3.12 \
  && ln -sf python3.12 /opt/bnfold/bin/python3 && ln -sf python3.12 /opt/bnfold/bin/python \
- && version=$(sed -n 's/^onnxruntime==\([0-9.]*\).*/\1/p' /tmp/runtime.txt | head -1) \
  && /opt/bnfold/bin/python -m pip uninstall -y onnxruntime \
- && /opt/bnfold/bin/python -m pip install --no-cache-dir --no-deps "onnxruntime-gpu==$version" \
- && rm /tmp/runtime.txt
+ && /opt/bnfold/bin/python -m pip install --no-cache-dir --no-deps --require-hashes -r /tmp/cuda.txt \
+ && rm /tmp/cuda.txt
 ENV PATH=/opt/bnfold/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \

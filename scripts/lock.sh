@@ -1,5 +1,5 @@
 #!/bin/sh
-# Writes constraints/{dev,runtime}.txt: every dependency pinned and hashed, no registry address.
+# Writes constraints/{dev,runtime,cuda}.txt: every dependency pinned and hashed, no registry address.
 # Needs `uv` on PATH (or UV=path). Run it after any change of a dependency in pyproject.toml.
 set -eu
 cd "$(dirname "$0")/.."
@@ -14,3 +14,9 @@ compile() {
 extras="--extra tensorflow --extra scale --extra build"
 compile constraints/dev.txt $extras --extra otel --extra test --extra lint --extra bench --extra mlflow --extra signing
 compile constraints/runtime.txt $extras -c constraints/dev.txt
+
+# The CUDA image swaps onnxruntime for onnxruntime-gpu: one package, of the same version, for Linux on x86-64.
+version=$(sed -n 's/^onnxruntime==\([0-9.]*\).*/\1/p' constraints/runtime.txt | head -1)
+echo "onnxruntime-gpu==$version" | "$UV" -q pip compile - --no-deps --python-version 3.12 --python-platform linux \
+  --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate >constraints/cuda.txt.new
+mv constraints/cuda.txt.new constraints/cuda.txt

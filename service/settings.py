@@ -86,7 +86,7 @@ class Settings(BaseSettings):
     )
     require_keys: bool = Field(default=False, description="Keys needed even while none exists.")
     rate_per_minute: float = Field(
-        default=0.0, ge=0, description="Requests a minute, tenant and process; 0: any."
+        default=0.0, ge=0, description="Requests a minute and tenant, on each API host; 0: any."
     )
     rate_burst: int = Field(default=60, ge=1, description="Requests that may come at once.")
     quota_running: int = Field(default=0, ge=0, description="Running jobs per tenant; 0: any.")

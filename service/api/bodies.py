@@ -15,7 +15,7 @@ from service.auth.principal import Principal
 from service.errors import BadRequest, Timeout, TooLarge
 from service.store import references
 from service.store.blobs import BlobWriter
-from service.store.tenants import allowance, charge, room, too_much
+from service.store.tenants import allowance, charge, room, too_much, within_day
 from service.wiring import Services
 
 BUFFER = 1 << 20
@@ -75,6 +75,7 @@ class Sink:
     def __init__(self, writer: BlobWriter, limit: int, allowed: int | None) -> None:
         self.writer = writer
         self._limit, self._allowed = limit, allowed
+        self.charged = allowed is None
         self._buffer = bytearray()
         self.taken = 0
 
@@ -108,13 +109,22 @@ async def sink(ports: Services, who: Principal) -> AsyncIterator[Sink]:
         writer.abort()
         raise
     finally:
-        if out.taken and allowed is not None:
+        if out.taken and not out.charged:
             await run_in_threadpool(charge, ports.db, who.tenant, out.taken)
+
+
+async def settle(ports: Services, who: Principal, out: Sink) -> None:
+    """Charge what came; TooMany when others of the tenant have used the day's bytes meanwhile."""
+    if out.taken and not out.charged:
+        out.charged = True
+        used = await run_in_threadpool(charge, ports.db, who.tenant, out.taken)
+        await run_in_threadpool(within_day, ports.db, ports.settings, who.tenant, used)
 
 
 async def keep(ports: Services, who: Principal, out: Sink) -> tuple[str, int, bool]:
     """Commit a filled sink and note it for the tenant: (digest, size, whether it is new to the tenant)."""
     await out.flush()
+    await settle(ports, who, out)
 
     def work() -> tuple[str, int, bool]:
         digest = out.writer.commit()
@@ -134,4 +144,14 @@ def parse_json(data: bytes) -> object:
         raise BadRequest("The body is not valid JSON.", code="bad_json") from error
 
 
-__all__ = ["ClientDisconnect", "Sink", "keep", "parse_json", "pieces", "refuse_early", "sink", "small_body"]
+__all__ = [
+    "ClientDisconnect",
+    "Sink",
+    "keep",
+    "parse_json",
+    "pieces",
+    "refuse_early",
+    "settle",
+    "sink",
+    "small_body",
+]

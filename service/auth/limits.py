@@ -1,4 +1,4 @@
-"""Requests per tenant: a token bucket in each process."""
+"""Requests per tenant: a token bucket in each process, which has its share of what the host grants."""
 
 from __future__ import annotations
 
@@ -10,10 +10,16 @@ from service.settings import Settings
 
 
 class RateLimit:
-    """`rate_per_minute` tokens a minute, at most `rate_burst` at once. Zero: no limit."""
+    """`rate_per_minute` tokens a minute, at most `rate_burst` at once. Zero: no limit.
+
+    A count that all processes share would cost a durable write for each request. So each of the host's
+    `web_workers` grants an equal part: together they never grant more than the setting says.
+    """
 
     def __init__(self, settings: Settings) -> None:
-        self._rate, self._burst = settings.rate_per_minute / 60, float(settings.rate_burst)
+        share = settings.web_workers
+        self._rate = settings.rate_per_minute / 60 / share
+        self._burst = max(1.0, settings.rate_burst / share)
         self._buckets: dict[str, tuple[float, float]] = {}
         self._lock = threading.Lock()
 

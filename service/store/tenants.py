@@ -72,13 +72,22 @@ def too_much(wait: float = 3600.0) -> TooMany:
     )
 
 
-def charge(db: Database, tenant: str, size: int) -> None:
-    """Count uploaded bytes, also of uploads that were refused: they cost the same."""
+def within_day(db: Database, settings: Settings, tenant: str, used: int) -> None:
+    """Raise TooMany when `used`, what the tenant's uploads of today sum up to, is above its quota."""
+    with db.read() as connection:
+        limit = quota(connection, settings, tenant, "upload_bytes")
+    if limit and used > limit:
+        raise too_much((int(now() // DAY) + 1) * DAY - now())
+
+
+def charge(db: Database, tenant: str, size: int) -> int:
+    """Count uploaded bytes, also of uploads that were refused: they cost the same. The sum of the day."""
     table = tables.usage
     row = {"tenant": tenant, "day": int(now() // DAY), "uploaded_bytes": size}
     insert = db.insert(table).values(**row)
     total = table.c.uploaded_bytes + insert.excluded.uploaded_bytes
     with db.write() as connection:
-        connection.execute(
-            insert.on_conflict_do_update(index_elements=["tenant", "day"], set_={"uploaded_bytes": total})
+        upsert = insert.on_conflict_do_update(
+            index_elements=["tenant", "day"], set_={"uploaded_bytes": total}
         )
+        return int(connection.execute(upsert.returning(table.c.uploaded_bytes)).scalar_one())

@@ -8,7 +8,10 @@ import hmac
 import logging
 import threading
 import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Row, select, update
@@ -21,35 +24,50 @@ from service.webhooks.targets import HTTPException, post
 
 log = logging.getLogger("bnfold.webhooks")
 D, W = tables.deliveries.c, tables.webhooks.c
+SENDERS = 16
 PAUSES = (5, 30, 120, 600, 1800, 3600, 7200, 14400)
 
 
 @dataclass(frozen=True)
 class Dispatcher:
-    """One thread per worker process; a delivery is taken by moving its `next_at`, so only one sends it."""
+    """Per worker process; a delivery is taken by moving its `next_at`, so only one sends it.
+
+    Each webhook has at most one message under way: a slow or dead target holds up nobody but itself.
+    """
 
     db: Database
     settings: Settings
 
     def serve(self, stop: threading.Event) -> None:
         """Until `stop`."""
-        while not stop.is_set():
-            try:
-                sent = self.run()
-            except ServiceError as error:
-                log.warning("webhooks put off: %s", error.error_code)
-                sent = 0
-            except Exception:
-                log.exception("webhooks failed")
-                sent = 0
-            stop.wait(0.0 if sent else 0.5)
+        busy: dict[str, Future[None]] = {}
+        with ThreadPoolExecutor(SENDERS, thread_name_prefix="webhook") as pool:
+            while not stop.is_set():
+                busy = {hook: sent for hook, sent in busy.items() if not sent.done()}
+                for row in self._safely(partial(self._due, frozenset(busy))) or ():
+                    if row.webhook_id not in busy and len(busy) < SENDERS:
+                        send = partial(self._send, row.id, row.next_at)
+                        busy[row.webhook_id] = pool.submit(self._safely, send)
+                stop.wait(0.05 if busy else 0.5)
+
+    def _safely(self, act: Callable[[], Any]) -> Any:
+        try:
+            return act()
+        except ServiceError as error:
+            log.warning("webhooks put off: %s", error.error_code)
+        except Exception:
+            log.exception("webhooks failed")
+        return None
 
     def run(self) -> int:
-        """Send everything that is due; how many."""
+        """Send everything that is due, one after the other; how many."""
+        return sum(self._send(row.id, row.next_at) for row in self._due(()))
+
+    def _due(self, busy: Iterable[str]) -> list[Row[Any]]:
+        query = select(D.id, D.next_at, D.webhook_id).where(D.state == "pending", D.next_at <= now())
+        query = query.where(D.webhook_id.not_in(list(busy))).order_by(D.next_at).limit(200)
         with self.db.read() as connection:
-            query = select(D.id, D.next_at).where(D.state == "pending", D.next_at <= now())
-            due = connection.execute(query.order_by(D.next_at).limit(20)).all()
-        return sum(self._send(row.id, row.next_at) for row in due)
+            return list(connection.execute(query))
 
     def _send(self, delivery_id: str, next_at: float) -> bool:
         with self.db.write() as connection:

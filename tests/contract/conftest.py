@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.service.conftest import kind, postgres, s3, session_folder, settings_of  # noqa: F401
+from tests.service.conftest import kind, postgres, s3, s3rver, session_folder, settings_of  # noqa: F401
 from tests.service.harness import Deployment, deployment, http
 
 
@@ -18,7 +18,7 @@ def deployed(kind: str, request: pytest.FixtureRequest, session_folder: Path) ->
     env = settings_of(kind, request) | {"BNFOLD_SLOTS": "2"}
     with deployment(session_folder / kind, **env) as made:
         made.api(wait=False)
-        if kind != "embedded-folder":
+        if kind.startswith("procrastinate"):
             made.worker()
         made.ready(made.urls[0])
         yield made

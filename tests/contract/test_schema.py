@@ -21,10 +21,11 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.service.harness import Deployment, deployment
+from tests.service.conftest import settings_of
+from tests.service.harness import Deployment, deployment, eventually
 from tests.service.inside import digest_of, orders
 
-CASES = int(os.environ.get("BNFOLD_CASES", "12"))
+CASES = int(os.environ.get("BNFOLD_CASES", "6"))
 PATH = Path(__file__).parents[2] / "openapi" / "openapi.json"
 schemathesis.serializer.alias("application/offset+octet-stream", "application/octet-stream")
 schema = schemathesis.openapi.from_path(PATH)
@@ -32,16 +33,27 @@ CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance,
 counted = {"cases": 0}
 
 
-@pytest.fixture(scope="module")
-def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    """One service with a little of everything in it."""
-    with deployment(tmp_path_factory.mktemp("schema"), BNFOLD_MAX_WAIT="0.2", BNFOLD_SLOTS="2") as made:
+@pytest.fixture(scope="module", params=["embedded-folder", "procrastinate-folder"])
+def deployed(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Deployment]:
+    """One service with a little of everything in it, on either engine."""
+    env = settings_of(request.param, request) | {"BNFOLD_MAX_WAIT": "0.2", "BNFOLD_SLOTS": "2"}
+    with deployment(tmp_path_factory.mktemp("schema"), **env) as made:
         url = made.api()
+        if request.param.startswith("procrastinate"):
+            made.worker()
         with httpx.Client(base_url=url, trust_env=False, timeout=30) as client:
             for asked in ({}, {"verdict": "fail"}, {"error": "corrupt_model"}):
-                client.post("/v1/fold", content=orders(**asked))
+                client.post("/v1/fold", content=orders(**asked), headers={"prefer": "wait=20"})
+                eventually(lambda: not unfinished(client), 30, "the first jobs are over")
         yield made
         print(f"{counted['cases']} generated requests")
+
+
+def unfinished(client: httpx.Client) -> list[Any]:
+    """Jobs that have not ended."""
+    return [job for job in client.get("/v1/jobs").json()["jobs"] if job["finished_at"] is None]
 
 
 @pytest.fixture(scope="module")

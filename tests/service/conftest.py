@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from service.wiring import Services
-from tests.service.harness import S3, Postgres, reason_no_postgres
+from tests.service.harness import S3, Postgres, S3rver, reason_no_postgres, reason_no_s3rver
 from tests.service.inside import open_services
 
 
@@ -38,21 +38,45 @@ def s3() -> Iterator[S3]:
         server.close()
 
 
-@pytest.fixture(scope="session", params=["embedded-folder", "procrastinate-s3"])
+@pytest.fixture(scope="session")
+def s3rver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3rver]:
+    reason = reason_no_s3rver()
+    if reason:
+        pytest.skip(reason)
+    server = S3rver(tmp_path_factory.mktemp("s3rver"))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+KINDS = [
+    "embedded-folder",
+    "procrastinate-s3",
+    *(
+        pytest.param(kind, marks=pytest.mark.slow)
+        for kind in ("embedded-s3", "procrastinate-folder", "embedded-s3rver", "procrastinate-s3rver")
+    ),
+]
+
+
+@pytest.fixture(scope="session", params=KINDS)
 def kind(request: pytest.FixtureRequest) -> str:
-    """Engine and store; every test that asks for a deployment runs over both."""
+    """Engine and store; tests of a deployment run over the first two, their long form over all."""
     return str(request.param)
 
 
 def settings_of(kind: str, request: pytest.FixtureRequest) -> dict[str, str]:
     """Variables of a deployment of that kind, on fresh stores."""
-    if kind == "embedded-folder":
-        return {}
+    engine, store = kind.split("-") if "-" in kind else (kind, "folder")
     name = f"t{secrets.token_hex(6)}"
-    database = request.getfixturevalue("postgres").database(name)
-    env = {"BNFOLD_ENGINE": "procrastinate", "BNFOLD_DATABASE_URL": database, "BNFOLD_PEPPER": "test-pepper"}
-    if kind == "procrastinate-s3":
-        env |= request.getfixturevalue("s3").bucket(name)
+    env: dict[str, str] = {}
+    if engine == "procrastinate":
+        database = request.getfixturevalue("postgres").database(name)
+        env = {"BNFOLD_ENGINE": engine, "BNFOLD_DATABASE_URL": database, "BNFOLD_PEPPER": "test-pepper"}
+    if store != "folder":
+        env |= request.getfixturevalue(store).bucket(name)
     return env
 
 

@@ -185,6 +185,42 @@ class S3:
             self.process.wait(10)
 
 
+S3RVER_VERSION = "3.7.1"
+
+
+def _s3rver() -> str | None:
+    """The program of the npm package s3rver: on PATH, or in `.venv/s3rver`."""
+    local = ROOT / ".venv" / "s3rver" / "node_modules" / ".bin" / "s3rver"
+    return str(local) if local.exists() else shutil.which("s3rver")
+
+
+def reason_no_s3rver() -> str | None:
+    """None when the second S3-speaking server can be started here."""
+    if _s3rver() is not None:
+        return None
+    return f"s3rver is not installed (npm install --prefix .venv/s3rver s3rver@{S3RVER_VERSION})"
+
+
+class S3rver(S3):
+    """A second server of that protocol, by other people, in another language."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def start(self) -> None:
+        """Until it answers."""
+        command = [str(_s3rver()), "-d", str(self.folder), "-p", str(self.port), "-a", "127.0.0.1", "-s"]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        eventually(self._answers, 30, "the S3 server answers")
+
+    def bucket(self, name: str) -> dict[str, str]:
+        """A bucket is a folder."""
+        (self.folder / name).mkdir()
+        keys = {"BNFOLD_S3_ACCESS_KEY_ID": "S3RVER", "BNFOLD_S3_SECRET_ACCESS_KEY": "S3RVER"}
+        return {"BNFOLD_BLOB_URL": f"s3://{name}/blobs", "BNFOLD_S3_ENDPOINT": self.endpoint} | keys
+
+
 @dataclass
 class Deployment:
     """Processes of one deployment, started as an operator would start them."""

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import httpx
 import pytest
 from sqlalchemy import insert, select
 
 from service.app import check_bind, create_app
 from service.auth.keys import load_pepper
-from service.errors import Forbidden, NotFound, Unauthorized, Unprocessable
+from service.auth.limits import RateLimit
+from service.errors import Forbidden, NotFound, TooMany, Unauthorized, Unprocessable
+from service.settings import Settings
 from service.store import tables
 from service.wiring import Services
 from tests.service.inside import (
@@ -210,6 +215,40 @@ class TestQuotas:
             assert put(b"a" * 600) == 201
             assert put(b"b" * 600) == 429
             assert put(b"c" * 300) == (201 if name == "quota_stored_bytes" else 429)
+
+    @pytest.mark.parametrize("name", ["quota_stored_bytes", "quota_upload_bytes"])
+    def test_bytes_of_many_at_once(self, tmp_path: Path, name: str) -> None:
+        """Each of them had room when it began."""
+        services = open_services(tmp_path, **{name: 1000})
+
+        async def all_at_once() -> list[int]:
+            together = asyncio.Barrier(4)
+            transport = httpx.ASGITransport(create_app(services=services))
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+
+                async def put(index: int) -> int:
+                    data = bytes([index]) * 400
+
+                    async def slowly() -> AsyncIterator[bytes]:
+                        yield data[:200]
+                        await together.wait()
+                        yield data[200:]
+
+                    return (await client.put(f"/v1/blobs/{digest_of(data)}", content=slowly())).status_code
+
+                return sorted(await asyncio.gather(*map(put, range(4))))
+
+        assert asyncio.run(all_at_once()) == [201, 201, 429, 429]
+
+    def test_rate_is_shared_by_the_processes_of_a_host(self, tmp_path: Path) -> None:
+        settings = Settings(data_dir=tmp_path, rate_per_minute=60.0, rate_burst=8, web_workers=4)
+        granted = 0
+        for limit in [RateLimit(settings) for _ in range(4)]:
+            with suppress(TooMany):
+                for _ in range(100):
+                    limit.take("somebody")
+                    granted += 1
+        assert granted == 8
 
     def test_own_quota_of_a_tenant(self, tmp_path: Path) -> None:
         services = open_services(tmp_path, quota_queued=1)

@@ -75,6 +75,19 @@ def test_dockerfile() -> None:
             assert (ROOT / path).exists(), path
 
 
+def test_every_package_of_the_images_is_pinned_and_hashed() -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    for line in re.findall(r"pip install ([^&\n]+)", text):
+        assert "--no-deps" in line
+        assert "--require-hashes -r /tmp/" in line or "--no-build-isolation /src" in line, line
+    pinned = [(ROOT / "constraints" / f"{name}.txt").read_text() for name in ("runtime", "cuda")]
+    plain, cuda = (re.search(r"^onnxruntime(?:-gpu)?==(\S+)", each, re.MULTILINE) for each in pinned)
+    assert plain is not None
+    assert cuda is not None
+    assert plain[1] == cuda[1], "scripts/lock.sh writes both"
+    assert "--hash=sha256:" in pinned[1]
+
+
 def test_kubernetes_example() -> None:
     parts = list(yaml.safe_load_all((ROOT / "deploy" / "kubernetes" / "bnfold.yaml").read_text()))
     kinds = [part["kind"] for part in parts]

@@ -8,7 +8,9 @@ import hmac
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -184,3 +186,53 @@ def test_rebinding_is_caught_at_connect_time(
         row = connection.execute(select(tables.deliveries)).one()
     assert row.webhook_id == made.id
     assert row.log[0]["error"] == "private_webhook_target"
+
+
+@pytest.fixture
+def tarpit() -> Iterator[int]:
+    """Answers a byte a second, for ever."""
+    server = socket.create_server(("127.0.0.1", 0))
+    over = threading.Event()
+
+    def serve() -> None:
+        held = []
+        server.settimeout(0.2)
+        while not over.is_set():
+            with suppress(TimeoutError):
+                held.append(server.accept()[0])
+            for each in held:
+                with suppress(OSError):
+                    each.sendall(b"H")
+        for each in held:
+            each.close()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield server.getsockname()[1]
+    over.set()
+    thread.join()
+    server.close()
+
+
+def test_a_dripping_answer_is_cut_at_the_timeout(tarpit: int) -> None:
+    began = time.monotonic()
+    with pytest.raises((OSError, targets.HTTPException)):
+        targets.post(f"http://127.0.0.1:{tarpit}/", b"{}", {}, 1.0, True)
+    assert time.monotonic() - began < 3
+
+
+def test_a_slow_target_holds_up_nobody_else(open_minded: Services, receiver: Receiver, tarpit: int) -> None:
+    for _ in range(3):
+        open_minded.webhooks.create("default", f"http://127.0.0.1:{tarpit}/", [])
+    hook(open_minded, receiver)
+    for _ in range(4):
+        worker(open_minded).run(submit(open_minded).job.id)
+    stop = threading.Event()
+    thread = threading.Thread(target=Dispatcher(open_minded.db, open_minded.settings).serve, args=(stop,))
+    began = time.monotonic()
+    thread.start()
+    while len(receiver.got) < 4 and time.monotonic() - began < 2.5:
+        time.sleep(0.02)
+    stop.set()
+    thread.join()
+    assert len(receiver.got) == 4

@@ -16,7 +16,7 @@ from sqlalchemy import Row
 from starlette.requests import ClientDisconnect
 
 from service.api import files
-from service.api.bodies import Sink, pieces, sink, too_large
+from service.api.bodies import Sink, pieces, settle, sink, too_large
 from service.api.deps import Ports, Reader, Submitter
 from service.auth.principal import Principal
 from service.errors import BadRequest, PreconditionFailed, Timeout, UnsupportedMedia
@@ -132,6 +132,7 @@ async def _receive(
                 limit -= out.taken
                 if out.taken:
                     await out.flush()
+                    await settle(ports, who, out)
                     offset = await run_in_threadpool(ports.uploads.add, row, owner, offset, out.writer)
                 else:
                     out.writer.abort()
