@@ -12,13 +12,14 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-from folding.errors import BnfoldError, UnsupportedModel
+from folding.errors import BnfoldError, CorruptModel, UnsupportedModel
 from folding.options import FoldOptions
 from folding.sources.tensorflow import derived, files
 from folding.sources.tensorflow.bind import bind
@@ -134,6 +135,7 @@ def _to_onnx(
     inputs = [port.tensor for port in prepared.inputs] + [f"{name}:0" for name in weights]
     outputs = [port.tensor + ":0" for port in prepared.outputs]
     with _quiet():
+        _importable(inference)  # grappler itself crashes over what the importer refuses
         with tf.Graph().as_default():
             graph_def = package.tf_loader.tf_optimize(inputs, outputs, inference)
         graph = tf.Graph()
@@ -156,6 +158,31 @@ def _to_onnx(
     if check:
         _checked(proto)
     return proto
+
+
+def _importable(graph_def: Any) -> None:
+    """Raises UnsupportedModel for unknown ops, CorruptModel for a graph that TensorFlow refuses."""
+    tf = tensorflow()
+    try:
+        with tf.Graph().as_default():
+            tf.import_graph_def(graph_def, name="")
+    except (ValueError, TypeError, tf.errors.OpError) as error:
+        told = " ".join(str(error).split())[:300]
+        if unknown := re.search(r"Op type not registered '([^']+)'", told):
+            op = unknown.group(1)
+            layer = next((node.name for node in graph_def.node if node.op == op), "")
+            raise UnsupportedModel(
+                f"TensorFlow here has no op {op!r} ({layer}).",
+                code="unsupported_op",
+                layer=layer,
+                hint="Ops of your own cannot be converted: name outputs that lie before (--output NAME).",
+                details={"ops": [op]},
+            ) from error
+        raise CorruptModel(
+            f"The graph contradicts itself: {told}",
+            code="malformed_model",
+            hint="The graph was damaged, or cut after it was saved; export it again.",
+        ) from error
 
 
 def _needed_values(graph: TfGraph, *, loops: bool) -> set[str]:

@@ -18,7 +18,7 @@ import numpy as np
 from folding.errors import AmbiguousModel, CorruptModel, UnhealthyModel
 from folding.options import FoldOptions
 from folding.report import Assumption
-from folding.sources.tensorflow import controlflow, hardwired, hints, respell
+from folding.sources.tensorflow import controlflow, hardwired, hints, respell, soundness
 from folding.sources.tensorflow.constants import evaluate
 from folding.sources.tensorflow.dropout import turn_dropout_off
 from folding.sources.tensorflow.graph import (
@@ -82,6 +82,7 @@ def prepare(program: Program, options: FoldOptions) -> Prepared:
     inputs = _cut(graph, program.inputs)
     roots = _own_outputs(graph, program.outputs)
     graph.keep(graph.ancestors(roots, control=True))
+    soundness.check(graph)
     modes = Modes(
         options,
         reserved=frozenset(split(p.tensor)[0] for p in inputs if _asked(p, options)),
@@ -89,6 +90,7 @@ def prepare(program: Program, options: FoldOptions) -> Prepared:
         stored=lambda name: _stored(program, name),
     )
     readable = _settle(graph, roots, modes)
+    soundness.check(graph)
     wired = []
     if program.full is not None and hardwired.asked(options.feeds):
         wired = hardwired.switch(graph, program.full)
