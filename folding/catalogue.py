@@ -56,8 +56,10 @@ ERRORS: Final[dict[str, Text]] = {
     ),
     "external_data_missing": (
         "External data that is not there",
-        "The model keeps its weights in a second file, and only the first was given.",
-        "Give the folder or an archive that holds both the .onnx file and its data file.",
+        "The model keeps its weights in a second file, and only the first was given, or the second was renamed: the "
+        ".onnx file knows it by name.",
+        "Give the folder or an archive that holds both the .onnx file and its data file, under the name in the "
+        "message.",
     ),
     "external_data_out_of_range": (
         "External data past the end of its file",

@@ -37,13 +37,15 @@ def _seed(model: ir.Model) -> bool:
 def _infer(model: ir.Model) -> bool:
     proto, tensors = skeleton.serialize(model)
     skeleton.as_inputs(proto, tensors)
-    try:
-        inferred = onnx.shape_inference.infer_shapes(
-            proto, check_type=False, strict_mode=False, data_prop=True
-        )
-    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
-        return False
-    return _learn_graph(model.graph, inferred.graph)
+    for check_type in (True, False):  # without it, onnx does not look into operators defined as functions
+        try:
+            inferred = onnx.shape_inference.infer_shapes(
+                proto, check_type=check_type, strict_mode=False, data_prop=True
+            )
+        except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
+            continue
+        return _learn_graph(model.graph, inferred.graph)
+    return False
 
 
 def complete(model: ir.Model) -> bool:

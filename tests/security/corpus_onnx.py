@@ -303,16 +303,16 @@ def entries() -> Iterator[tuple[str, Write, str]]:
     yield "external_hard_link", _external("hard.bin", prepare=_hard_link), data
     yield "external_fifo", _external("pipe.bin", prepare=_fifo), data
     yield "external_folder", _external("dir.bin", prepare=_data_folder), data
-    yield "external_missing", _external("absent.bin"), data
+    yield "external_missing", _external("absent.bin"), "external_data_missing"
     yield "external_nul", _external("w.bin\0x"), data
     yield "external_empty", _external(""), data
     yield "external_device", _external("/dev/zero"), data
     yield "external_proc", _external("/proc/self/environ"), data
     yield "external_memory", _external("*/_ORT_MEM_ADDR_/*", offset="94012345678"), data
-    yield "external_past_end", _external("w.bin", offset="8"), data
+    yield "external_past_end", _external("w.bin", offset="8"), "external_data_out_of_range"
     yield "external_negative_offset", _external("w.bin", offset="-8"), data
     yield "external_negative_length", _external("w.bin", length="-16"), data
-    yield "external_huge_offset", _external("w.bin", offset=str(1 << 63)), data
+    yield "external_huge_offset", _external("w.bin", offset=str(1 << 63)), "external_data_out_of_range"
     yield "external_words", _external("w.bin", offset="zero"), broken
     yield "external_short", _external("w.bin", length="4"), broken
     yield "foreign_domain", _harmful("Evil", "evil.example"), broken

@@ -107,9 +107,13 @@ def refuse(code: str, message: str, *, name: object = None, hint: str, **details
 
 
 def corrupt(
-    message: str, *, name: object = None, hint: str = "Export or upload the model again."
+    message: str,
+    *,
+    name: object = None,
+    hint: str = "Export or upload the model again.",
+    code: str | None = None,
 ) -> NoReturn:
     """Raise `CorruptModel` for bytes that contradict themselves."""
     offender = None if name is None else shown(name)
     details = {} if offender is None else {"name": offender}
-    raise CorruptModel(message, hint=hint, stage="read", layer=offender, details=details)
+    raise CorruptModel(message, code=code, hint=hint, stage="read", layer=offender, details=details)

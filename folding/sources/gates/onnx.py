@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import numpy as np
 
@@ -254,24 +254,41 @@ class _Check:
             corrupt(f"{shown(name)!r} has an offset or length that is no number.", name=name)
         size = file.stat().st_size
         length = size - offset if length < 0 and "length" not in entries else length
-        if offset < 0 or length < 0 or offset + length > size:
+        if offset < 0 or length < 0:
             refuse(
                 "unsafe_external_data",
-                f"{shown(name)!r} asks for bytes {offset}..{offset + length} of {shown(location)!r}, which "
-                f"has {size}.",
-                name=name, hint="Upload the data file that belongs to this model, complete.",
+                f"{shown(name)!r} asks for {length} bytes at {offset} of {shown(location)!r}.", name=name,
+                hint="Save the model again with its external data.",
+            )  # fmt: skip
+        if offset + length > size:
+            corrupt(
+                f"{shown(name)!r} lies at bytes {offset}..{offset + length} of {shown(location)!r}, which "
+                f"has {size}: it is cut short, or belongs to another model.",
+                name=name, code="external_data_out_of_range",
+                hint="Copy the data file again, from the same save as the .onnx file, and compare the sizes.",
             )  # fmt: skip
         bits = _BITS.get(tensor.data_type, 0)
         if not bits or length < -(-elements * bits // 8):
-            corrupt(f"{shown(name)!r} stores {length} bytes for {elements} elements.", name=name)
+            corrupt(
+                f"{shown(name)!r} stores {length} bytes for {elements} elements.", name=name,
+                code=None if "length" in entries else "external_data_out_of_range",
+                hint="The data file is cut short, or belongs to another model.",
+            )  # fmt: skip
 
     def _external_file(self, location: str, name: str) -> Path:
         parts = location.split("/")
         if not location or location.startswith("/") or ".." in parts or "\\" in location or "\0" in location:
             self._refuse_location(location, name, "is no plain relative path")
+        if "*" in parts:  # onnxruntime's own notation for an address in memory
+            self._refuse_location(location, name, "is no name of a file")
         path = self.folder / location
+        for folder in path.relative_to(self.folder).parents:
+            if folder != Path(".") and (self.folder / folder).is_symlink():
+                self._refuse_location(location, name, "lies behind a link")
         try:
             info = os.lstat(path)
+        except FileNotFoundError:
+            self._missing(location, name)
         except (OSError, ValueError):
             self._refuse_location(location, name, "is not among the uploaded files")
         if not stat.S_ISREG(info.st_mode) or info.st_nlink != 1:
@@ -281,10 +298,16 @@ class _Check:
             or path.resolve() != path.parent.resolve() / path.name
         ):
             self._refuse_location(location, name, "lies outside the upload")
-        for folder in path.relative_to(self.folder).parents:
-            if (self.folder / folder).is_symlink() and folder != Path("."):
-                self._refuse_location(location, name, "lies behind a link")
         return path
+
+    def _missing(self, location: str, name: str) -> NoReturn:
+        """Not an attack: a file that was left behind, or renamed."""
+        corrupt(
+            f"{shown(name)!r} is stored in {shown(location)!r}, which is not beside the model.",
+            name=name, code="external_data_missing",
+            hint=f"Put {shown(location)!r} beside the .onnx file, under just that name; to upload, send the "
+            "folder or an archive of both.",
+        )  # fmt: skip
 
     def _refuse_location(self, location: str, name: str, why: str) -> None:
         refuse(

@@ -127,12 +127,15 @@ def test_external_data_behind_links_is_refused(tmp_path: Path) -> None:
 def test_external_data_that_is_missing_or_short(tmp_path: Path) -> None:
     path = external(tmp_path)
     (tmp_path / "w.bin").write_bytes(WEIGHT.tobytes()[:-4])
-    with pytest.raises(ModelError, match="1196"):
+    with pytest.raises(CorruptModel, match="1196") as caught:
         load(path)
-    (tmp_path / "w.bin").unlink()
-    with pytest.raises(ModelError, match=r"w\.bin") as caught:
+    assert caught.value.error_code == "external_data_out_of_range"
+    (tmp_path / "w.bin").rename(tmp_path / "weights.bin")
+    with pytest.raises(CorruptModel, match=r"w\.bin") as caught:
         load(path)
-    assert caught.value.hint
+    assert caught.value.error_code == "external_data_missing"
+    assert caught.value.hint is not None
+    assert "w.bin" in caught.value.hint
 
 
 @pytest.mark.parametrize("offset", ["-4", "99999999999", "x"])
