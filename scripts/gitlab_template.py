@@ -27,6 +27,12 @@ spec:
     out:
       description: Where the artifact goes.
       default: model.onnx
+    calibration:
+      description: An .npz with calibration data.
+      default: ""
+    probe:
+      description: An .npz with your own verification inputs.
+      default: ""
     stage:
       default: test
     image:
@@ -44,17 +50,18 @@ bnfold-fold:
     BNFOLD_URL: $[[ inputs.url ]]
     BNFOLD_OPTIONS: '$[[ inputs.options ]]'
     BNFOLD_OUT: $[[ inputs.out ]]
+    BNFOLD_CALIBRATION: "$[[ inputs.calibration ]]"
+    BNFOLD_PROBE: "$[[ inputs.probe ]]"
     BNFOLD_REPORTS: bnfold-reports
     BNFOLD_TIMEOUT: "$[[ inputs.timeout ]]"
     BNFOLD_DOTENV: bnfold.env
   script:
     - |
-      cat >/tmp/bnfold-step.py <<'BNFOLD_STEP'
+      python3 - <<'BNFOLD_STEP'
 """
 
 TAIL = """\
       BNFOLD_STEP
-    - python3 /tmp/bnfold-step.py
   artifacts:
     when: always
     paths:

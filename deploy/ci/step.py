@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import http.client
 import json
 import os
 import re
@@ -20,6 +21,7 @@ import tarfile
 import tempfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 from typing import Any, NoReturn
@@ -29,15 +31,38 @@ FORMS = {"report.json": "application/json", "report.html": "text/html", "report.
 EXITS = {"UsageError": 2, "VerificationFailed": 3, "Cancelled": 5, "TimedOut": 5, "TemporaryFailure": 75,
          "InternalError": 75}  # fmt: skip
 POLL = 20.0  # seconds that one request waits for the end
+ATTEMPTS = 6
 CHUNK = 1 << 20
+NO_SERVICE = "is this the address of a bnfold service, or of something before it?"
 
 
 class Stop(Exception):
-    """The step ends here, with this exit code and these words."""
+    """The step ends here, with this exit code and these words; `status` is the HTTP status behind it."""
 
-    def __init__(self, code: int, message: str, hint: str = "") -> None:
+    def __init__(self, code: int, message: str, hint: str = "", status: int = 0) -> None:
         super().__init__(message)
-        self.code, self.hint = code, hint
+        self.code, self.hint, self.status = code, hint, status
+
+
+class NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A redirect would carry the key to wherever it points."""
+
+    def redirect_request(self, *args: Any) -> None:
+        return None
+
+
+OPENER = urllib.request.build_opener(NoRedirects)
+
+
+def line(text: object) -> str:
+    """One line: names come from models and words from a service; both could hold a runner's commands."""
+    return "".join(c if c.isprintable() else " " for c in str(text))
+
+
+def say(text: object) -> None:
+    """A line of the log, never a command to the runner."""
+    words = line(text)
+    print(f" {words}" if words.lstrip().startswith(("::", "##[")) else words, flush=True)
 
 
 def setting(name: str, default: str = "") -> str:
@@ -54,20 +79,21 @@ class Service:
 
     def request(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
         """The response, open. Raises: Stop with the problem's own words."""
-        for attempt in range(6):
+        for attempt in range(ATTEMPTS):
             if hasattr(body, "seek"):
                 body.seek(0)
             request = urllib.request.Request(
                 self.url + path, data=body, method=method, headers={**self.headers, **headers}
             )
             try:
-                return urllib.request.urlopen(request, timeout=POLL * 3)
+                return OPENER.open(request, timeout=POLL * 3)
             except urllib.error.HTTPError as error:
-                if error.code not in (429, 502, 503, 504) or attempt == 5:
+                if error.code not in (429, 502, 503, 504) or attempt == ATTEMPTS - 1:
                     raise refusal(error) from None
-                pause = float(error.headers.get("Retry-After") or 2**attempt)
+                wanted = error.headers.get("Retry-After") or ""
+                pause = float(wanted) if wanted.isdecimal() else 2.0**attempt
             except OSError as error:
-                if attempt == 5:
+                if attempt == ATTEMPTS - 1:
                     raise Stop(75, f"{self.url} does not answer: {error}", "is the address right?") from None
                 pause = 2.0**attempt
             time.sleep(min(pause, 30.0))
@@ -79,14 +105,19 @@ class Service:
         if data is not None:
             headers["Content-Type"] = "application/json"
         with self.request(method, path, data, **headers) as answer:
-            return json.load(answer)
+            try:
+                return json.load(answer)
+            except ValueError:
+                raise Stop(75, f"{self.url}{path} answers, but not with JSON", NO_SERVICE) from None
 
     def upload(self, path: Path) -> str:
         """Store a file's bytes unless they are there; their digest."""
         digest = digest_of(path)
         try:
             self.request("HEAD", f"/v1/blobs/{digest}").close()
-        except Stop:
+        except Stop as stop:
+            if stop.status != 404:
+                raise
             with path.open("rb") as body:
                 length = str(path.stat().st_size)
                 headers = {"Content-Type": "application/octet-stream", "Content-Length": length}
@@ -100,8 +131,13 @@ def refusal(error: urllib.error.HTTPError) -> Stop:
         problem = json.load(error)
     except ValueError:
         problem = {}
+    if not isinstance(problem, dict):
+        problem = {}
     code = {401: 2, 403: 2, 404: 2, 429: 75, 503: 75, 507: 75}.get(error.code, 2 if error.code < 500 else 75)
-    return Stop(code, problem.get("detail") or f"HTTP {error.code}", problem.get("hint") or "")
+    words, hint = problem.get("detail") or f"HTTP {error.code}", problem.get("hint") or ""
+    if 300 <= error.code < 400:
+        words, hint = f"the service redirects to {error.headers.get('Location')}", "give that address as url"
+    return Stop(code, words, hint, error.code)
 
 
 def digest_of(path: Path) -> str:
@@ -161,16 +197,24 @@ def existing(text: str) -> Path:
     return path
 
 
+def seconds(text: str) -> float:
+    """BNFOLD_TIMEOUT."""
+    try:
+        return float(text)
+    except ValueError:
+        raise Stop(2, f"timeout: {text!r} is no number of seconds") from None
+
+
 def wait(service: Service, job: dict[str, Any]) -> dict[str, Any]:
     """Until the job has ended, telling each stage once."""
-    deadline = time.monotonic() + float(setting("TIMEOUT", "3600"))
+    deadline = time.monotonic() + seconds(setting("TIMEOUT", "3600"))
     told = None
     while job["state"] in ("queued", "running", "stopping"):
         if time.monotonic() > deadline:
             raise Stop(5, f"job {job['id']} is still {job['state']}", "raise the timeout")
         if (now := (job["state"], job.get("stage"))) != told:
             told = now
-            print(f"{job['state']} {job.get('stage') or ''}".rstrip(), flush=True)
+            say(f"{job['state']} {job.get('stage') or ''}".rstrip())
         job = service.json("GET", f"/v1/jobs/{job['id']}?wait={POLL if told else 1:g}")
     return job
 
@@ -202,13 +246,13 @@ def reports(service: Service, job: dict[str, Any]) -> dict[str, Any]:
 
 def annotate(level: str, title: str, message: str) -> None:
     """A workflow command on GitHub, a plain line elsewhere. Names come from models: no line ends."""
-    title, message = (re.sub(r"[\x00-\x1f\x7f]", " ", text) for text in (title, message))
+    title, message = line(title), line(message)
     if os.environ.get("GITHUB_ACTIONS"):
         escaped = message.replace("%", "%25")
         label = re.sub(r"[%:,]", " ", title)
         print(f"::{level} title={label}::{escaped}")
     else:
-        print(f"{level}: {title}: {message}")
+        say(f"{level}: {title}: {message}")
 
 
 def findings(report: dict[str, Any]) -> None:
@@ -231,17 +275,17 @@ def append(variable: str, text: str) -> None:
 
 
 def publish(service: Service, job: dict[str, Any]) -> None:
-    """The outputs of the step. Every value is ours: ids, digests, one of three words."""
+    """The outputs of the step, each in one line whatever the service answered."""
     values = {
         "verdict": job.get("verdict") or "none",
         "digest": (job.get("artifact") or {}).get("digest") or "",
         "job": job["id"],
         "report-url": f"{service.url}/v1/jobs/{job['id']}/report",
     }
-    for name, value in values.items():
+    for name, value in ((name, line(value)) for name, value in values.items()):
         append("GITHUB_OUTPUT", f"{name}={value}\n")
         append("BNFOLD_DOTENV", f"BNFOLD_{name.upper().replace('-', '_')}={value}\n")
-        print(f"{name}: {value}")
+        say(f"{name}: {value}")
 
 
 def outcome(job: dict[str, Any]) -> None:
@@ -258,12 +302,23 @@ def outcome(job: dict[str, Any]) -> None:
     raise Stop(EXITS.get(error.get("class", ""), 4), words, error.get("hint") or "")
 
 
+def address(url: str) -> str:
+    """BNFOLD_URL: http or https, nothing that reads files; a key in the clear is worth a warning."""
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise Stop(2, f"url: {url!r} is no address of a service", "for example https://bnfold.example.org")
+    local = parts.hostname in ("localhost", "::1") or parts.hostname.startswith("127.")
+    if setting("KEY") and parts.scheme == "http" and not local:
+        annotate("warning", "bnfold", "the key goes over the network in the clear: use https")
+    return url
+
+
 def run() -> None:
     """The step."""
     if not setting("MODEL") or not setting("URL"):
         raise Stop(2, "BNFOLD_MODEL and BNFOLD_URL are needed")
     model = existing(setting("MODEL"))
-    service = Service(setting("URL"), setting("KEY"))
+    service = Service(address(setting("URL")), setting("KEY"))
     job = wait(service, submit(service, model))
     publish(service, job)
     if "report" in job["links"]:
@@ -271,7 +326,7 @@ def run() -> None:
     outcome(job)
     if setting("OUT"):
         fetch(service, job, Path(setting("OUT")))
-        print(f"written: {setting('OUT')}")
+        say(f"written: {setting('OUT')}")
 
 
 def main() -> NoReturn:
@@ -281,6 +336,12 @@ def main() -> NoReturn:
     except Stop as stop:
         annotate("error", "bnfold", f"{stop}{f' ({stop.hint})' if stop.hint else ''}")
         sys.exit(stop.code)
+    except (KeyError, TypeError, ValueError, http.client.HTTPException) as error:
+        annotate("error", "bnfold", f"an answer that is none of bnfold's: {error!r} ({NO_SERVICE})")
+        sys.exit(75)
+    except OSError as error:
+        annotate("error", "bnfold", f"{error} (a file, or the connection in the middle of an answer)")
+        sys.exit(75)
     sys.exit(0)
 
 
