@@ -19,7 +19,7 @@ from folding import catalogue
 from folding.errors import BnfoldError, InternalError
 from folding.sources.gates import archive, graphdef, keras_config
 from folding.sources.gates import onnx as onnx_gate
-from tests.security import strategies
+from tests.security import mutants, strategies
 from tests.security.corpus import Case
 from tests.security.harness import run_all
 
@@ -129,3 +129,26 @@ def test_no_archive_leaves_its_folder(data: bytes, tmp_path_factory: pytest.Temp
     outside = {p for p in home.rglob("*") if not p.is_relative_to(into)} - {source, home / "a"}
     assert outside == set()
     assert all(p.lstat().st_nlink == 1 for p in into.rglob("*") if p.is_file())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("kind", list(mutants.MAKERS))
+def test_mutants_of_real_files(kind: str, tmp_path: Path) -> None:
+    """Everything that TensorFlow and Keras wrote, with a few fields changed, through the whole pipeline.
+
+    BNFOLD_FUZZ_EXAMPLES says how many, BNFOLD_FUZZ_FIRST from which number on.
+    """
+    if kind in mutants.NEED_FIXTURES and not mutants.FIXTURES.is_dir():
+        pytest.skip(f"{mutants.FIXTURES} is not there")
+    pytest.importorskip("tensorflow")
+    first, count = (
+        int(os.environ.get(f"BNFOLD_FUZZ_{name}", default))
+        for name, default in (("FIRST", 0), ("EXAMPLES", 300))
+    )
+    numbers = range(first, first + count)
+    cases = [
+        Case(f"{kind}/{number:05}", mutants.write(kind, number, tmp_path / f"{number:05}"), frozenset())
+        for number in numbers
+    ]
+    _judge(cases, tmp_path)
