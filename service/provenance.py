@@ -11,7 +11,6 @@ Sources of the forms: in-toto attestation framework v1, SLSA v1 provenance, DSSE
 from __future__ import annotations
 
 import base64
-import binascii
 import datetime
 import hashlib
 import json
@@ -19,7 +18,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
@@ -31,6 +30,8 @@ PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 BUILD_TYPE = "urn:bnfold:fold:v1"
 BUILDER_ID = "urn:bnfold:builder"
+MOST_SIGNATURES = 64  # of an envelope that are tried; ours have one
+_URL_SAFE = str.maketrans("-_", "+/")
 
 Envelope = dict[str, Any]
 Statement = dict[str, Any]
@@ -92,7 +93,6 @@ def _dependencies(report: Report) -> list[dict[str, Any]]:
 
 def _verification(report: Report) -> dict[str, Any]:
     """The report by digest, and its figures, so that a reader need not have the report."""
-    text = report.to_json(indent=None).encode()
     rows = [
         {
             "reference": row.reference,
@@ -108,7 +108,7 @@ def _verification(report: Report) -> dict[str, Any]:
     return {
         "name": "bnfold.report/1",
         "mediaType": "application/json",
-        "digest": {"sha256": hashlib.sha256(text).hexdigest()},
+        "digest": {"sha256": _report_digest(report)},
         "annotations": {
             "verdict": report.verdict.value,
             "batchNorms": len(report.batch_norms),
@@ -153,17 +153,26 @@ def verify(envelope: Envelope, key: Ed25519PublicKey, *, digest: str | None = No
     Raises: ProvenanceError otherwise.
     """
     try:
-        body = base64.b64decode(envelope["payload"], validate=True)
-        signatures = [base64.b64decode(entry["sig"], validate=True) for entry in envelope["signatures"]]
+        body = _decoded(envelope["payload"])
+        signatures = [_decoded(entry["sig"]) for entry in envelope["signatures"][:MOST_SIGNATURES]]
         signed = pae(envelope["payloadType"], body)
-    except (KeyError, TypeError, AttributeError, binascii.Error) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ProvenanceError(f"not a DSSE envelope: {type(error).__name__} {error}") from None
     if envelope["payloadType"] != PAYLOAD_TYPE or not any(_good(key, sig, signed) for sig in signatures):
         raise ProvenanceError(
             "the statement is not signed by this key",
             hint="get the public key of the service from its operator: `bnfold keys signing` prints it",
         )
-    return _checked(json.loads(body), digest)
+    try:
+        found = json.loads(body)
+        return _checked(found, digest)
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise ProvenanceError(f"signed, but no statement: {type(error).__name__} {error}") from None
+
+
+def _decoded(text: str) -> bytes:
+    """Base64, either alphabet (DSSE allows both). Raises: ValueError, AttributeError."""
+    return base64.b64decode(text.translate(_URL_SAFE), validate=True)
 
 
 def _checked(found: Statement, digest: str | None) -> Statement:
@@ -172,19 +181,35 @@ def _checked(found: Statement, digest: str | None) -> Statement:
         raise ProvenanceError(f"signed, but no provenance statement: {found.get('predicateType')!r}")
     if digest is None:
         return found
-    subjects = [subject.get("digest") for subject in found.get("subject", [])]
-    if _digest_set(digest) not in subjects:
+    algorithm, _, value = digest.partition(":")
+    if not value or not any(subject["digest"].get(algorithm) == value for subject in found["subject"]):
         raise ProvenanceError(f"the statement is about other bytes than {digest}")
     if verdict_of(found) != Verdict.PASS.value:
         raise ProvenanceError(f"the signed verdict is {verdict_of(found)!r}, not 'pass'")
     return found
 
 
+def verify_report(found: Statement, text: str) -> None:
+    """Whether a report is the one that the statement speaks of. Raises: ProvenanceError when it is not."""
+    try:
+        digest = _report_digest(Report.model_validate_json(text))
+        signed = found["predicate"]["runDetails"]["byproducts"][0]["digest"]["sha256"]
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise ProvenanceError(f"the statement speaks of no report of this kind ({error})") from None
+    if digest != signed:
+        raise ProvenanceError("the report is another one than the statement speaks of")
+
+
+def _report_digest(report: Report) -> str:
+    return hashlib.sha256(report.to_json(indent=None).encode()).hexdigest()
+
+
 def verdict_of(found: Statement) -> str:
     """The verdict that a statement of ours carries; empty when it carries none."""
-    byproducts = found.get("predicate", {}).get("runDetails", {}).get("byproducts") or [{}]
-    verdict = byproducts[0].get("annotations", {}).get("verdict", "")
-    return str(verdict)
+    try:
+        return str(found["predicate"]["runDetails"]["byproducts"][0]["annotations"]["verdict"])
+    except (KeyError, IndexError, TypeError):
+        return ""
 
 
 def _good(key: Ed25519PublicKey, signature: bytes, signed: bytes) -> bool:
@@ -211,10 +236,12 @@ def local_key(path: Path | None = None) -> Ed25519PrivateKey:
     path = path or default_key_path()
     if not path.exists():
         _make_key(path)
+    if path.stat().st_mode & 0o007:
+        raise UsageError(f"{path}: everybody on this machine may use this key", hint=f"chmod 600 {path}")
     try:
         key = serialization.load_pem_private_key(path.read_bytes(), password=None)
-    except ValueError as error:
-        raise UsageError(f"{path}: not a private key in PEM form ({error})") from None
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise UsageError(f"{path}: not a private key in PEM form, unencrypted ({error})") from None
     if not isinstance(key, Ed25519PrivateKey):
         raise UsageError(f"{path}: {type(key).__name__}, expected an Ed25519 key")
     return key
@@ -257,7 +284,7 @@ def read_public_key(path: Path) -> Ed25519PublicKey:
     """A public key from a PEM file. Raises: UsageError when it is not an Ed25519 one."""
     try:
         key = serialization.load_pem_public_key(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise UsageError(f"{path}: not a public key in PEM form ({error})") from None
     if not isinstance(key, Ed25519PublicKey):
         raise UsageError(f"{path}: {type(key).__name__}, expected an Ed25519 public key")

@@ -172,12 +172,15 @@ def pull(
         if public is not None:
             from service import provenance
 
-            provenance.verify(client.attestation(digest), public, digest=digest)
+            statement = provenance.verify(client.attestation(digest), public, digest=digest)
             output.note(f"signed by {provenance.key_id(public)}")
         if report is not None:
             if job is None:
                 raise UsageError("--report needs a job as REF", hint="`bnfold status` lists the jobs")
-            report.write_text(client.report(job.id), encoding="utf-8")
+            text = client.report(job.id)
+            if public is not None:
+                provenance.verify_report(statement, text)
+            report.write_text(text, encoding="utf-8")
         _fetch(client, digest, out, output, rejected)
     output.document({"digest": digest, "path": str(out), "verified_by": verify_key and str(verify_key)})
     if rejected and job is not None and job.state == "rejected":
