@@ -92,7 +92,7 @@ def envelope_of(
         b"", b"not json", b"[]", b'"text"', b"null", b"{}", b"\xff\xfe", TYPES + b"}",
         TYPES + b', "subject": null}', TYPES + b', "subject": [7]}',
         TYPES + b', "subject": [{"digest": []}]}',
-        TYPES + b', "subject": [{"digest": {"sha256": "' + b"ab" * 32 + b'"}}], "predicate": {"runDetails": 3}}'
+        TYPES + b', "subject": [{"digest": {"sha256": "' + b"ab" * 32 + b'"}}], "predicate": 3}'
     ],
 )  # fmt: skip
 def test_signed_nonsense_is_refused_in_words(key: Ed25519PrivateKey, body: bytes) -> None:
