@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from folding.errors import BnfoldError, InternalError, UnsafeModel, UsageError
+from folding.errors import BnfoldError, CorruptModel, InternalError, UnsafeModel, UsageError
 from folding.options import FoldOptions
 from folding.progress import Event
 
@@ -54,10 +54,16 @@ def run_job(job: dict[str, Any], channel: Sender) -> None:
         if _OUT_OF_MEMORY.search(str(error)):
             channel.send(memory={})
         else:
-            channel.send(error=_scrubbed(_unforeseen(error), job))
+            channel.send(error=_scrubbed(_unforeseen(error, Path(job["input"])), job))
 
 
-def _unforeseen(error: Exception) -> InternalError:
+def _unforeseen(error: Exception, source: Path) -> BnfoldError:
+    """A failure that nobody thought of: the file's fault if that is no valid ONNX, else ours."""
+    if (reason := _against_the_standard(source)) is not None:
+        return CorruptModel(
+            f"The model is not valid ONNX: {reason}", code="invalid_onnx", stage="read",
+            hint="`onnx.checker.check_model(path, full_check=True)` says more; export the model again.",
+        )  # fmt: skip
     where = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in where if "/folding/" in frame.filename or "/service/" in frame.filename]
     at = f"{Path(own[-1].filename).name}:{own[-1].lineno}" if own else "?"
@@ -65,6 +71,24 @@ def _unforeseen(error: Exception) -> InternalError:
         f"{type(error).__name__} at {at}: {str(error)[:500]}",
         hint="This is a defect of bnfold. Please report it with the model's structure.",
     )
+
+
+def _against_the_standard(source: Path) -> str | None:
+    """What onnx's own checker and its strict shape inference have against the file, None for nothing.
+
+    Asked only when a job has failed already: it would refuse models that every runtime takes.
+    """
+    import onnx
+
+    from folding.sources.onnx import looks_like_onnx
+
+    if not source.is_file() or not looks_like_onnx(source):
+        return None
+    try:
+        onnx.checker.check_model(str(source), full_check=True)
+    except Exception as error:  # noqa: BLE001  whatever it is called, the checker has something against it
+        return " ".join(str(error).split())[:300]
+    return None
 
 
 def _scrubbed(error: BnfoldError, job: dict[str, Any]) -> dict[str, Any]:

@@ -22,24 +22,50 @@ config = RunnerConfig(bubblewrap=False)  # its preparations would fill the trace
 report = fold_in_runner(Path(sys.argv[1]), Path(sys.argv[2]), config=config)
 print(report.sandbox)
 """
+ROOT = Path(__file__).resolve().parents[2]
 _WRITES = re.compile(
     r"(?:openat|creat|mkdirat?|unlinkat?|rename\w*|linkat?|symlinkat?|mknodat?|truncate)\((.*)\) += (\d+)$"
 )
 
 
-@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
-def test_a_job_connects_to_nothing_and_writes_nowhere_else(tmp_path: Path) -> None:
+def _source(kind: str, home: Path) -> Path:
     from tests.security.strategies import SOUND
 
+    if kind == "checkpoint":
+        return Path(shutil.copytree(ROOT / "examples" / "tf1_checkpoint", home / "ckpt"))
+    if kind == "saved_model":
+        tf = pytest.importorskip("tensorflow")
+        weights = tf.Variable(tf.ones((4, 2)))
+        module = tf.Module()
+        module.weights = weights
+        module.run = tf.function(
+            lambda x: tf.nn.relu(x @ weights), input_signature=[tf.TensorSpec([None, 4], tf.float32)]
+        )
+        tf.saved_model.save(module, str(home / "saved"), signatures=module.run)
+        return home / "saved"
+    suffix = {"onnx": "onnx", "keras": "keras", "tensorflow": "pb"}[kind]
+    path = home / f"model.{suffix}"
+    path.write_bytes(SOUND[kind]())
+    return path
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    "kind",
+    ["onnx", "tensorflow"]
+    + [pytest.param(kind, marks=pytest.mark.slow) for kind in ("keras", "saved_model", "checkpoint")],
+)
+def test_a_job_connects_to_nothing_and_writes_nowhere_else(tmp_path: Path, kind: str) -> None:
     home, scratch = tmp_path / "model", tmp_path / "scratch"
     home.mkdir()
     scratch.mkdir()
-    (home / "model.onnx").write_bytes(SOUND["onnx"]())
+    source = _source(kind, home)
     log = tmp_path / "trace"
     traced = subprocess.run(
         ["strace", "-f", "-qq", "-s", "200", "-e", "trace=network,%file", "-o", str(log),
-         sys.executable, "-c", _CODE, str(home / "model.onnx"), str(home / "out.onnx")],
-        capture_output=True, text=True, timeout=240, env={"PATH": "/usr/bin:/bin", "TMPDIR": str(scratch)},
+         sys.executable, "-c", _CODE, str(source), str(home / "out.onnx")],
+        capture_output=True, text=True, timeout=400, env={"PATH": "/usr/bin:/bin", "TMPDIR": str(scratch)},
     )  # fmt: skip
     if "ptrace" in traced.stderr and traced.returncode:
         pytest.skip("this machine does not allow tracing")
