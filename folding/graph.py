@@ -91,6 +91,15 @@ def dims(value: ir.Value | None) -> list[int | str | None] | None:
     return None if shape is None else [dim if isinstance(dim, int) else dim.value for dim in shape]
 
 
+_SAME_SHAPE = ("BatchNormalization", "GroupNormalization", "InstanceNormalization", "LayerNormalization",
+               "Relu", "LeakyRelu", "Identity")  # fmt: skip
+
+
+def keeps_shape(node: ir.Node) -> bool:
+    """Whether output 0 has the shape of input 0, also where shape inference does not say so."""
+    return is_op(node, *_SAME_SHAPE) and bool(node.inputs) and node.inputs[0] is not None
+
+
 def dims_by_weights(node: ir.Node) -> list[int | str | None] | None:
     """What the weights of a Conv, ConvTranspose or Gemm tell of its output, whatever its input is."""
     if is_op(node, "Gemm"):

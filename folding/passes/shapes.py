@@ -10,7 +10,7 @@ import onnx
 import onnx_ir as ir
 
 from folding import skeleton
-from folding.graph import dims_by_weights
+from folding.graph import dims, dims_by_weights, keeps_shape
 from folding.passes.tools import INFERRED, all_graphs
 
 
@@ -26,11 +26,16 @@ def _seed(model: ir.Model) -> bool:
     seeded = False
     for graph in all_graphs(model):
         for node in graph:
-            if len(node.outputs) == 1 and node.outputs[0].shape is None:
-                told = dims_by_weights(node)
-                if told is not None and not node.outputs[0].is_graph_output():
-                    node.outputs[0].shape = ir.Shape(told)
-                    seeded = True
+            if (
+                len(node.outputs) != 1
+                or node.outputs[0].shape is not None
+                or node.outputs[0].is_graph_output()
+            ):
+                continue
+            told = dims(node.inputs[0]) if keeps_shape(node) else dims_by_weights(node)
+            if told is not None:
+                node.outputs[0].shape = ir.Shape(told)
+                seeded = True
     return seeded
 
 

@@ -111,8 +111,8 @@ class Context:
         told = g.dims_by_weights(node)
         if told is not None:
             return told
-        same = g.is_op(node, "BatchNormalization", "Relu", "LeakyRelu", "Identity")
-        return self.dims(node.inputs[0]) if same and node.inputs[0] is not None else None
+        source = node.inputs[0] if g.keeps_shape(node) else None
+        return None if source is None else self.dims(source)
 
     def _by_reader(self, value: ir.Value) -> list[int | str | None] | None:
         for node, index in value.uses():
