@@ -15,8 +15,8 @@ from folding.errors import TemporaryFailure
 # distribution -> (lowest safe version, what was mended by then)
 FLOORS: Final = {
     "keras": (
-        "3.13.0",
-        "safe_mode bypasses by configuration and archive (CVE-2025-1550, -8747, -9905, -9906)",
+        "3.14.0",
+        "safe_mode bypasses by configuration and archive (CVE-2025-1550, -8747, -9905, -9906, CVE-2026-1462)",
     ),
     "tf-keras": ("2.18.0", "the same for legacy files"),
     "tensorflow-cpu": ("2.18.0", "crashes by crafted graphs"),
