@@ -56,7 +56,8 @@ def check_graphdef(graph: Any, limits: Limits = LIMITS, *, purpose: Purpose = "f
     for where, body in _bodies(nodes, library):
         for node in body:
             _check_node(node, where, purpose, limits)
-        _check_growth(body, where, limits)
+        spared = set() if purpose == "frozen" else _initial_values(body)
+        _check_growth([node for node in body if node.name not in spared], where, limits)
     _check_calls(nodes, library, limits)
 
 
@@ -67,6 +68,7 @@ def check_inference(graph: Any, limits: Limits = LIMITS) -> None:
     """
     library = {f.signature.name: f for f in graph.library.function}
     unknown: dict[str, str] = {}
+    _check_growth([*graph.node], "", limits)
     for node in _reachable(graph.node, library):
         if tf_ops.forbidden(node.op):
             _refuse_op(node, "")
@@ -261,12 +263,27 @@ def _check_tensor(node: Any, tensor: Any, limits: Limits) -> None:
 
 # --- what a node can grow to ------------------------------------------------------------------------
 
+_ASSIGNS: Final = frozenset({"Assign", "AssignVariableOp"})
 _SIZES: Final = {  # op -> input that holds the shape of the result
     "Fill": 0, "BroadcastTo": 1, "RandomUniform": 0, "RandomStandardNormal": 0, "TruncatedNormal": 0,
     "RandomUniformInt": 0, "StatelessRandomUniform": 0, "StatelessRandomUniformV2": 0,
     "StatelessRandomNormal": 0, "StatelessRandomNormalV2": 0, "StatelessTruncatedNormal": 0, "Empty": 0,
     "ScatterNd": 2, "SparseToDense": 1, "TensorListReserve": 1,
 }  # fmt: skip
+
+
+def _initial_values(nodes: list[Any]) -> set[str]:
+    """What only initializes variables: a table of embeddings may be huge, and is never made anew."""
+    readers: dict[str, list[Any]] = {}
+    for node in nodes:
+        for ref in node.input:
+            readers.setdefault(ref.removeprefix("^").split(":")[0], []).append(node)
+    spared: set[str] = set()
+    for node in reversed(list(_inputs_first(nodes, {node.name: node for node in nodes}))):
+        used = readers.get(node.name, ())
+        if used and all(user.op in _ASSIGNS or user.name in spared for user in used):
+            spared.add(node.name)
+    return spared
 
 
 def _check_growth(nodes: list[Any], where: str, limits: Limits) -> None:
