@@ -180,7 +180,7 @@ def _importable(graph_def: Any) -> None:
             ) from error
         raise CorruptModel(
             f"The graph contradicts itself: {told}",
-            code="malformed_model",
+            code="corrupt_model",
             hint="The graph was damaged, or cut after it was saved; export it again.",
         ) from error
 

@@ -16,7 +16,7 @@ _AGAIN = "The graph was damaged, or cut after it was saved; export it again."
 
 
 def check(graph: TfGraph) -> None:
-    """Raises CorruptModel: `dangling_reference`, `malformed_model`."""
+    """Raises CorruptModel: `dangling_reference`, `corrupt_model`."""
     counts: dict[str, int | None] = {}
     for node in graph.nodes.values():
         definition = _definition(graph, node)
@@ -37,7 +37,7 @@ def check(graph: TfGraph) -> None:
         if wanted is not None and wanted != given:
             raise CorruptModel(
                 f"Node {node.name!r} ({node.op}) has {given} inputs; the op takes {wanted}.",
-                code="malformed_model",
+                code="corrupt_model",
                 layer=node.name,
                 hint=_AGAIN,
             )
