@@ -4,6 +4,7 @@ lists the fusions; `folding.verify` tells when one of them changed an artifact a
 pad_fusion_max_pool (ONNX Runtime, basic level): Pad(0) before MaxPool goes into MaxPool, which pads with
 -inf; and a Pad as wide as the window goes into any pooling, which then cannot be loaded.
 Given:  y = MaxPool(Pad(x, 0))                    Result: the same with auto_pad=VALID, which is not fused
+Given:  y = MaxPool<pads>(Pad(x, 0))              Result: the same, the Pad with its axes named: not fused
 matmul_bn_fusion_moved_axis (ONNX Runtime, basic level): BatchNormalization behind MatMul and a Transpose or
 Reshape is folded into the MatMul as if the axes had not moved.
 Given:  y = BatchNormalization(Reshape | Transpose (MatMul(x, w)))     Result: y = ... * scale + shift
@@ -11,10 +12,13 @@ Given:  y = BatchNormalization(Reshape | Transpose (MatMul(x, w)))     Result: y
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 
 from folding.passes.normalizations import as_arithmetic
-from folding.passes.tools import all_graphs, attribute, is_op
+from folding.passes.tools import all_graphs, attribute, graph_of, initializer, is_op, opset, rank
+
+_PAD_HAS_AXES = 18
 
 
 def avoid(model: ir.Model) -> bool:
@@ -30,15 +34,28 @@ def avoid(model: ir.Model) -> bool:
 
 
 def _keep_padding_out(node: ir.Node) -> bool:
-    """Pooling after a Pad that stayed says auto_pad=VALID, the same as no pads, and is not fused."""
+    """Pooling after a Pad that stayed says auto_pad=VALID, the same as no pads, and is not fused; where it
+    has pads of its own, the Pad says which axes it means."""
     value = node.inputs[0]
     pad = value.producer() if value is not None else None
-    if pad is None or not is_op(pad, "Pad") or any(attribute(node, "pads", [0])):
+    if pad is None or not is_op(pad, "Pad") or attribute(node, "auto_pad", "NOTSET") != "NOTSET":
         return False
-    if attribute(node, "auto_pad", "NOTSET") != "NOTSET":
-        return False
+    if any(attribute(node, "pads", [0])):
+        return _name_axes(pad)
     node.attributes.pop("pads", None)
     node.attributes["auto_pad"] = ir.AttrString("auto_pad", "VALID")
+    return True
+
+
+def _name_axes(pad: ir.Node) -> bool:
+    """All axes, in order, as the optional input of opset 18: the same meaning, and fusions look away."""
+    count = rank(pad.inputs[0]) or rank(pad.outputs[0])
+    named = len(pad.inputs) > 3 and pad.inputs[3] is not None
+    if count is None or named or opset(pad) < _PAD_HAS_AXES:
+        return False
+    axes = initializer(graph_of(pad), f"{pad.outputs[0].name}_axes", np.arange(count, dtype=np.int64))
+    pad.resize_inputs(4)
+    pad.replace_input_with(3, axes)
     return True
 
 

@@ -40,7 +40,9 @@ KNOWN = (
     Known(
         "pad_fusion_max_pool",
         frozenset(("PadFusion", "Pad_Fusion")),
-        "Pad with zeros is merged into MaxPool, which pads with -inf: windows of negative values change",
+        "Pad with zeros is merged into MaxPool, which pads with -inf: windows of negative values change; "
+        "where the sum of both paddings is as wide as the window, the model does not load "
+        "(an artifact of opset 18 or later avoids both)",
     ),
     Known(
         "matmul_bn_fusion_moved_axis",
@@ -62,7 +64,9 @@ def find(study: Study, candidates: Sequence[Candidate]) -> list[Hazard]:
         if plain is None or full is None or plain.unavailable or plain.error or full.unavailable:
             continue
         probe, size = disagreement(study, plain.answers, full.answers)
-        if full.error:
+        if full.error and provider == "cpu":
+            found.append(describe_refusal(study, study.artifact.path, full.error, "the artifact"))
+        elif full.error:
             detail = f"loads and runs at disable_all, but not at enable_all: {full.error}"
             found.append(Hazard(code=UNKNOWN, provider=provider, detail=detail, workaround=level_words()))
         elif probe is not None and provider == "cpu":
@@ -102,8 +106,11 @@ def of_source(study: Study) -> list[Hazard]:
     try:
         session = OrtSession(study.source.path, "enable_all")
     except Exception as exc:  # noqa: BLE001 - the runtime's own classes
-        detail = f"the source loads at disable_all only: {str(exc).strip()[:200]}; the artifact loads at both"
-        return [Hazard(code=UNKNOWN, detail=detail, workaround=level_words())]
+        hazard = describe_refusal(
+            study, study.source.path, f"does not load: {str(exc).strip()}", "the source"
+        )
+        hazard.detail += "; the artifact avoids it: it loads at both levels"
+        return [hazard]
     answers: dict[str, Feeds] = {}
     for probe in study.probes[:probes]:
         try:
@@ -135,6 +142,26 @@ def disagreement(study: Study, plain: dict[str, Feeds], full: dict[str, Feeds]) 
 
 def describe(study: Study, model: Path, probe: str, size: float, whose: str) -> Hazard:
     """Bisect on one probe and name what was found."""
+    return name_cause(
+        study,
+        model,
+        probe,
+        size,
+        lambda level: f"{whose} differs by {size:.3g} from {level} on (probe {probe!r})",
+    )
+
+
+def describe_refusal(study: Study, model: Path, error: str, whose: str) -> Hazard:
+    """The same for a model that loads and runs at disable_all only."""
+    shown = error[:200]
+    return name_cause(
+        study, model, study.probes[0].name, float("inf"),
+        lambda level: f"{whose} loads and runs at disable_all, but not from {level} on ({shown})",
+    )  # fmt: skip
+
+
+def name_cause(study: Study, model: Path, probe: str, size: float, words: Callable[[str], str]) -> Hazard:
+    """Bisect; `words` says what is wrong from a level on."""
     feeds = next(p.feeds for p in study.probes if p.name == probe)
     right = OrtSession(model, "disable_all").run(feeds)
 
@@ -156,7 +183,7 @@ def describe(study: Study, model: Path, probe: str, size: float, whose: str) -> 
         code=known.code if known else UNKNOWN,
         optimizer=culprits[0] if culprits else None,
         max_abs=None if not np.isfinite(size) else size,
-        detail=f"{whose} differs by {size:.3g} from {level} on (probe {probe!r}); caused by {names}: {what}",
+        detail=f"{words(level)}; caused by {names}: {what}",
         workaround=option_words(culprits) if culprits else level_words(),
     )
 

@@ -14,6 +14,7 @@ from folding.report import Hazard, VerificationRow
 from folding.sources.base import Feeds
 from folding.verify import effort
 from folding.verify.graphs import FedSession, Loaded, depth
+from folding.verify.jitter import jittered
 from folding.verify.layers import LayerCheck
 from folding.verify.noise import Noise, neighbours, scale_of
 from folding.verify.probes import Probe
@@ -100,6 +101,10 @@ def measure_noise(study: Study) -> None:
     for probe in study.probes[: study.effort.noise_probes]:
         for weights in study.shaken():
             shake(study, session, probe, weights, rng)
+    for moved in jittered(study.source, rng):
+        shaken = moved.session()
+        for probe in study.probes[: study.effort.noise_probes]:
+            shake(study, shaken, probe, study.source.weights, rng)
 
 
 def shake(study: Study, session: FedSession, probe: Probe, weights: Feeds, rng: np.random.Generator) -> None:

@@ -93,3 +93,53 @@ def test_every_code_is_explained() -> None:
     assert codes <= set(HAZARDS)
     page = (Path(__file__).parents[3] / "docs/reference/hazards.md").read_text()
     assert all(f"`{code}`" in page for code in codes)
+
+
+OWN_PADS = """g (float[2,3,8,8] x) => (float[2,3,5,5] y) {
+    r = Relu(x) p = Pad(r, pads) y = MaxPool<kernel_shape=[2,2],strides=[2,2],pads=[1,1,0,0]>(p) }"""
+
+
+def too_wide(folder: Path, opset: int) -> Path:
+    """Both paddings together are as wide as the window: merged, the pooling is refused."""
+    return write(folder / "m.onnx", OWN_PADS, opset, pads=np.array([0, 0, 1, 1, 0, 0, 0, 0]))
+
+
+def test_a_model_that_the_defaults_cannot_load_is_traced_too(tmp_path: Path) -> None:
+    path = too_wide(tmp_path, 18)
+    OrtSession(path, "disable_all")
+    with pytest.raises(Exception, match="Pad should be smaller than kernel"):
+        OrtSession(path, "enable_all")
+    found = check(path, path)
+    assert found.verdict is Verdict.FAIL
+    (hazard,) = found.hazards
+    assert hazard.code == "pad_fusion_max_pool"
+    assert "does not load" in hazard.detail
+
+
+def test_its_artifact_loads_at_the_defaults(tmp_path: Path) -> None:
+    report = pipeline.fold(too_wide(tmp_path, 18), tmp_path / "a.onnx")
+    assert report.verdict is Verdict.PASS, report.summary
+    assert "avoids it" in report.hazards[0].detail
+    OrtSession(tmp_path / "a.onnx", "enable_all")
+
+
+AVERAGED = """g (float[1,2,8,8] x) => (float[1,M,4,4] y) {{
+    a = QuantizeLinear(x, s, z) b = DequantizeLinear(a, s, z) c = Conv(b, w)
+    p = AveragePool<kernel_shape=[2,2],strides=[2,2]>({pooled})
+    d = QuantizeLinear(p, s, z) y = DequantizeLinear(d, s, z) }}"""
+STEPS = {"s": np.float32(0.1), "z": np.uint8(128)}
+
+
+def test_ties_between_quantization_steps_are_noise(tmp_path: Path) -> None:
+    """Averages of quantized values lie between two steps; another order of summation rounds them apart."""
+    text = AVERAGED.format(pooled="b").replace("M,4,4", "2,4,4")
+    path = write(tmp_path / "m.onnx", text, w=array(3, 2, 1, 1), **STEPS)
+    assert check(path, path).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize("gain", [1.0, 1.3])
+def test_a_fault_of_several_steps_is_not(tmp_path: Path, gain: float) -> None:
+    text = AVERAGED.format(pooled="c").replace("M,4,4", "3,4,4")
+    a = write(tmp_path / "a.onnx", text, w=array(3, 2, 1, 1), **STEPS)
+    b = write(tmp_path / "b.onnx", text, w=array(3, 2, 1, 1) * np.float32(gain), **STEPS)
+    assert check(a, b).verdict is (Verdict.PASS if gain == 1.0 else Verdict.FAIL)
