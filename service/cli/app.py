@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from service.cli import flags as f
 
 app = typer.Typer(
     name="bnfold",
+    add_completion=False,  # `bnfold completion SHELL`, which asks nobody which shell it runs under
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -233,10 +235,17 @@ def check(
     return command.run(models, health_only, allow_unsandboxed, timeout, as_json, quiet)
 
 
+def _codes(incomplete: str) -> list[str]:
+    from folding import catalogue
+
+    return [entry.code for entry in catalogue.entries() if entry.code.startswith(incomplete)]
+
+
 @app.command()
 def explain(
     code: Annotated[
-        str | None, typer.Argument(metavar="CODE", help="A health, skip, hazard or error code.")
+        str | None,
+        typer.Argument(metavar="[CODE]", help="A health, skip, hazard or error code.", autocompletion=_codes),
     ] = None,
     as_json: f.Json = False,
     quiet: f.Quiet = False,
@@ -255,11 +264,16 @@ def explain(
 
 
 def _register() -> None:
-    """Commands that talk to a service or run one live in their own tree modules."""
-    from service.cli import operate, remote
+    """Commands that talk to a service, run one, or serve a shell live in their own tree modules."""
+    from service.cli import operate, remote, shell
 
     remote.register(app)
     operate.register(app)
+    shell.register(app)
 
 
 _register()
+if "_BNFOLD_COMPLETE" in os.environ:  # a shell asks at the Tab key
+    from typer.completion import completion_init
+
+    completion_init()

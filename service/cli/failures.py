@@ -27,7 +27,8 @@ def exit_code(code: Any) -> int:
 
 def explain(error: BaseException, argv: list[str]) -> int:
     """Print the error for a person, or as JSON under --json, and return its exit code."""
-    if isinstance(error, SystemExit) and error.code != _READER_LEFT:
+    asked_by_shell = "_BNFOLD_COMPLETE" in os.environ  # 1 is an answer then
+    if isinstance(error, SystemExit) and (error.code != _READER_LEFT or asked_by_shell):
         return exit_code(error.code)
     if isinstance(error, BrokenPipeError | SystemExit):
         _drop_stdout()

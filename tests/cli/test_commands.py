@@ -15,7 +15,7 @@ from service.cli import failures, run
 
 COMMANDS = [
     "inspect", "fold", "verify", "check", "serve", "worker", "submit", "status", "pull", "release", "doctor",
-    "keys", "explain",
+    "keys", "explain", "completion", "man",
 ]  # fmt: skip
 
 
@@ -162,13 +162,6 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     )
     assert done.stderr == ""
     assert done.stdout.startswith("CODE")
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_shell_completion(shell: str) -> None:
-    done = bnfold("--show-completion", shell)
-    script = done.stdout or bnfold(_BNFOLD_COMPLETE=f"source_{shell}").stdout
-    assert "bnfold" in script
 
 
 def test_completion_answers_with_commands() -> None:
