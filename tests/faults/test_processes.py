@@ -216,13 +216,15 @@ def test_postgres_restarts_in_the_middle(tmp_path: Path, request: pytest.Fixture
         made.ready(url)
         with Load([url], 8, seconds=0.2) as load:
             time.sleep(0.8)
-            server.stop(signal.SIGQUIT)  # like a crash: recovery from its log
-            time.sleep(0.7)
-            with http(url) as client:
-                assert client.get("/livez").status_code == 200
-                down = client.get("/v1/jobs")
-                assert (down.status_code, down.json()["code"]) == (503, "unavailable")
-            server.start()
+            try:
+                server.stop(signal.SIGQUIT)  # like a crash: recovery from its log
+                time.sleep(0.7)
+                with http(url) as client:
+                    assert client.get("/livez").status_code == 200
+                    down = client.get("/v1/jobs")
+                    assert (down.status_code, down.json()["code"]) == (503, "unavailable")
+            finally:  # other tests use it too
+                server.start()
         settled(url, load, 60)
         made.ready(url)
 

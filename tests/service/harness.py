@@ -135,7 +135,7 @@ class Postgres:
         """SIGINT: fast shutdown; SIGQUIT: like a crash."""
         if self.process is not None:
             self.process.send_signal(how)
-            self.process.wait(30)
+            self.process.wait(180)  # its last fsync waits behind whatever else writes on this machine
             self.process = None
 
     def close(self) -> None:
