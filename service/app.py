@@ -36,7 +36,8 @@ from service.wiring import Services, build
 log = logging.getLogger("bnfold.app")
 DESCRIPTION = (
     "Folds batch-norm moving statistics into trained models, exports ONNX and proves the result equivalent. "
-    "Errors are RFC 9457 problems with a stable `code`."
+    "Errors are RFC 9457 problems with a stable `code`. Every GET answers HEAD as well; bodies are taken "
+    "without Content-Encoding; a query parameter that a route does not know is refused by name."
 )
 
 

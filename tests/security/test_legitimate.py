@@ -12,9 +12,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from folding.options import FoldOptions
 from folding.sources.gates import graphdef, hdf5, keras_config, saved_model
 from folding.sources.gates import onnx as onnx_gate
 from folding.sources.gates.limits import LIMITS
+from service.runner.local import fold_in_runner
 from tests.security import corpus_tensorflow
 
 
@@ -45,6 +47,37 @@ def test_one_of_each_family(keras: Any) -> None:
     for name in ("MobileNetV2", "NASNetMobile", "EfficientNetB0"):
         model = getattr(keras.applications, name)(weights=None, classes=10)
         keras_config.check_keras_config(json.loads(model.to_json()))
+
+
+FAMILIES = (
+    "ConvNeXtTiny", "DenseNet121", "EfficientNetB0", "EfficientNetV2B0", "InceptionResNetV2", "InceptionV3",
+    "MobileNet", "MobileNetV2", "MobileNetV3Small", "NASNetMobile", "ResNet50", "ResNet50V2", "VGG16",
+    "Xception",
+)  # fmt: skip
+OLD_FAMILIES = ("DenseNet121", "MobileNetV3Small", "RegNetX002", "ResNetRS50", "Xception")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("library", "name", "form"),
+    [("keras", name, "keras") for name in FAMILIES]
+    + [("tf_keras", name, form) for name in OLD_FAMILIES for form in ("h5", "saved_model")],
+)
+@pytest.mark.filterwarnings("ignore:The `keras.initializers.serialize:UserWarning")
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file:UserWarning")
+def test_each_family_through_the_whole_pipeline(tmp_path: Path, library: str, name: str, form: str) -> None:
+    """As a file, behind its gate and through conversion and folding in the jail; all but the proof."""
+    module = pytest.importorskip(library)
+    model = getattr(module.applications, name)(weights=None, classes=10)
+    path = tmp_path / {"keras": "m.keras", "h5": "m.h5", "saved_model": "saved"}[form]
+    model.save(path)
+    module.backend.clear_session()
+    report = fold_in_runner(path, tmp_path / "o.onnx", FoldOptions(verify=False))
+    kept = [norm.name for norm in report.batch_norms if norm.decision != "folded"]
+    assert report.graph.nodes_after <= report.graph.nodes_before
+    assert (tmp_path / "o.onnx").stat().st_size > 1 << 20
+    print(f"{library} {name} {form}: {len(report.batch_norms)} batch norms, {len(kept)} kept", flush=True)
 
 
 def test_keras_files_of_both_kinds(keras: Any, tmp_path: Path) -> None:
