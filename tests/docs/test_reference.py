@@ -110,3 +110,13 @@ def test_every_page_can_be_reached() -> None:
 def test_changelog_has_the_version() -> None:
     text = (ROOT / "CHANGELOG.md").read_text()
     assert "## [Unreleased]" in text
+
+
+PATHS = re.compile(r"`((?:folding|service|tests|scripts|docs|deploy|bench|openapi)/[\w./-]+)`")
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/explanation/design.md", "service/web/README.md"])
+def test_the_map_of_the_code_names_what_is_there(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    gone = [path for path in PATHS.findall(text) if "NNNN" not in path and not (ROOT / path).exists()]
+    assert gone == []
