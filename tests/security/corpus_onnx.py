@@ -213,6 +213,15 @@ def _cycle() -> Any:
                           helper.make_node("Add", ["x", "a"], ["y"])]))  # fmt: skip
 
 
+def _called_with_too_much() -> Any:
+    """The checker passes a call that has more inputs than its function; inlining trips over it."""
+    model = _called([_function("f", None)])
+    for node in model.graph.node:
+        if node.op_type == "f":
+            node.input.extend(["x", "x"])
+    return model
+
+
 def _named(name: str) -> Any:
     nodes = [helper.make_node("Relu", ["x"], [name], name=name), helper.make_node("Relu", [name], ["y"])]
     return _model(_graph(nodes, name=name))
@@ -260,6 +269,7 @@ def entries() -> Iterator[tuple[str, Write, str]]:
                                     ), "unsafe_function_recursion"  # fmt: skip
     yield "function_depth", _saved(_deep_functions), "unsafe_function_depth"
     yield "function_twice", _saved(lambda: _called([_function("f", None), _function("f", None)])), broken
+    yield "function_inputs", _saved(_called_with_too_much), broken
     yield "loop_forever", _saved(lambda: _loop(1 << 40)), "unsafe_loop"
     yield "loop_nested", _saved(lambda: _loop(1_000, 4)), "unsafe_loop"
     yield "nested_bodies", _saved(_nested_ifs), "unsafe_subgraph_depth"

@@ -67,6 +67,7 @@ def check_onnx(path: Path, root: Path | None = None, limits: Limits = LIMITS) ->
             limit=limits.functions, hint=_AGAIN,
         )  # fmt: skip
     _check_domains(model, functions)
+    _check_calls(model, functions)
     check = _Check(limits, functions, path.parent, root or path.parent, payloads)
     check.graph(model.graph, _Scope())
     for key, function in functions.items():
@@ -128,6 +129,22 @@ def _check_domains(model: Any, functions: dict[Key, Any]) -> None:
                 f"Node {shown(node.name)!r} is a {node.op_type}, which runs code from outside the model.",
                 name=node.name or node.op_type, op=node.op_type, hint="Export with standard operators.",
             )  # fmt: skip
+
+
+def _check_calls(model: Any, functions: dict[Key, Any]) -> None:
+    """No call has more inputs or outputs than its function: the checker does not count them."""
+    for node in _all_nodes([model.graph.node, *(f.node for f in functions.values())]):
+        function = functions.get(_key(node.domain, node.op_type, node))
+        if function is None:
+            continue
+        for role in ("input", "output"):
+            given, known = len(getattr(node, role)), len(getattr(function, role))
+            if given > known:
+                corrupt(
+                    f"Node {shown(node.name)!r} calls {shown(node.op_type)!r} with {given} {role}s; it has "
+                    f"{known}.",
+                    name=node.name or node.op_type,
+                )
 
 
 def _all_nodes(bodies: Iterable[Any]) -> Iterator[Any]:
