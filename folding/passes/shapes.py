@@ -86,13 +86,21 @@ def _learn(value: ir.Value, info: onnx.ValueInfoProto) -> bool:
     if shape is None or shape == value.shape:
         return learned
     merged = _merge(value.shape, shape)
-    if value.is_graph_output() and value.shape is not None:
-        value.meta[INFERRED] = merged  # the interface itself is the user's
-        return learned
+    if value.is_graph_output():
+        value.meta[INFERRED] = merged
+        if value.shape is None:  # the checker asks for one; what inference made up has no place in it
+            value.shape = _without_invented_names(merged)
+        return learned  # else the interface is the user's
     if merged == value.shape:
         return learned
     value.shape = merged
     return True
+
+
+def _without_invented_names(shape: ir.Shape) -> ir.Shape:
+    return ir.Shape(
+        [None if not isinstance(dim, int) and (dim.value or "").startswith("unk__") else dim for dim in shape]
+    )
 
 
 def _merge(old: ir.Shape | None, new: ir.Shape) -> ir.Shape:

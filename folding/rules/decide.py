@@ -113,6 +113,7 @@ class Fold:
     def _remove(self, site: Site, journey: Journey, side: str) -> None:
         """Take the site's nodes out; values between it and its absorbers changed meaning, hence names."""
         source, target = site.input, site.output
+        self.search.forget(source)  # it takes over the readers of the target
         between = [value for value in journey.changed if value is not source]
         for value in between:
             self._rename(value)
@@ -175,9 +176,10 @@ class Fold:
 
     def _write(self) -> None:
         writer = self.search.writer
-        for linear in self.linears:
+        living = [linear for linear in self.linears if linear.node.graph is not None]  # dead code was pruned
+        for linear in living:
             writer.expect(linear)
-        for linear in self.linears:
+        for linear in living:
             outcome = writer.write(linear)
             self.roundings[linear] = outcome
             if isinstance(outcome, Skip):

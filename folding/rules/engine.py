@@ -24,7 +24,7 @@ from folding.rules.affine import Affine
 from folding.rules.base import Direction, Skip, SkipReason
 from folding.rules.moves import Absorbed, Context, Passed, Rule, label
 from folding.rules.transparent.branches import carried
-from folding.rules.transparent.select import disjoint
+from folding.rules.transparent.select import Census, alone_among_slices, census
 from folding.rules.transparent.shape_only import blind
 from folding.rules.write import Writer
 
@@ -87,6 +87,7 @@ class Search:
         self.by_output = {site.output: site for site in sites}
         self.by_node = {node: site for site in sites for node in site.nodes}
         self._refused: dict[tuple[ir.Value, str], Skip] = {}
+        self._counted: dict[ir.Value, dict[tuple[int, tuple[int, ...]], Census | None]] = {}
 
     def _host(self, move: Absorbed | Passed | Skip, side: str) -> Absorbed | Passed | Skip:
         """A last look at an absorber: would its numbers stay within the range of their type?"""
@@ -158,11 +159,28 @@ class Search:
         """Whether only `users` read the value: anybody else would see it changed."""
         if value.is_graph_output() and not carried(value, users):
             return Skip(SkipReason.GRAPH_OUTPUT, f"`{value.name}` is itself an output of the graph")
-        for node, index in value.uses():
-            if node in users or blind(node, index) or disjoint(node, value, wanted, self.ctx):
-                continue
-            return Skip(SkipReason.SHARED_PRODUCER_OUTPUT, f"`{value.name}` is also read by {label(node)}")
+        count = self._census(value, wanted)
+        counted = count is not None and alone_among_slices(count, users, wanted)
+        for node, index in count.others if counted and count is not None else value.uses():
+            if node not in users and not blind(node, index):
+                return Skip(
+                    SkipReason.SHARED_PRODUCER_OUTPUT, f"`{value.name}` is also read by {label(node)}"
+                )
         return None
+
+    def _census(self, value: ir.Value, wanted: Affine) -> Census | None:
+        """The readers of a value that is cut into slices, counted once: a value may have thousands."""
+        if len(value.uses()) < 2 or len(wanted.varying()) != 1:
+            return None
+        known = self._counted.setdefault(value, {})
+        key = (wanted.varying()[0], wanted.scale.shape)
+        if key not in known:
+            known[key] = census(value, wanted, self.ctx)
+        return known[key]
+
+    def forget(self, value: ir.Value) -> None:
+        """It has other readers now."""
+        self._counted.pop(value, None)
 
     def _no_producer(self, value: ir.Value) -> Skip:
         if value.is_graph_input() and value.graph is not self.ctx.model.graph:

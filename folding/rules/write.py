@@ -98,7 +98,8 @@ class Writer:
 
         Looks at the weights, hence only where the range is at stake: narrow types and extreme scales.
         """
-        if linear.weight.dtype not in _NARROW and not _extreme(scale):
+        taken = linear.s_out if side == "out" else linear.s_in
+        if linear.weight.dtype not in _NARROW and not _extreme(scale if taken is None else taken * scale):
             return None
         trial = copy(linear)
         trial.absorb(side, scale, shift)

@@ -248,10 +248,20 @@ def slope(b: Builder, x: str, shape: Shape, rng: np.random.Generator) -> None:
         b.add("PRelu", [x, b.array(rng.uniform(-1, 1, (shape[1], 1, 1)))], shape)
 
 
+def optional_outputs(b: Builder, x: str, shape: Shape, rng: np.random.Generator) -> None:
+    """A mask or indices that nobody reads."""
+    second = f"spare{b.count}"
+    if len(shape) == 4 and rng.random() < 0.5:
+        b.add("MaxPool", [x], shape, kernel_shape=[1, 1])
+    else:
+        b.add("Dropout", [x], shape)
+    b.nodes[-1].output.append(second)
+
+
 MAKERS: tuple[Maker, ...] = (
     conv, norm, arithmetic, conv, norm, pointwise, pool, global_pool, transpose, reshape, matmul, gemm, join,
     cut, pad, mean, norm, arithmetic, conv, conv_transpose, split, gather, depth_space, resize, other_norm,
-    squeeze, expand, slope, norm,
+    squeeze, expand, slope, norm, optional_outputs,
 )  # fmt: skip
 
 
@@ -276,3 +286,19 @@ def build(plan: list[tuple[int, int]], opset: int = 18) -> onnx.ModelProto:
          for n, a in b.arrays.items()],
     )  # fmt: skip
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
+
+
+def vaguer(proto: onnx.ModelProto, how: int) -> onnx.ModelProto:
+    """The same model with an interface that says less: symbols, nameless dimensions, no shape at all."""
+    if how % 4 == 0:
+        return proto
+    for position, value in enumerate((*proto.graph.input, *proto.graph.output)):
+        shape = value.type.tensor_type.shape
+        for axis, dim in enumerate(shape.dim):
+            if axis == 0 or how % 4 > 1:
+                dim.ClearField("dim_value")
+                if (axis + position) % 2:
+                    dim.dim_param = f"d{position}_{axis}"
+        if how % 4 == 3 and position:
+            value.type.tensor_type.ClearField("shape")
+    return proto

@@ -1,11 +1,13 @@
 """Slice, and Gather with constant indices: some elements along an axis.
 
 into_producer   the elements that are not selected keep the identity (nobody else reads them, or only other
-                Slices that select none of ours: see `disjoint`)
+                Slices that select none of ours: see `census`)
 into_consumer   the selected part of the affine goes on
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
@@ -95,16 +97,39 @@ def spread(affine: Affine, axis: int, chosen: Array, size: int) -> Affine:
     return Affine(place(affine.scale, 1.0), place(affine.shift, 0.0))
 
 
-def disjoint(other: ir.Node, value: ir.Value, affine: Affine, ctx: Context) -> bool:
-    """Whether `other` is a Slice of `value` that sees none of the elements that the affine changes."""
-    if not g.is_op(other, "Slice") or other.inputs[0] is not value or len(affine.varying()) != 1:
+@dataclass(frozen=True, eq=False)
+class Census:
+    """Who reads a value: how many Slices see each position of an axis, and who is no such Slice."""
+
+    slices: frozenset[ir.Node]
+    seen: Array
+    others: tuple[tuple[ir.Node, int], ...]
+
+
+def census(value: ir.Value, affine: Affine, ctx: Context) -> Census | None:
+    """One count for all Slices that cut the affine's one axis; None where the affine has more or none."""
+    if len(affine.varying()) != 1:
+        return None
+    axis = affine.varying()[0]
+    seen = np.zeros(affine.scale.shape[axis], np.int64)
+    slices, others = [], []
+    for use in value.uses():
+        picked = picks(use.node, affine, ctx) if g.is_op(use.node, "Slice") and use.idx == 0 else None
+        if picked is None or axis not in picked:
+            others.append(use)
+        else:
+            seen[picked[axis]] += 1
+            slices.append(use.node)
+    return Census(frozenset(slices), seen, tuple(others))
+
+
+def alone_among_slices(count: Census, users: frozenset[ir.Node], affine: Affine) -> bool:
+    """Whether each position that the affine changes is seen by one Slice, which is the one that asks."""
+    if not users <= count.slices:
         return False
     axis = affine.varying()[0]
-    picked = picks(other, affine, ctx)
-    if picked is None or axis not in picked:
-        return False
-    scale, shift = affine.scale.take(picked[axis], axis), affine.shift.take(picked[axis], axis)
-    return bool(np.all(scale == 1.0) and np.all(shift == 0.0))
+    changed = (affine.scale != 1.0) | (affine.shift != 0.0)
+    return bool(np.all(count.seen[changed.any(axis=tuple(i for i in range(affine.rank) if i != axis))] == 1))
 
 
 class GatherRule:

@@ -168,7 +168,11 @@ def test_a_quantized_table_keeps_its_shift() -> None:
     body = "q = DequantizeLinear<axis=1>(w, ws) c = Gather(q, x) d = Mul(c, s) y = Add(d, t)"
     arrays = {"w": RNG.integers(-9, 9, (5, 4)).astype(np.int8), "ws": np.abs(n(4)), "s": n(4), "t": n(4)}
     outcome = whole(model("int64[3] x", body, arrays, opset=19, dtype="float32"))
-    assert outcome.ops == ["DequantizeLinear", "Gather", BN]  # as one node it is no dearer than the shift alone
+    assert outcome.ops == [
+        "DequantizeLinear",
+        "Gather",
+        BN,
+    ]  # as one node it is no dearer than the shift alone
     assert outcome.error < 2e-6
 
 

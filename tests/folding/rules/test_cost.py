@@ -91,6 +91,40 @@ def residual(count: int) -> ir.Model:
     return net.model([net.norm(value)])
 
 
+def slices(count: int) -> ir.Model:
+    """One wide value, cut into as many slices, each with a norm."""
+    net = Net()
+    wide = net.add("Conv", [net.x, net.const(RNG.normal(size=(4 * count, 4, 1, 1)))])
+    wide.shape = ir.Shape([1, 4 * count, 6, 6])
+    outputs = []
+    for i in range(count):
+        ends = [
+            ir.val(f"e{i}_{k}", const_value=ir.tensor(np.array([k], np.int64))) for k in (4 * i, 4 * i + 4, 1)
+        ]
+        for j, value in enumerate(ends):
+            value.name, value.dtype, value.shape = f"e{i}_{j}", ir.DataType.INT64, ir.Shape([1])
+        net.held += ends
+        outputs.append(net.norm(net.add("Slice", [wide, *ends])))
+    return net.model(outputs[:1])
+
+
+def fan(count: int) -> ir.Model:
+    """One norm in front of as many convolutions, and one behind each."""
+    net = Net()
+    value = net.norm(net.x)
+    return net.model([net.norm(net.conv(value)) for _ in range(count)][:1])  # onnx_ir copies wide lists
+
+
+def chain(count: int) -> ir.Model:
+    """Constant arithmetic without end."""
+    net = Net()
+    value = net.conv(net.x)
+    for _ in range(count):
+        value = net.add("Mul", [value, net.const(RNG.uniform(0.98, 1.02, (4, 1, 1)))])
+        value = net.add("Add", [value, net.const(RNG.normal(size=(4, 1, 1)))])
+    return net.model([value])
+
+
 def calls(model: ir.Model) -> int:
     """Python and C calls of finding and folding."""
     count = 0
@@ -107,7 +141,9 @@ def calls(model: ir.Model) -> int:
     return count
 
 
-@pytest.mark.parametrize("build", [pairs, stuck, forward, residual], ids=lambda build: build.__name__)
+@pytest.mark.parametrize(
+    "build", [pairs, stuck, forward, residual, slices, fan, chain], ids=lambda build: build.__name__
+)
 def test_four_times_the_nodes_cost_at_most_4_4_times_as_much(build: Callable[[int], ir.Model]) -> None:
     calls(build(10))  # imports and caches
     assert calls(build(400)) <= 4.4 * calls(build(100))

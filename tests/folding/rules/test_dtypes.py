@@ -132,6 +132,19 @@ def test_single_precision_range() -> None:
     assert folded.result.decisions[0].reason is SkipReason.WOULD_OVERFLOW
 
 
+def test_many_small_scales_do_not_leave_the_range_together() -> None:
+    """Each alone is harmless; what they come to in float64 no float32 holds."""
+    body = (
+        "c = Conv(x, w) "
+        + " ".join(f"c{i} = Mul({f'c{i - 1}' if i else 'c'}, s)" for i in range(12))
+        + " y = Add(c11, s)"
+    )
+    folded = fold(model(X, body, {"w": n(8, 6, 3, 3), "s": np.full((8, 1, 1), 1e-9)}, dtype="float32"))
+    for item in stored(folded).values():
+        assert np.isfinite(item).all()
+    assert difference(folded) < 1e-6
+
+
 def test_merging_does_not_leave_the_range() -> None:
     arrays = {"g": np.full(8, 2e3), "b": N8["b"], "m": N8["m"], "v": np.full(8, 1.0)}
     body = "c = BatchNormalization(x, g, b, m, v) y = BatchNormalization(c, g, b, m, v)"
