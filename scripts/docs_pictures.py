@@ -71,6 +71,7 @@ def tour(page: Page, url: str, model: Path) -> str:
     upload(page, model)
     page.click("#options-form button[type=submit]")
     page.wait_for_url("**/jobs/**")
+    page.wait_for_selector("#stages .now")
     take(page, "live")
     page.wait_for_selector("section.verdict")
     result = page.url
@@ -79,6 +80,9 @@ def tour(page: Page, url: str, model: Path) -> str:
         if page.locator(f"#{section}").count():
             page.goto(f"{result}#{section}")
             page.wait_for_timeout(1000)  # the graph is drawn when it comes into view
+            if section == "graph":
+                for _ in range(3):  # a batch norm with its affine
+                    page.click("#graph-next")
             take(page, section)
     page.goto(f"{url}/docs")
     take(page, "api")

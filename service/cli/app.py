@@ -274,6 +274,6 @@ def _register() -> None:
 
 _register()
 if "_BNFOLD_COMPLETE" in os.environ:  # a shell asks at the Tab key
-    from typer.completion import completion_init
+    from typer._completion_classes import completion_init
 
     completion_init()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,15 +41,16 @@ class Output:
         return self.json or self.quiet
 
     def say(self, text: str = "", style: str | None = None) -> None:
-        """A line of the result."""
+        """A line of the result; between words a terminal breaks it, a pipe never."""
         if self.silent:
             return
-        if style and sys.stdout.isatty():
-            from rich.text import Text
-
-            self._console().print(Text(text, style=style), soft_wrap=True)
-        else:
+        if not sys.stdout.isatty():
             print(text)
+            return
+        from rich.text import Text
+
+        shown = text if "\n" in text else wrapped(text, self._console().width)
+        self._console().print(Text(shown, style=style or ""), soft_wrap=True)
 
     def note(self, text: str) -> None:
         """A remark beside the result."""
@@ -82,14 +84,27 @@ class Output:
         from rich.table import Table
         from rich.text import Text
 
+        widths = [max(len(row[i]) for row in [list(columns), *cells]) for i in range(len(columns))]
+        least = sum(width if width <= FOLDS_FROM else FOLDS_FROM for width in widths) + 3 * len(columns)
+        if least > self._console().width:
+            self._records(columns, cells)
+            return
         # Words and figures keep their line; names and free text fold when the terminal is narrow.
         table = Table(box=box.HORIZONTALS, show_edge=False, pad_edge=False, padding=(0, 1))
-        for index, column in enumerate(columns):
-            narrow = max(len(row[index]) for row in cells) <= FOLDS_FROM
-            table.add_column(column, overflow="fold", no_wrap=narrow)
+        for column, width in zip(columns, widths, strict=True):
+            table.add_column(column, overflow="fold", no_wrap=width <= FOLDS_FROM)
         for row in cells:
             table.add_row(*(Text(cell, style=WORD_STYLES.get(cell, "")) for cell in row))
         self._console().print(table)
+
+    def _records(self, columns: Sequence[str], cells: list[list[str]]) -> None:
+        """Row by row, where the terminal is too narrow for a table: the first cell, the others under it."""
+        for row in cells:
+            self.say(row[0], style="bold")
+            told = (
+                f"{column} {cell}" for column, cell in zip(columns[1:], row[1:], strict=True) if cell != "-"
+            )
+            self.say("  " + ", ".join(told))
 
     def _console(self) -> Console:
         from rich.console import Console
@@ -120,6 +135,15 @@ class Output:
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task(what, total=total)
             yield lambda done: bar.update(task, completed=done)
+
+
+def wrapped(text: str, width: int) -> str:
+    """Broken between words, continued under the text's own beginning; names and digests stay whole."""
+    indent = " " * (len(text) - len(text.lstrip()) + 2)
+    lines = textwrap.wrap(
+        text, max(width, 30), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(lines) or text
 
 
 FOLDS_FROM = 14  # characters; wider columns give way first

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -169,17 +170,21 @@ def test_completion_answers_with_commands() -> None:
     assert "inspect" in done.stdout
 
 
-def test_a_terminal_gets_lines_drawn() -> None:
-    """The same table in a pseudo-terminal and in a pipe: the same words, drawn only for people."""
+def in_a_terminal(*args: str, columns: int = 100) -> str:
+    """What a person sees in a terminal so wide."""
+    import fcntl
     import pty
+    import struct
+    import termios
 
     main, child = pty.openpty()
-    code = "from service.cli import main; main()"
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    kept = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR")}
     process = subprocess.Popen(
-        [sys.executable, "-c", code, "explain"],
+        [sys.executable, "-m", "service.cli", *args],
         stdout=child,
         stderr=child,
-        env={**os.environ, "TERM": "xterm"},
+        env={**kept, "TERM": "xterm"},
     )
     os.close(child)
     shown = b""
@@ -191,10 +196,28 @@ def test_a_terminal_gets_lines_drawn() -> None:
         if not piece:
             break
         shown += piece
-    assert process.wait(timeout=30) == 0
-    assert "─" in shown.decode()
-    assert b"never_updated" in shown
+    assert process.wait(timeout=60) == 0
+    os.close(main)
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()).replace("\r", "")
+
+
+def test_a_terminal_gets_lines_drawn() -> None:
+    """The same table in a terminal and in a pipe: the same words, drawn only for people."""
+    shown = in_a_terminal("explain")
+    assert "─" in shown
+    assert "never_updated" in shown
     assert "─" not in bnfold("explain").stdout
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 200])
+def test_a_narrow_terminal_loses_nothing(columns: int) -> None:
+    checkpoint = str(Path(__file__).parents[2] / "examples" / "tf1_checkpoint")
+    shown = in_a_terminal("inspect", checkpoint, columns=columns)
+    words = shown.split()
+    for name in ("batch_normalization", "batch_normalization_4", "channels", "amplification", "ok"):
+        assert name in [word.rstrip(",") for word in words], f"{name} is cut or left out"
+    assert "--feed is_training:0=VALUE" in " ".join(words)
+    assert re.search(r"sha256:[0-9a-f]{64}\b", shown), "a digest is broken"
 
 
 def test_native_chatter_is_kept_away(capfd: pytest.CaptureFixture[str]) -> None:
