@@ -13,7 +13,7 @@ def react(study: Study) -> None:
     """Which probes are evidence: an output must answer them differently than it answers another probe."""
     reacting: set[str] = set()
     for name, noise in study.noise.items():
-        if any(answers_differ(study, name, noise, a, b) for a, b in rows_within(study, name)):
+        if any(answers_differ(noise, (probe,), a, b) for probe, a, b in rows_within(study, name)):
             reacting.update(p.name for p in study.probes)
         for probe in study.probes:
             for other in study.probes:
@@ -24,13 +24,13 @@ def react(study: Study) -> None:
     study.evidence.constant = constant_outputs(study.source)
 
 
-def rows_within(study: Study, name: str) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Pairs of batch rows of one answer."""
+def rows_within(study: Study, name: str) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """Pairs of batch rows of one answer, with the probe's name."""
     pairs = []
     for probe in study.probes:
         value = study.unfolded[probe.name][name]
         if value.ndim and value.shape[0] > 1 and not probe.constant:
-            pairs.append((value[0], value[1]))
+            pairs.append((probe.name, value[0], value[1]))
     return pairs[:1]
 
 
@@ -42,15 +42,22 @@ def responses_differ(study: Study, name: str, noise: Noise, a: str, b: str) -> b
         if not one.ndim or one.shape[1:] != two.shape[1:] or size == 0:
             return False
         one, two = one[:size], two[:size]
-    return answers_differ(study, name, noise, one, two)
+    return answers_differ(noise, (a, b), one, two)
 
 
-def answers_differ(study: Study, name: str, noise: Noise, one: np.ndarray, two: np.ndarray) -> bool:
-    """Beyond the noise level for floats, at all for the rest."""
+def answers_differ(noise: Noise, probes: tuple[str, ...], one: np.ndarray, two: np.ndarray) -> bool:
+    """Beyond the noise level for floats, at all for the rest.
+
+    The level is that of these very probes where it was measured: what all probes have in common is no measure
+    of a graph that rounds, in which one step may be all of a small answer and nothing of a large one.
+    """
     one, two = np.asarray(one), np.asarray(two)  # an element of a string array is a str
     if one.dtype.kind != "f":
         return bool((one != two).any())
-    level = 8 * max(noise.pooled, noise.floor) * max(scale_of(one), scale_of(two))
+    size = max(scale_of(one), scale_of(two))
+    samples = [noise.samples.get(probe) for probe in probes]
+    measured = max(max(s) for s in samples if s) if all(samples) else noise.pooled * size
+    level = 8 * max(measured, noise.floor * size)
     with np.errstate(all="ignore"):
         gap = np.abs(one.astype(np.float64) - two.astype(np.float64))
     return bool((gap[np.isfinite(gap)] > level).any())
