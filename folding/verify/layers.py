@@ -313,7 +313,7 @@ def judge(
     it where a slice has too few elements for its own noise to be reliable.
     """
     gaps = slices(gap(candidate, reference))
-    scale = slices(reference)
+    scale = slices(np.where(np.isfinite(reference), reference, np.zeros((), reference.dtype)))
     measured = np.zeros_like(scale)
     for sample in noise:
         measured = np.maximum(measured, slices(gap(sample, reference)))

@@ -30,8 +30,8 @@ def neighbour(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     step = bits.astype(np.int8) * np.int8(2) - np.int8(1)
     step *= flat != 0
     moved = (flat.view(INTEGER_VIEW[array.dtype.itemsize]) + step).view(array.dtype)
-    if not np.isfinite(moved).all():
-        moved = np.where(np.isfinite(moved), moved, flat)
+    if not (np.isfinite(flat).all() and np.isfinite(moved).all()):  # next to infinity is the largest number
+        moved = np.where(np.isfinite(flat) & np.isfinite(moved), moved, flat)
     result: np.ndarray = moved.reshape(array.shape)
     return result
 

@@ -364,3 +364,20 @@ def test_a_mask_of_minus_infinity_is_no_noise(tmp_path: Path) -> None:
     b = write(tmp_path / "b.onnx", text, w=array(4, 3) * np.float32(1.001), low=np.float64(-1e300))
     assert check(a, a).verdict is Verdict.PASS
     assert check(a, b).verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize(("gain", "verdict"), [(1.0, Verdict.PASS), (1.01, Verdict.FAIL)])
+def test_infinities_in_a_layer_leave_the_rest_of_it_comparable(
+    tmp_path: Path, gain: float, verdict: Verdict
+) -> None:
+    """Padding with minus infinity: its neighbours' limits come from the finite numbers beside it."""
+    text = """g (float[1,2,6,6] x) => (float[1,3,7,7] y) {
+        p = Pad(x, pads, low) c = Conv(p, w) y = BatchNormalization(c, g, b, m, v) }"""
+    folded = "g (float[1,2,6,6] x) => (float[1,3,7,7] y) { p = Pad(x, pads, low) y = Conv(p, f, h) }"
+    rest = {"pads": np.array([0, 0, 1, 1, 0, 0, 0, 0]), "low": np.float32(-np.inf)}
+    g, b, m, v = array(3), array(3, salt=1), array(3, salt=2), np.abs(array(3, salt=3)) + np.float32(0.1)
+    w, scale = array(3, 2, 1, 1), g / np.sqrt(v + np.float32(1e-5))
+    f, h = w * scale.reshape(-1, 1, 1, 1) * np.float32(gain), b - m * scale
+    source = write(tmp_path / "a.onnx", text, w=w, g=g, b=b, m=m, v=v, **rest)
+    artifact = write(tmp_path / "b.onnx", folded, f=f, h=h, **rest)
+    assert check(source, artifact).verdict is verdict
