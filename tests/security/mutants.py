@@ -7,6 +7,7 @@ a mutant for ever.
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import random
@@ -136,8 +137,7 @@ def mutate_json(value: Any, chance: random.Random, changes: int) -> None:
         if chance.random() < 0.15:
             del place[key]
         elif chance.random() < 0.3:
-            place[key] = chance.choice(list(_containers(value)))
-            _cut_cycles(value)
+            place[key] = copy.deepcopy(chance.choice(list(_containers(value))))
         else:
             place[key] = chance.choice(JSON)
 
@@ -147,16 +147,6 @@ def _containers(value: Any) -> Iterator[Any]:
         yield value
         for each in list(value.values() if isinstance(value, dict) else value):
             yield from _containers(each)
-
-
-def _cut_cycles(value: Any, above: tuple[int, ...] = ()) -> None:
-    for key in list(value) if isinstance(value, dict) else range(len(value)):
-        each = value[key]
-        if isinstance(each, (dict, list)):
-            if id(each) in (*above, id(value)):
-                value[key] = 0
-            else:
-                _cut_cycles(each, (*above, id(value)))
 
 
 def mutate_h5(data: bytes, chance: random.Random) -> bytes:
@@ -169,8 +159,9 @@ def mutate_h5(data: bytes, chance: random.Random) -> bytes:
 
 
 def _h5_config(file: Any, chance: random.Random) -> None:
-    if "model_config" in file.attrs:
-        config = json.loads(file.attrs["model_config"])
+    text = file.attrs.get("model_config")
+    if isinstance(text, str | bytes) and text.lstrip()[:1] in ("{", b"{"):
+        config = json.loads(text)
         mutate_json(config, chance, chance.randint(1, 3))
         file.attrs["model_config"] = json.dumps(config)
 
