@@ -82,4 +82,4 @@ def test_a_source_that_overflows_by_itself_is_no_fault(tmp_path: Path) -> None:
     ]
     found = check(*sides)
     assert found.verdict is Verdict.PASS, found.summary
-    assert "overflows there" in found.summary
+    assert "leaves its range there" in found.summary
