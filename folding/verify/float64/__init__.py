@@ -84,7 +84,7 @@ def drop_overflown(study: Study, answers: Answers) -> None:
                 continue
             if (np.isfinite(exact) != np.isfinite(own)).any():
                 study.evidence.limits.append(
-                    f"float64 left out on probe {probe!r}: {name!r} of the source itself leaves its range there"
+                    f"float64 left out on probe {probe!r}: {name!r} of the source leaves its range there"
                 )
                 del answers[probe]
                 break
