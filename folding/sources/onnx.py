@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,10 @@ class OnnxFormat:
 FORMAT = OnnxFormat()
 
 
+_SHARD = re.compile(r"\.data-\d{5}-of-\d{5}$")  # of a TensorFlow checkpoint
+_GRAPH_FIELDS = frozenset({1, 2, 5, 10, 11, 12, 13, 14, 15, 16})  # GraphProto
+
+
 def looks_like_onnx(path: Path) -> bool:
     """Whether the first bytes read as ModelProto fields up to a graph; a truncated file still does."""
     try:
@@ -87,7 +92,7 @@ def looks_like_onnx(path: Path) -> bool:
             seen.add(number)
             value, body = wire.read_varint(head, body, len(head))
             if number == wire.MODEL_GRAPH:
-                return 1 in seen or value <= size
+                return (1 in seen or value <= size) and _begins_like_graph(head, body, value)
             if number == 2 and value > _LONGEST_PRODUCER:
                 return False  # a SavedModel begins the same way, and has its graph here
             at = body + (value if wire_type == 2 else 0)
@@ -96,11 +101,25 @@ def looks_like_onnx(path: Path) -> bool:
     return False
 
 
+def _begins_like_graph(head: memoryview, at: int, length: int) -> bool:
+    """The first field of a GraphProto: all of them are messages or text. Weights begin with anything."""
+    if not length or at >= len(head):
+        return True
+    tag, at = wire.read_varint(head, at, len(head))
+    if tag & 7 != 2 or tag >> 3 not in _GRAPH_FIELDS:
+        return False
+    inner, _ = wire.read_varint(head, at, len(head)) if at < len(head) else (0, at)
+    return inner <= length
+
+
 def _candidates(upload: Upload) -> list[Path]:
     if (upload.path.is_file() and upload.path.suffix.lower() == ".onnx") or not upload.files:
         paths = [upload.path]
     else:
-        paths = [upload.root / name for name in upload.files]
+        # raw weights beside their index may begin like anything
+        indexed = any(name.endswith(".index") for name in upload.files)
+        names = [name for name in upload.files if not (indexed and _SHARD.search(name))]
+        paths = [upload.root / name for name in names]
     return [path for path in paths if path.is_file() and looks_like_onnx(path)]
 
 

@@ -25,6 +25,7 @@ from folding.sources.tensorflow import derived, files
 from folding.sources.tensorflow.bind import bind
 from folding.sources.tensorflow.feeders import looped
 from folding.sources.tensorflow.graph import TfGraph, data_inputs, dtype_of, shape_of, split
+from folding.sources.tensorflow.loop_shapes import drop_false_scalars
 from folding.sources.tensorflow.program import Weights
 from folding.sources.tensorflow.runtime import tensorflow, tf2onnx
 from folding.sources.tensorflow.surgery import Prepared
@@ -156,6 +157,7 @@ def _to_onnx(
         proto = onnx_graph.make_model("bnfold", producer_name="bnfold")
     _no_unknown_ops(proto)
     if check:
+        drop_false_scalars(proto)
         _checked(proto)
     return proto
 

@@ -239,7 +239,11 @@ def _program(model: Any, flavour: str, concrete: Any, names: list[str], options:
             variable = variables.get(id(external)) or _by_handle(concrete, external)
             if variable is None:
                 raise UnsupportedModel(
-                    f"The model captures the resource {external.name!r}.", code="unsupported_resource"
+                    f"The model holds a lookup table or another resource ({node!r}) that is no variable.",
+                    code="unsupported_resource",
+                    layer=node,
+                    hint="Export a SavedModel (model.export, or model.save of Keras 2), which holds its "
+                    "contents, or save the part of the model that lies behind it.",
                 )
             name = _bind_variable(graph, node, *variable)
             arrays[name] = variable[0].numpy

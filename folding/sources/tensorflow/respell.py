@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from folding.errors import UnsupportedModel
+from folding.sources.tensorflow.constants import evaluate
 from folding.sources.tensorflow.graph import (
     Node,
     TfGraph,
@@ -41,6 +42,8 @@ def respell(graph: TfGraph, *, arithmetic: bool = False) -> None:
         ):
             mean, variance = data_inputs(node)[3:5]  # in inference mode the op hands them on
             alias.update({f"{node.name}:1": mean, f"{node.name}:2": variance})
+        elif node.op == "FusedBatchNormV3" and not arithmetic and _is_layer_norm(graph, node):
+            _layer_norm(graph, node)
         elif node.op == "BatchNormWithGlobalNormalization":
             _global_normalization(graph, node, arithmetic)
         elif node.op == "Bucketize" and not arithmetic:
@@ -61,6 +64,45 @@ def _complement(graph: TfGraph, node: Node) -> None:
     node.op = "Sub"
     del node.input[:]
     node.input.extend([one, inner])
+
+
+def _is_layer_norm(graph: TfGraph, node: Node) -> bool:
+    """Keras 2 takes examples for channels: (1, examples, features, 1), scale 1 and offset 0 filled in."""
+    inputs = data_inputs(node)
+    source, scale = (graph.nodes.get(split(ref)[0]) for ref in inputs[:2])
+    if node.attr["data_format"].s != b"NCHW" or source is None or scale is None or scale.op != "Fill":
+        return False
+    packed = graph.nodes.get(split(data_inputs(source)[1])[0]) if source.op == "Reshape" else None
+    if packed is None or packed.op != "Pack" or len(data_inputs(packed)) != 4:
+        return False
+    ends = [evaluate(graph, data_inputs(packed)[place]) for place in (0, 3)]
+    filled = [evaluate(graph, data_inputs(graph.nodes[split(ref)[0]])[1]) for ref in inputs[1:3]]
+    values = [None if value is None or value.size != 1 else value.item() for value in (*ends, *filled)]
+    return values == [1, 1, 1, 0] and all(f"{node.name}:{k}" not in graph.consumers() for k in (1, 2))
+
+
+def _layer_norm(graph: TfGraph, node: Node) -> None:
+    """(x - mean) * rsqrt(variance + epsilon) over the features; the outer dimensions are 1."""
+    kind, name, x = dtype_of(node), node.name, data_inputs(node)[0]
+    axis, small = graph.add("Const", f"{name}/axis").name, graph.add("Const", f"{name}/epsilon").name
+    graph.set_constant(axis, np.asarray([2], np.int32))
+    graph.set_constant(small, np.asarray(node.attr["epsilon"].f, numpy_dtype(kind)))
+
+    def add(op: str, *inputs: str) -> str:
+        new = graph.add(op, f"{name}/{op}", inputs, T=kind)
+        if op == "Mean":
+            new.attr["Tidx"].type = _INT32
+            new.attr["keep_dims"].b = True
+        return str(new.name)
+
+    centred = add("Sub", x, add("Mean", x, axis))
+    variance = add("Mean", add("Square", centred), axis)
+    inverse = add("Rsqrt", add("AddV2", variance, small))
+    node.op = "Mul"
+    del node.input[:]
+    node.input.extend([centred, inverse])
+    node.attr.clear()
+    node.attr["T"].type = kind
 
 
 def _bucketize(graph: TfGraph, node: Node) -> None:

@@ -163,6 +163,54 @@ def test_recurrent_layers(cell: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(got, np.asarray(net(data, training=False)), atol=1e-5)
 
 
+@pytest.mark.parametrize("library", ["keras", "tf_keras"])
+@pytest.mark.parametrize("cell", ["LSTM", "GRU", "SimpleRNN"])
+def test_loops_of_every_cell(library: str, cell: str, tmp_path: Path) -> None:
+    """Recurrent layers where the converter knows them, else loops: equal to Keras either way."""
+    k, rng = importlib.import_module(library), np.random.default_rng(3)
+    i = k.Input((7, 5))
+    x = k.layers.Dense(3)(getattr(k.layers, cell)(6)(i))
+    net = k.Model(i, k.layers.BatchNormalization(name="bn")(x))
+    _enliven(net, rng)
+    net.save(tmp_path / "net.h5")
+    data = rng.normal(size=(3, 7, 5)).astype(np.float32)
+    report = pipeline.fold(tmp_path / "net.h5", tmp_path / "out.onnx")
+    assert report.verdict.value == "pass", report.summary
+    assert [norm.decision for norm in report.batch_norms] == ["folded"]
+    (got,) = _run(tmp_path / "out.onnx", {"x": data})
+    np.testing.assert_allclose(got, np.asarray(net(data, training=False)), atol=1e-5)
+
+
+@pytest.mark.parametrize("library", ["keras", "tf_keras"])
+def test_layer_norms_are_no_batch_norms(library: str, tmp_path: Path) -> None:
+    k, rng = importlib.import_module(library), np.random.default_rng(3)
+    i = k.Input((7, 8))
+    x = k.layers.Add()([k.layers.MultiHeadAttention(2, 4)(i, i), i])
+    x = k.layers.Dense(6)(k.layers.LayerNormalization()(x))
+    net = k.Model(i, k.layers.BatchNormalization(name="bn")(x))
+    _enliven(net, rng)
+    net.save(tmp_path / "net.h5")
+    report = pipeline.fold(tmp_path / "net.h5", tmp_path / "out.onnx")
+    assert report.verdict.value == "pass", report.summary
+    assert [(norm.name.rsplit("/", 1)[-1], norm.decision) for norm in report.batch_norms] == [
+        ("bn", "folded")
+    ]
+
+
+def test_tables_of_layers_are_refused_by_name(tmp_path: Path) -> None:
+    k = importlib.import_module("keras")
+    i = k.Input((1,), dtype="string")
+    x = k.layers.StringLookup(vocabulary=["a", "b"], output_mode="one_hot")(i)
+    net = k.Model(i, k.layers.BatchNormalization()(k.layers.Dense(2)(x)))
+    net.save(tmp_path / "net.keras")
+    with pytest.raises(BnfoldError) as caught:
+        pipeline.fold(tmp_path / "net.keras", tmp_path / "out.onnx")
+    assert caught.value.error_code == "unsupported_resource"
+    net.export(tmp_path / "saved", verbose=False)  # as its hint says
+    report = pipeline.fold(tmp_path / "saved", tmp_path / "out.onnx")
+    assert report.verdict.value == "pass", report.summary
+
+
 def test_several_signatures(tmp_path: Path) -> None:
     tf = tensorflow()
 
