@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from folding.errors import BnfoldError, Cancelled, InternalError, TemporaryFailure, UsageError
+from service.cli import process
 from service.cli.text import clean
 
 OK, USAGE, NOT_VERIFIED, MODEL, STOPPED, TEMPORARY = 0, 2, 3, 4, 5, 75
@@ -31,23 +32,18 @@ def explain(error: BaseException, argv: list[str]) -> int:
     if isinstance(error, SystemExit) and (error.code != _READER_LEFT or asked_by_shell):
         return exit_code(error.code)
     if isinstance(error, BrokenPipeError | SystemExit):
-        _drop_stdout()
+        process.drop(sys.stdout)
         return OK
     if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
-        _drop_stdout()
+        process.drop(sys.stdout)
     known = as_bnfold_error(error)
     if "--json" in argv:
         body = {"error": known.to_dict(), "exit_code": known.exit_code}
-        print(json.dumps(body, indent=2, default=str))
+        process.emit(json.dumps(body, indent=2, default=str), sys.stdout)
     else:
         for line in error_lines(known):
-            print(line, file=sys.stderr)
+            process.emit(line, sys.stderr)
     return known.exit_code
-
-
-def _drop_stdout() -> None:
-    """The reader left, or its disk is full: Python would complain again while flushing at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def as_bnfold_error(error: BaseException) -> BnfoldError:

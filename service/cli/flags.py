@@ -165,7 +165,7 @@ Unsandboxed = Annotated[
 ]
 Timeout = Annotated[
     float,
-    typer.Option(help="Wall-clock limit of the job in seconds.", rich_help_panel="Running"),
+    typer.Option(min=0.0, help="Wall-clock limit of the job in seconds.", rich_help_panel="Running"),
 ]
 ReportJson = Annotated[
     Path | None,

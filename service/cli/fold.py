@@ -39,6 +39,7 @@ def run(
     options = fold_options(given)
     check_calibration(options, calibration)
     folder = output_folder(out)
+    output_files({**{form.upper(): path for form, path in renderings.items()}, "attestation": attest})
     for data, option in ((calibration, "--calibrate"), (probe, "--probe")):
         parse.npz(data and parse.existing(data), option)  # a bad file is named before the long work
     work = _here if unsandboxed else _isolated
@@ -75,13 +76,26 @@ def check_calibration(options: FoldOptions, calibration: Path | None) -> None:
 def output_folder(out: Path) -> Path:
     """The folder of the artifact, which must exist already: a typing error must not make new ones."""
     if out.is_dir():
-        raise UsageError(f"{out} is a folder", hint=f"name a file: -o {out / 'model.onnx'}")
+        raise UsageError(f"{out} is a folder", hint=f"name a file in it: {out / 'NAME'}")
     folder = out.absolute().parent
     if not folder.is_dir():
         raise UsageError(f"no such folder: {folder}", hint=f"mkdir -p {folder}")
     if not os.access(folder, os.W_OK):
-        raise UsageError(f"cannot write into {folder}", hint="choose another place with -o")
+        raise UsageError(f"cannot write into {folder}", hint="choose another place")
+    if out.exists() and not os.access(out, os.W_OK):
+        raise UsageError(f"{out} is there and may not be written", hint="choose another name")
     return folder
+
+
+def output_files(wanted: dict[str, Path | None]) -> None:
+    """Places of the reports, asked before the long work: what cannot be written then is lost."""
+    for what, path in wanted.items():
+        if path is None:
+            continue
+        try:
+            output_folder(path)
+        except UsageError as error:
+            raise UsageError(f"{what}: {error.message}", hint=error.hint) from None
 
 
 @contextmanager

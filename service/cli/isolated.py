@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -65,6 +67,8 @@ def job(
 
 def _run(spec: JobSpec, listener: Listener) -> JobOutcome:
     """The job on a thread, so that Ctrl-C here cancels it there; its process group is gone on return."""
+    if not os.environ.get("BNFOLD_DEBUG"):  # what it logs for operators comes to a person as the error
+        logging.getLogger("bnfold.runner").setLevel(logging.CRITICAL + 1)
     runner = make_runner()
     cancel = threading.Event()
     runner.start()

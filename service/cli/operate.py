@@ -116,7 +116,9 @@ def keys_create(
         typer.Option("--scope", help="submit, read or admin. Repeatable. Default: submit, read."),
     ] = None,
     tenant: Annotated[str, typer.Option(help="Whose jobs and models the key sees.")] = "default",
-    expires_days: Annotated[float | None, typer.Option("--expires-days", help="Days until it ends.")] = None,
+    expires_days: Annotated[
+        float | None, typer.Option("--expires-days", min=0.0, help="Days until it ends.")
+    ] = None,
     data_dir: DataDir = None,
     as_json: f.Json = False,
     quiet: f.Quiet = False,

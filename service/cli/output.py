@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from folding.progress import Event, Listener, silent
+from service.cli.process import emit
 from service.cli.text import clean
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Output:
         if self.silent:
             return
         if not sys.stdout.isatty():
-            print(text)
+            emit(text, sys.stdout)
             return
         from rich.text import Text
 
@@ -55,12 +56,12 @@ class Output:
     def note(self, text: str) -> None:
         """A remark beside the result."""
         if not self.silent:
-            print(text, file=sys.stderr)
+            emit(text, sys.stderr)
 
     def document(self, body: Any) -> None:
         """The machine-readable result, under --json only. Strings are taken as JSON already."""
         if self.json:
-            print(body if isinstance(body, str) else json.dumps(body, indent=2, default=str))
+            emit(body if isinstance(body, str) else json.dumps(body, indent=2, default=str), sys.stdout)
 
     def heading(self, text: str) -> None:
         """The title of a section."""
@@ -77,7 +78,8 @@ class Output:
             return
         widths = [max(len(r[i]) for r in [list(columns), *cells]) for i in range(len(columns))]
         for row in [[c.upper() for c in columns], *cells]:
-            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+            line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            emit(line.rstrip(), sys.stdout)
 
     def _rich_table(self, columns: Sequence[str], cells: list[list[str]]) -> None:
         from rich import box
@@ -164,7 +166,7 @@ def _lines() -> Listener:
         if event.stage not in seen:
             seen.add(event.stage)
             words = STAGE_WORDS.get(event.stage, event.stage)
-            print(f"{words} ...", file=sys.stderr, flush=True)
+            emit(f"{words} ...", sys.stderr)
 
     return listen
 

@@ -151,7 +151,11 @@ def options(**given: Any) -> FoldOptions:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"option {where}: {first['msg']}", details={"option": where}) from None
+        flag = "--" + (where or "options").replace("_", "-").split(".")[0]
+        words = f"option {where}: {first['msg']}"
+        raise UsageError(
+            words, hint=f"`bnfold fold --help` tells what {flag} takes", details={"option": where}
+        ) from None
 
 
 def existing(path: Path, what: str = "file") -> Path:

@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from types import FrameType
+from typing import TextIO
 
 INTERRUPTED = 130  # what the option parser makes of Ctrl-C
 # These have an end of their own, which is a good one.
@@ -48,3 +49,17 @@ def open_streams() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for the whole run
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+
+
+def emit(text: str, stream: TextIO) -> None:
+    """Print a line. Where the reader of a pipe has left, the work goes on and its exit code still tells."""
+    try:
+        print(text, file=stream)
+        stream.flush()
+    except BrokenPipeError:
+        drop(stream)
+
+
+def drop(stream: TextIO) -> None:
+    """Send what is still to be written nowhere; Python would complain again while flushing at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 from folding.errors import BnfoldError, UsageError, VerificationFailed
 from folding.report import Report
 from service.cli import describe, failures, parse
-from service.cli.fold import STAGES, check_calibration, fold_options, output_folder, write_renderings
+from service.cli.fold import (
+    STAGES,
+    check_calibration,
+    fold_options,
+    output_files,
+    output_folder,
+    write_renderings,
+)
 from service.cli.output import Output
 from service.cli.text import clean
 from service.client import Client, Job, Release
@@ -40,6 +47,7 @@ def submit(
         raise UsageError("-o and reports need the verdict", hint="add --wait")
     if out is not None:
         output_folder(out)
+    output_files({form.upper(): path for form, path in renderings.items()})
     for data, option in ((calibration, "--calibrate"), (probe, "--probe")):
         parse.arrays(data and parse.existing(data), option)
     with Client(url, key) as client:
@@ -160,6 +168,7 @@ def pull(
     """Fetch by job, digest or release; with a key, only what that key vouches for."""
     output = Output(as_json, quiet)
     output_folder(out)
+    output_files({"report": report})
     public = None
     if verify_key is not None:
         from service import provenance

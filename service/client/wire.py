@@ -59,6 +59,11 @@ class Wire:
         for failures in range(self._retries + 1):
             try:
                 answer = act()
+            except httpx.UnsupportedProtocol as error:
+                raise E.UsageError(
+                    f"{str(self._http.base_url)!r} is no address of a service",
+                    hint="write it with its scheme: https://bnfold.example.org",
+                ) from error
             except httpx.TransportError as error:
                 if failures == self._retries:
                     raise E.TemporaryFailure(
@@ -70,7 +75,8 @@ class Wire:
                 continue
             if answer.status_code not in _AGAIN or failures == self._retries:
                 return answer
-            time.sleep(min(30.0, float(answer.headers.get("retry-after", 0.2 * 2**failures))))
+            wanted = answer.headers.get("retry-after", "")  # may be a date, which nobody of ours sends
+            time.sleep(min(30.0, float(wanted) if wanted.isdecimal() else 0.2 * 2**failures))
         raise AssertionError("unreachable")
 
 
@@ -82,6 +88,14 @@ def raise_problem(answer: httpx.Response) -> None:
         problem = answer.json()
     except ValueError:
         problem = {}
+    if not isinstance(problem, dict):
+        problem = {}
+    if answer.status_code == 401 and not problem:  # HEAD has no body to say it in
+        problem = {
+            "code": "unauthorized",
+            "detail": "The service wants an API key, or does not know this one.",
+            "hint": "Give it as --key, or better in BNFOLD_KEY; its operator makes one.",
+        }
     code = str(problem.get("code", "http_error"))
     raise _class_of(answer.status_code, code)(
         str(problem.get("detail") or f"The service answered {answer.status_code}."),

@@ -85,6 +85,17 @@ def test_streams_that_are_closed_or_full(redirection: str, code: int, args: str)
     assert "internal" not in done.stderr
 
 
+@pytest.mark.parametrize("redirection", ["| true", "2>&1 | true", "2> >(true) | true"])
+def test_the_exit_code_tells_even_when_nobody_reads(tmp_path: Path, redirection: str) -> None:
+    (tmp_path / "empty.onnx").touch()
+    models = f"{tmp_path}/empty.onnx {CHECKPOINT}"
+    command = (
+        f"{sys.executable} -m service.cli check --health-only {models} {redirection}; exit ${{PIPESTATUS[0]}}"
+    )
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 4, done.stderr
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
 def test_names_that_the_terminal_cannot_write(tmp_path: Path, encoding: str) -> None:
     model = networks.residual(tmp_path / "网络.onnx", 2, prefix="слой/")
@@ -102,3 +113,17 @@ def test_colour_is_off_where_nobody_wants_it() -> None:
         env={**os.environ, "NO_COLOR": "1"},
     )  # fmt: skip
     assert "\x1b[" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("option", ["--report", "--html", "--junit", "--markdown", "--attest"])
+@pytest.mark.parametrize("place", ["no/such/folder/r", "."])
+def test_places_of_reports_are_asked_before_the_work(tmp_path: Path, option: str, place: str) -> None:
+    started = time.monotonic()
+    done = subprocess.run(
+        [*ENTRY, "fold", CHECKPOINT, "-o", "a.onnx", option, place],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "folder" in done.stderr
+    assert "reading the model" not in done.stderr, f"after {time.monotonic() - started:.1f} s of work"
+    assert list(tmp_path.iterdir()) == []
