@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 import onnx_ir as ir
 
 from folding import graph as g
 from folding.norms.base import BatchNorm
-from folding.rules import standalone
+from folding.rules import leftovers, standalone
 from folding.rules.absorbers.linear import Linear
 from folding.rules.affine import Affine
-from folding.rules.base import Decision, Direction, FoldResult, Skip, SkipReason
+from folding.rules.base import Decision, FoldResult, Skip, SkipReason
 from folding.rules.engine import Journey, Search, Site
 from folding.rules.moves import Absorbed, Context
+from folding.rules.outcome import decision, direction
 from folding.verify import certificate as cert
 
 
@@ -56,7 +55,7 @@ class Fold:
         self._write()
         for site in self.sites:
             if not _is_gone(site) and self._can_be_shorter(site):
-                self._restate(site)
+                leftovers.restate(self.ctx, site)
         decisions = tuple(self._decision(norm) for norm in self.norms)
         names = dict.fromkeys(value.name for value in self.fold_sites if value.name)
         return FoldResult(decisions, tuple(names), tuple(self.notes))
@@ -108,7 +107,7 @@ class Fold:
             if passed.patch is not None:
                 passed.patch()
         site.absorbers += journey.absorbed
-        site.direction = _direction(site, journey, side)
+        site.direction = direction(site, journey, side)
 
     def _remove(self, site: Site, journey: Journey, side: str) -> None:
         """Take the site's nodes out; values between it and its absorbers changed meaning, hence names."""
@@ -183,58 +182,7 @@ class Fold:
             outcome = writer.write(linear)
             self.roundings[linear] = outcome
             if isinstance(outcome, Skip):
-                self._spell_out(linear)
-
-    def _spell_out(self, linear: Linear) -> None:
-        """The weights could not take it after all: the affines stay as nodes beside them."""
-        name = linear.name
-        if linear.x_index == linear.weight_index:  # a constant: it stays, and the node reads it through these
-            assert linear.s_out is not None
-            assert linear.t_out is not None
-            affine = _along(linear.s_out, linear.t_out, linear.out_axis, self.ctx.rank(linear.weight))
-            value = standalone.emit(self.ctx, linear.weight, affine, name, linear.node, before=True)
-            linear.node.replace_input_with(linear.weight_index, value)
-            return
-        if linear.s_in is not None and linear.t_in is not None:
-            x = linear.node.inputs[linear.x_index]
-            assert x is not None
-            affine = _along(linear.s_in, linear.t_in, linear.in_axis, self.ctx.rank(x))
-            value = standalone.emit(self.ctx, x, affine, f"{name}/input", linear.node, before=True)
-            linear.node.replace_input_with(linear.x_index, value)
-        if linear.s_out is not None and linear.t_out is not None:
-            output = linear.output
-            affine = _along(linear.s_out, linear.t_out, linear.out_axis, self.ctx.rank(output))
-            self._append_after(output, affine, f"{name}/output")
-
-    def _append_after(self, value: ir.Value, affine: Affine, name: str) -> None:
-        node = value.producer()
-        assert node is not None
-        users = list(value.uses())
-        result = standalone.emit(self.ctx, value, affine, name, node, before=False)
-        if result is value:
-            return
-        for user, index in users:
-            user.replace_input_with(index, result)
-        if value.is_graph_output():
-            assert value.graph is not None
-            for i, item in enumerate(value.graph.outputs):
-                if item is value:
-                    value.graph.outputs[i] = result
-        kept, value.name = value.name, self.ctx.unique(f"{value.name}/raw")
-        result.name = kept
-
-    def _restate(self, site: Site) -> None:
-        """Replace the nodes of a site that stays by the fewest that say its present affine."""
-        source, target = site.input, site.output
-        last = target.producer()
-        assert last is not None
-        if isinstance(last.graph, ir.Graph):
-            result = standalone.emit(self.ctx, source, site.affine, site.name, last, before=True)
-            named = target.is_graph_output()
-            g.replace_value(target, result)
-            if not named and result is not source:
-                g.take_name(target, result)
-            g.prune(list(site.nodes))
+                leftovers.spell_out(self.ctx, linear)
 
     # -- reporting ----------------------------------------------------------------------------------
 
@@ -242,84 +190,7 @@ class Fold:
         if norm in self.refused:
             skip = self.refused[norm]
             return Decision(norm, folded=False, reason=skip.reason, detail=skip.detail)
-        site = self.by_norm[norm]
-        hosts = list(_final_absorbers(site))
-        failed = [r for a in hosts if isinstance(r := self.roundings.get(a), Skip)]
-        written = [a for a in hosts if isinstance(self.roundings.get(a), cert.Rounding)]
-        into = tuple(dict.fromkeys(a.name for a in written))
-        certificate = cert.merge(
-            cert.certificate(r) for a in written if isinstance(r := self.roundings[a], cert.Rounding)
-        )
-        if failed:
-            return Decision(norm, False, into, None, failed[0].reason, failed[0].detail, certificate)
-        stays = _staying(site)
-        if stays is None:
-            return Decision(norm, True, into, site.direction, None, "", certificate)
-        skip = _main_reason(stays)
-        half = bool(site.absorbers)
-        return Decision(
-            norm, half, into, site.direction if half else None, skip.reason, skip.detail, certificate
-        )
-
-
-def _main_reason(site: Site) -> Skip:
-    """What kept it from its producer; where that is merely no linear node, what kept it from its consumers.
-
-    That the norm's own output is the graph's is no reason by itself: it would not matter with a producer.
-    """
-    if not site.skips:
-        return Skip(SkipReason.NO_LINEAR_NEIGHBOUR, "")
-    detail = "; ".join(
-        f"{word} it: {skip.detail}" for word, skip in zip(("before", "after"), site.skips, strict=False)
-    )
-    plain = (SkipReason.NO_LINEAR_NEIGHBOUR, SkipReason.GRAPH_OUTPUT)
-    reason = site.skips[0].reason
-    if reason is SkipReason.NO_LINEAR_NEIGHBOUR and len(site.skips) > 1 and site.skips[1].reason not in plain:
-        reason = site.skips[1].reason
-    return Skip(reason, detail)
-
-
-def _along(scale: np.ndarray, shift: np.ndarray, axis: int, rank: int | None) -> Affine:
-    shape = [1] * (rank or axis + 1)
-    shape[axis] = -1
-    return Affine.of(scale.reshape(shape), shift.reshape(shape))
-
-
-def _direction(site: Site, journey: Journey, side: str) -> Direction:
-    own: Direction = "into_producer" if side == "out" else "into_consumer"
-    if not journey.absorbed:
-        own = "removed"
-    elif all(isinstance(move.absorber, Site) for move in journey.absorbed):
-        own = "merged"
-    return own if site.direction in (None, own) else "both"
-
-
-def _final_absorbers(site: Site) -> Iterable[Linear]:
-    """Linears that took the site's affine, directly or by way of a site that it merged into."""
-    work: list[Absorbed] = list(site.absorbers)
-    seen: set[Site] = set()
-    while work:
-        host = work.pop().absorber
-        if isinstance(host, Linear):
-            yield host
-        elif isinstance(host, Site) and host not in seen:
-            seen.add(host)
-            work.extend(host.absorbers)
-
-
-def _staying(site: Site) -> Site | None:
-    """The site, or one that it merged into, whose nodes are still in the graph."""
-    work, seen = [site], {site}
-    while work:
-        item = work.pop()
-        if not item.gone:
-            return item
-        for move in item.absorbers:
-            host = move.absorber
-            if isinstance(host, Site) and host not in seen:
-                seen.add(host)
-                work.append(host)
-    return None
+        return decision(norm, self.by_norm[norm], self.roundings)
 
 
 def _is_gone(site: Site) -> bool:

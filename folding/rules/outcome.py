@@ -1,0 +1,87 @@
+"""What became of each batch norm, told from what the sites went through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from folding.norms.base import BatchNorm
+from folding.rules.absorbers.linear import Linear
+from folding.rules.base import Decision, Direction, Skip, SkipReason
+from folding.rules.engine import Journey, Site
+from folding.rules.moves import Absorbed
+from folding.verify import certificate as cert
+
+Written = Mapping[Linear, cert.Rounding | Skip]
+
+
+def decision(norm: BatchNorm, site: Site, roundings: Written) -> Decision:
+    """Folded where nothing of it stays, kept with the reason that matters, or half of each."""
+    hosts = list(_final_absorbers(site))
+    failed = [r for a in hosts if isinstance(r := roundings.get(a), Skip)]
+    written = [a for a in hosts if isinstance(roundings.get(a), cert.Rounding)]
+    into = tuple(dict.fromkeys(a.name for a in written))
+    certificate = cert.merge(
+        cert.certificate(r) for a in written if isinstance(r := roundings[a], cert.Rounding)
+    )
+    if failed:
+        return Decision(norm, False, into, None, failed[0].reason, failed[0].detail, certificate)
+    stays = _staying(site)
+    if stays is None:
+        return Decision(norm, True, into, site.direction, None, "", certificate)
+    skip = _main_reason(stays)
+    half = bool(site.absorbers)
+    return Decision(norm, half, into, site.direction if half else None, skip.reason, skip.detail, certificate)
+
+
+def _main_reason(site: Site) -> Skip:
+    """What kept it from its producer; where that is merely no linear node, what kept it from its consumers.
+
+    That the norm's own output is the graph's is no reason by itself: it would not matter with a producer.
+    """
+    if not site.skips:
+        return Skip(SkipReason.NO_LINEAR_NEIGHBOUR, "")
+    detail = "; ".join(
+        f"{word} it: {skip.detail}" for word, skip in zip(("before", "after"), site.skips, strict=False)
+    )
+    plain = (SkipReason.NO_LINEAR_NEIGHBOUR, SkipReason.GRAPH_OUTPUT)
+    reason = site.skips[0].reason
+    if reason is SkipReason.NO_LINEAR_NEIGHBOUR and len(site.skips) > 1 and site.skips[1].reason not in plain:
+        reason = site.skips[1].reason
+    return Skip(reason, detail)
+
+
+def direction(site: Site, journey: Journey, side: str) -> Direction:
+    own: Direction = "into_producer" if side == "out" else "into_consumer"
+    if not journey.absorbed:
+        own = "removed"
+    elif all(isinstance(move.absorber, Site) for move in journey.absorbed):
+        own = "merged"
+    return own if site.direction in (None, own) else "both"
+
+
+def _final_absorbers(site: Site) -> Iterable[Linear]:
+    """Linears that took the site's affine, directly or by way of a site that it merged into."""
+    work: list[Absorbed] = list(site.absorbers)
+    seen: set[Site] = set()
+    while work:
+        host = work.pop().absorber
+        if isinstance(host, Linear):
+            yield host
+        elif isinstance(host, Site) and host not in seen:
+            seen.add(host)
+            work.extend(host.absorbers)
+
+
+def _staying(site: Site) -> Site | None:
+    """The site, or one that it merged into, whose nodes are still in the graph."""
+    work, seen = [site], {site}
+    while work:
+        item = work.pop()
+        if not item.gone:
+            return item
+        for move in item.absorbers:
+            host = move.absorber
+            if isinstance(host, Site) and host not in seen:
+                seen.add(host)
+                work.append(host)
+    return None
