@@ -16,7 +16,7 @@ from pathlib import Path
 
 from fastapi import APIRouter
 from starlette.exceptions import HTTPException
-from starlette.responses import FileResponse, HTMLResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
 from service.web.headers import NETRON_CSP
 
@@ -28,6 +28,7 @@ _TYPES = {
     ".png": "image/png",
     ".ico": "image/x-icon",
 }
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 _NAME = re.compile(r"[A-Za-z0-9_-]+\.[a-z]+\Z")
 
 
@@ -50,6 +51,19 @@ def page() -> Response:
     answer = HTMLResponse(text, headers=_headers("no-cache"))
     answer.set_cookie("consent", "not-asked", path="/netron/", samesite="strict")
     return answer
+
+
+def bytes_at(address: str) -> str:
+    """The address under which Netron gets what lies at an address of the interface."""
+    return address.replace("/v1/", "/netron/bytes/", 1)
+
+
+@router.get("/bytes/{kind}/{digest}")
+def bytes_of(kind: str, digest: str) -> Response:
+    """The bytes that Netron asks for. It adds a parameter of its own, which the interface does not know."""
+    if kind not in ("artifacts", "blobs") or not _DIGEST.match(digest):
+        raise HTTPException(404)
+    return RedirectResponse(f"/v1/{kind}/{digest}", 307)
 
 
 @router.get("/{name}")

@@ -103,6 +103,7 @@ def _result(request: Request, job: dict[str, Any], report: Report, *, everything
         download_name=download_name(job["filename"]),
         source_url=f"/v1/blobs/{quote(job['input'], safe=':')}",
         netron=netron.folder() is not None,
+        netron_bytes=netron.bytes_at,
         latency=latency.rows(report.latency),
         calibration=calibration.view(report.calibration),
         snippets=snippets.for_job(
