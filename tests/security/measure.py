@@ -10,8 +10,8 @@ the median is taken, with its bootstrap interval (95 %), and the bar is
     undecided  neither: take more pairs, or a quieter machine
 
 The cost of a job is wall time from `run()` to its return, for a job that does nothing in a process that
-waits. Speed is measured inside of the process: folding and verification of one network, same seed, same
-niceness, after one run that nobody counts; processor time of all threads, and wall time.
+waits. Speed is measured inside of two processes that take turns: folding and verification of one network,
+same seed, same niceness; processor time of all threads, and wall time.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import queue
 import random
 import tempfile
 import threading
@@ -29,6 +30,7 @@ from typing import Any
 
 import numpy as np
 
+from folding.progress import Event
 from service.runner import bubblewrap
 from service.runner import job as real
 from service.runner.base import JobSpec
@@ -39,7 +41,7 @@ from service.runner.process import ProcessRunner
 ROOT = Path(__file__).resolve().parents[2]
 JOB_MILLISECONDS, SPEED_PERCENT = 50.0, 3.0
 LEAST_PAIRS = 8  # of fewer, the bootstrap knows nothing
-RUNS = 3  # counted runs in one process
+PAIRS = 25  # of one pair of processes; then new ones, since each process has its own luck with memory
 ONNX_ONLY = ("numpy", "onnx", "onnx_ir", "onnxruntime", "folding.pipeline", "folding.verify")
 
 
@@ -51,19 +53,64 @@ class _Silent:
 
 
 def run_job(job: dict[str, Any], channel: real.Sender) -> None:
-    """Used as `entry`: nothing, or runs of the input; (processor, wall) seconds of each but the first."""
-    spent: list[tuple[float, float]] = []
+    """Used as `entry`: nothing, or a run of the input each time that the parent gives the word."""
+    folder = Path(job["folder"])
     if not job["options"].get("idle"):
-        for _ in range(1 + RUNS):
+        channel.send(event={"stage": "here", "fraction": None, "message": str(folder)})
+        number = 0
+        while (word := _word(folder / "in" / f"word-{number}")) == "run":
             wall, cpu = time.perf_counter(), time.process_time()
             real._dispatch({**job, "options": {"seed": 7}, "kind": "fold"}, _Silent())
-            spent.append((time.process_time() - cpu, time.perf_counter() - wall))
-    (Path(job["folder"]) / "out" / "report.json").write_text(json.dumps(spent[1:]))
+            spent = [time.process_time() - cpu, time.perf_counter() - wall]
+            channel.send(event={"stage": f"ran {number}", "fraction": None, "message": json.dumps(spent)})
+            number += 1
+        assert word == "end"
+    (folder / "out" / "report.json").write_text("{}")
     channel.send(done={})
 
 
+def _word(path: Path) -> str:
+    """What the parent says, as soon as it says it."""
+    while not path.exists():
+        time.sleep(0.001)
+    return path.read_text()
+
+
+class Process:
+    """A process that folds and verifies on request; it stays the same for many turns."""
+
+    def __init__(self, each: ProcessRunner, model: Path, folder: Path) -> None:
+        self._events: queue.Queue[Event] = queue.Queue()
+        self._number = 0
+        spec = JobSpec("m", "fold", model, folder)
+        self._thread = threading.Thread(
+            target=each.run,
+            args=(spec,),
+            kwargs={"on_event": self._events.put, "cancel": threading.Event()},
+        )
+        self._thread.start()
+        self._home = Path(self._events.get(timeout=60).message)
+
+    def turn(self) -> list[float]:
+        """(processor, wall) seconds of one run."""
+        self._say("run")
+        self._number += 1
+        spent: list[float] = json.loads(self._events.get(timeout=300).message)
+        return spent
+
+    def end(self) -> None:
+        """Let it go."""
+        self._say("end")
+        self._thread.join()
+
+    def _say(self, word: str) -> None:
+        ready = self._home / "in" / "next"
+        ready.write_text(word)
+        ready.rename(self._home / "in" / f"word-{self._number}")
+
+
 def runner(scratch: Path, **way: Any) -> ProcessRunner:
-    """Two warm processes wait, so that none is being warmed while another one is measured."""
+    """A pool of one; nothing is measured while a process is being warmed."""
     made = ProcessRunner(
         RunnerConfig(
             scratch=scratch, entry="tests.security.measure", read=(str(ROOT / "tests"),), nice=0,
@@ -88,18 +135,20 @@ def runners(scratch: Path) -> dict[str, ProcessRunner]:
     return made
 
 
-def once(
-    each: ProcessRunner, all_of_them: dict[str, ProcessRunner], model: Path, folder: Path, idle: bool
-) -> Any:
-    """(wall seconds of the call, what the job measured), with every pool at rest before."""
-    while any(not other.idle() for other in all_of_them.values()):
+def at_rest(made: dict[str, ProcessRunner]) -> None:
+    """Until no process is being warmed."""
+    while any(not each.idle() for each in made.values()):
         time.sleep(0.02)
+
+
+def idle_job(each: ProcessRunner, model: Path, folder: Path) -> float:
+    """Seconds of a job that does nothing, in a process that waits."""
     began = time.perf_counter()
-    spec = JobSpec("m", "fold", model, folder, options={"idle": idle})
+    spec = JobSpec("m", "fold", model, folder, options={"idle": True})
     outcome = each.run(spec, on_event=lambda event: None, cancel=threading.Event())
     wall = time.perf_counter() - began
     assert outcome.report is not None, outcome
-    return wall, json.loads(outcome.report.read_text())
+    return wall
 
 
 def interval(values: list[float], draws: int = 4000) -> tuple[float, float, float]:
@@ -124,16 +173,24 @@ def measure(made: dict[str, ProcessRunner], model: Path, folder: Path, seconds: 
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         for level, lists in found.items():
-            for idle in (True, False, True):
-                pair = {}
-                for name in coin.sample(["none", level], 2):
-                    pair[name] = once(made[name], made, model, folder, idle)
-                if idle:
-                    lists["job"].append(1000 * (pair[level][0] - pair["none"][0]))
-                    continue
-                inside, outside = (np.min(pair[name][1], axis=0) for name in (level, "none"))
+            at_rest(made)
+            both = {name: Process(made[name], model, folder) for name in ("none", level)}
+            at_rest(made)
+            for count in range(1 + PAIRS):
+                spent = {name: both[name].turn() for name in coin.sample(["none", level], 2)}
                 for kind, position in (("processor", 0), ("wall", 1)):
-                    lists[kind].append(100 * float(inside[position] / outside[position] - 1))
+                    if count:  # the first run of a process is like no other
+                        ratio = spent[level][position] / spent["none"][position]
+                        lists[kind].append(100 * (ratio - 1))
+            for process in both.values():
+                process.end()
+            for _ in range(3):
+                at_rest(made)
+                walls = {}
+                for name in coin.sample(["none", level], 2):
+                    walls[name] = idle_job(made[name], model, folder)
+                    at_rest(made)
+                lists["job"].append(1000 * (walls[level] - walls["none"]))
     return found
 
 
