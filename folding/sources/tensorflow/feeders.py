@@ -203,10 +203,13 @@ def _parsed(graph: TfGraph, node: Node) -> Iterator[_Output]:
     single = node.op == "ParseSingleExample"
     types = list(node.attr["sparse_types"].list.type)
     rank = 1 if single else 2
-    for part, dims in (("indices", [None, rank]), ("values", [None]), ("shape", [rank])):
+    parts: tuple[tuple[str, list[int | None]], ...] = (
+        ("indices", [None, rank]), ("values", [None]), ("shape", [rank])
+    )  # fmt: skip
+    for part, whole in parts:
         for index, key in enumerate(sparse):
             dtype = _at(types, index) or 1
-            yield f"{key}/{part}", dtype if part == "values" else 9, list(dims)  # 9: DT_INT64
+            yield f"{key}/{part}", dtype if part == "values" else 9, whole  # 9: DT_INT64
     shapes = [shape_list(shape) for shape in node.attr["dense_shapes"].list.shape]
     for index, key in enumerate(dense):
         inner = _at(shapes, index)

@@ -54,7 +54,8 @@ _GOOD = re.compile(
     re.IGNORECASE,
 )
 _BAD = re.compile(
-    r"(^|[/_])(loss(es)?|cost|accuracy|acc|error|train(ing)?(_?out\w*)?|global_step|metrics?|l2|reg\w*|mse)"
+    r"(^|[/_])(loss(es)?|cost|\w*cross_?entropy\w*|objective|"
+    r"accuracy|acc|error|train(ing)?(_?out\w*)?|global_step|metrics?|l2|reg\w*|mse)"
     r"(_?\d+)?($|[/_])",
     re.IGNORECASE,
 )
@@ -84,7 +85,7 @@ def infer_outputs(
 ) -> list[Port]:
     """The outputs of an inference graph, or of the inference part of a training graph."""
     forward, chosen = _chosen(graph, labels, options)
-    if not chosen or (forward.training and len(chosen) > 1):
+    if not chosen or (forward.training and len(chosen) > 1 and not _towers(chosen)):
         raise AmbiguousModel(
             f"The outputs cannot be told from the graph: {len(chosen) or 'no'} candidates"
             f"{' (' + ', '.join(full(c) for c in chosen[:6]) + ')' if chosen else ''}.",
@@ -93,6 +94,11 @@ def infer_outputs(
             details={"candidates": [full(name) for name in (chosen or forward.any())][:40]},
         )
     return [Port(full(name), full(name)) for name in chosen]
+
+
+def _towers(names: list[str]) -> bool:
+    """`a/logits/BiasAdd`, `b/logits/BiasAdd`: the same result of several networks side by side."""
+    return all("/" in name for name in names) and len({name.split("/", 1)[1] for name in names}) == 1
 
 
 class _Forward:
@@ -213,11 +219,7 @@ class _Forward:
         ):
             return False
         axes = evaluate(self.graph, data_inputs(node)[1])
-        return axes is not None and 0 in axes.reshape(-1).tolist() and not self.readers_forward(node.name)
-
-    def readers_forward(self, name: str) -> list[str]:
-        """Readers within the forward part."""
-        return [reader for reader in self.readers.get(name, ()) if reader in self.nodes]
+        return axes is not None and 0 in axes.reshape(-1).tolist()
 
     def best(self, names: list[str]) -> list[str]:
         """Narrow several candidates down by what they are called and what they rest on."""
@@ -228,7 +230,12 @@ class _Forward:
         if not self.training:
             good = [name for name in names if _GOOD.search(name)]
             rest = [name for name in names if name not in good]
-            return good if len(good) == 1 and all(self._unnamed(name) for name in rest) else names
+            if len(good) == 1 and all(self._unnamed(name) for name in rest):
+                return good
+            if all(self._automatic(name) for name in names):
+                return names
+            # an author who names results named this one too, before doing more with it
+            return list(dict.fromkeys(self._identity_of(n) if self._automatic(n) else n for n in names))
         names = list(dict.fromkeys(self._before_loss(name) for name in names))
         names = [n for n in names if output_dtype(graph, graph.nodes[n], 0) in (1, 2, 14, 19)] or names
         names = [name for name in names if not self._batch_statistics(name)] or names
@@ -252,6 +259,13 @@ class _Forward:
         """The same within any scope: `rnn/transpose_1`."""
         last = re.sub(r"_\d+$", "", name.rsplit("/", 1)[-1]).lower()
         return last in (self.graph.nodes[name].op.lower(), *_AUTOMATIC)
+
+    def _identity_of(self, name: str) -> str:
+        marks = [
+            each for each in self.graph.ancestors([name], control=False) & self.nodes
+            if self.graph.nodes[each].op == "Identity" and "/" not in each and not self._unnamed(each)
+        ]  # fmt: skip
+        return marks[0] if len(marks) == 1 else name
 
     def _marked(self, names: list[str]) -> list[str]:
         """An Identity upstream that the author called `out`, `logits` or the like, when there is one."""
@@ -280,6 +294,9 @@ class _Forward:
         inputs = [split(ref)[0] for ref in data_inputs(node)]
         if not self._automatic(name):
             return name
+        if node.op == "Relu" or (node.op == "Maximum" and self._fixed(inputs[1])):  # a hinge
+            before = self._before_loss(inputs[0])
+            return before if before != inputs[0] else name
         if node.op in ("Square", "Pow", "Abs") and inputs[0] in self.nodes:
             before = self._before_loss(inputs[0])
             return before if before != inputs[0] else name
