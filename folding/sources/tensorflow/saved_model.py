@@ -18,7 +18,7 @@ from folding.options import FoldOptions
 from folding.progress import Progress
 from folding.report import Assumption, Inspection, TensorInfo
 from folding.sources.base import Imported, Upload
-from folding.sources.tensorflow import ema, files, importer, ports, tables
+from folding.sources.tensorflow import ema, feeders, files, importer, ports, tables
 from folding.sources.tensorflow.checkpoint import from_meta
 from folding.sources.tensorflow.graph import VARIABLE_OPS, TfGraph
 from folding.sources.tensorflow.program import NoWeights, Port, Program, Weights
@@ -26,7 +26,12 @@ from folding.sources.tensorflow.weights import CheckpointWeights
 
 NAMES = ("saved_model.pb", "saved_model.pbtxt")
 _INIT = "__saved_model_init_op"
-_DEFAULTS = ("serving_default", "serve", "predict")
+_UNSIGNED = Assumption(
+    what="signature",
+    value="inputs and outputs as the graph shows them",
+    why="the SavedModel has no signature",
+    override="--input NAME=SHAPE, --output NAME",
+)
 
 
 class SavedModelFormat:
@@ -97,9 +102,14 @@ def read(upload: Upload, options: FoldOptions) -> Program:
     program.full = program.graph.copy()
     program.tables = tables.read(program.graph, _assets(path.parent, upload))
     program.signatures = _signatures(meta, program.graph)
-    key = _signature(meta, options)
+    key = _signature(meta, options, program.graph)
     if options.use_ema:
         ema.shadow(program)
+    if key is None:
+        program.assumptions.append(_UNSIGNED)
+        ports.settle(program, options)
+        program.display = _display(program)
+        return program
     inputs = [Port(info.name, name) for name, info in _sorted(meta.signature_def[key].inputs)]
     outputs = [Port(info.name, name) for name, info in _sorted(meta.signature_def[key].outputs)]
     _check(program.graph, key, [*inputs, *outputs])
@@ -160,7 +170,8 @@ def _weights(folder: Path, meta: Any) -> Weights:
     return NoWeights()
 
 
-def _signature(meta: Any, options: FoldOptions) -> str:
+def _signature(meta: Any, options: FoldOptions, graph: TfGraph) -> str | None:
+    """The key; None where there is none and the graph itself may tell, as one of TensorFlow 1 does."""
     keys = [key for key, value in sorted(meta.signature_def.items()) if key != _INIT and value.outputs]
     if options.signature is not None:
         if options.signature not in keys:
@@ -174,6 +185,8 @@ def _signature(meta: Any, options: FoldOptions) -> str:
         return "serving_default"
     if len(keys) == 1:
         return str(keys[0])
+    if not keys and feeders.placeholders(graph):
+        return None
     if not keys:
         raise UnsupportedModel(
             "The SavedModel has no signature, so nothing says what to compute.",
