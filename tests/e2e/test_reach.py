@@ -163,6 +163,16 @@ def test_the_graphs_are_drawn_with_branches_side_by_side_and_both_sides_aligned(
     expect(page.locator(".g-lane").first).to_be_attached()
 
 
+def test_a_graph_that_did_not_come_is_asked_for_again(visit: Visit, finished: dict[str, str]) -> None:
+    visit.page.route("**/graph.json", lambda route: route.abort())
+    page = visit.go(finished["passed"])
+    page.locator("#graph-view").scroll_into_view_if_needed()
+    expect(page.locator("#graph-view .notice")).to_contain_text("does not answer")
+    page.unroute_all()
+    page.click("#graph-again")
+    expect(page.locator("#graph-next")).to_be_visible()
+
+
 def test_the_theme_is_remembered(visit: Visit) -> None:
     page = visit.go("/")
     page.click("#theme")

@@ -222,16 +222,22 @@ class GraphView {
   }
 }
 
+const PATIENCE = 45000; // milliseconds; a busy service answers later, but then it is asked again
+
 async function start(place) {
+  place.replaceChildren(element("p", { class: "empty", role: "status" }, "Loading the graph."));
   try {
-    const found = await call("GET", `/jobs/${encodeURIComponent(place.dataset.job)}/graph.json`);
+    const late = new Promise((_, fail) => { setTimeout(() => fail(new Error("The service has not sent the graph yet.")), PATIENCE); });
+    const found = await Promise.race([call("GET", `/jobs/${encodeURIComponent(place.dataset.job)}/graph.json`), late]);
     if (!found.graph_map) {
       place.replaceChildren(element("p", { class: "empty" }, "The graph is too large to draw here, or the report is older than this page. Netron opens the artifact."));
       return;
     }
     place.view = new GraphView(place, found);
   } catch (error) {
-    place.replaceChildren(element("p", { class: "notice fail" }, error.message));
+    const again = element("button", { type: "button", class: "small", id: "graph-again" }, "Try again");
+    again.addEventListener("click", () => start(place));
+    place.replaceChildren(element("p", { class: "notice fail" }, error.message, " ", again));
   }
 }
 
