@@ -510,6 +510,14 @@ HAZARDS: Final[dict[str, Text]] = {
         "The artifact keeps no batch norm in that place. For the source itself, open the session with "
         '`disabled_optimizers=["MatMul_BatchNormalization_Fusion"]`.',
     ),
+    "qdq_matmul_accuracy": (
+        "Quantized weights make the runtime round activations too",
+        "A MatMul whose weights are dequantized in the graph is fused by ONNX Runtime (QDQSelectorActionTransformer, extended "
+        "level and above) into one that rounds its activations to 8 bits by default: answers move by about 1 % although only "
+        "the weights were quantized. Where the source moves the same way, the artifact is not judged at that level.",
+        'Open the session with `add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")` to compute in '
+        "float32, or accept the loss for the speed.",
+    ),
     "optimization_level": (
         "The runtime's optimization levels disagree",
         "The same file gives different answers with graph optimizations off and on, beyond the float noise of the model. "

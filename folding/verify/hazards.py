@@ -29,11 +29,18 @@ Answer = Callable[[str, Sequence[str]], Feeds]
 
 @dataclass(frozen=True)
 class Known:
-    """An optimizer that is known to be wrong, and on what. docs/reference/hazards.md says more."""
+    """An optimizer that is known to be wrong, and on what. docs/reference/hazards.md says more.
+
+    entries: session configuration entries that mend it as well, and tell it from others of that optimizer.
+    chosen: it is a lower precision that the runtime documents. Where the source has it too, the fold is
+        judged without it: disable_all shows what the fold does, the report what the runtime does.
+    """
 
     code: str
     optimizers: frozenset[str]
     what: str
+    entries: tuple[tuple[str, str], ...] = ()
+    chosen: bool = False
 
 
 KNOWN = (
@@ -48,6 +55,13 @@ KNOWN = (
         "matmul_bn_fusion_moved_axis",
         frozenset(("MatMul_BatchNormalization_Fusion", "MatmulBNFusion")),
         "BatchNormalization behind MatMul and Transpose or Reshape is folded along the wrong axis",
+    ),
+    Known(
+        "qdq_matmul_accuracy",
+        frozenset(("QDQSelectorActionTransformer",)),
+        "MatMul with dequantized weights is computed with activations rounded to 8 bits",
+        entries=(("session.qdq_matmulnbits_accuracy_level", "1"),),
+        chosen=True,
     ),
 )
 UNKNOWN = "optimization_level"
@@ -70,7 +84,10 @@ def find(study: Study, candidates: Sequence[Candidate]) -> list[Hazard]:
             detail = f"loads and runs at disable_all, but not at enable_all: {full.error}"
             found.append(Hazard(code=UNKNOWN, provider=provider, detail=detail, workaround=level_words()))
         elif probe is not None and provider == "cpu":
-            found.append(describe(study, study.artifact.path, probe, size, "the artifact"))
+            hazard = describe(study, study.artifact.path, probe, size, "the artifact")
+            if any(known.chosen for known in KNOWN if known.code == hazard.code):
+                excuse(study, hazard, probe)
+            found.append(hazard)
         elif probe is not None:
             detail = f"the artifact differs by {size:.3g} between optimization levels on probe {probe!r}"
             workaround = level_words()
@@ -80,6 +97,21 @@ def find(study: Study, candidates: Sequence[Candidate]) -> list[Hazard]:
     if not found:
         found.extend(of_source(study))
     return found
+
+
+def excuse(study: Study, hazard: Hazard, probe: str) -> None:
+    """Where the source's own answer moves as well, do not judge the artifact at that level."""
+    feeds = next(p.feeds for p in study.probes if p.name == probe)
+    answers = {probe: OrtSession(study.source.path, "enable_all").run(feeds)}
+    if disagreement(study, {probe: study.unfolded[probe]}, answers)[0] is None:
+        return
+    hazard.detail += "; the source has it too, so the artifact is not judged by it"
+    study.evidence.limits.append(
+        f"at the runtime's defaults source and artifact are both less precise ({hazard.code})"
+    )
+    for row in study.rows:
+        if row.provider == "cpu" and row.optimization_level == "enable_all":
+            row.judged = False
 
 
 def suspicious(study: Study) -> bool:
@@ -165,9 +197,10 @@ def name_cause(study: Study, model: Path, probe: str, size: float, words: Callab
     feeds = next(p.feeds for p in study.probes if p.name == probe)
     right = OrtSession(model, "disable_all").run(feeds)
 
-    def mended(level: str, disabled: Sequence[str]) -> bool:
+    def mended(level: str, disabled: Sequence[str], entries: Sequence[tuple[str, str]] = ()) -> bool:
         try:
-            answer = OrtSession(model, level, disabled_optimizers=disabled).run(feeds)
+            session = OrtSession(model, level, disabled_optimizers=disabled, entries=dict(entries))
+            answer = session.run(feeds)
         except Exception:  # noqa: BLE001 - a level that does not load is not a mended one
             return False
         return all(
@@ -176,7 +209,14 @@ def name_cause(study: Study, model: Path, probe: str, size: float, words: Callab
         )
 
     level, culprits = bisect(mended)
-    known = next((k for k in KNOWN if culprits and k.optimizers & set(culprits)), None)
+    known = next(
+        (
+            k
+            for k in KNOWN
+            if k.optimizers & set(culprits) and (not k.entries or mended(level, (), k.entries))
+        ),
+        None,
+    )
     what = known.what if known else "the cause is not one that we know"
     names = ", ".join(culprits) or f"something in {level} that cannot be switched off alone"
     return Hazard(
@@ -184,7 +224,11 @@ def name_cause(study: Study, model: Path, probe: str, size: float, words: Callab
         optimizer=culprits[0] if culprits else None,
         max_abs=None if not np.isfinite(size) else size,
         detail=f"{words(level)}; caused by {names}: {what}",
-        workaround=option_words(culprits) if culprits else level_words(),
+        workaround=entry_words(known.entries)
+        if known and known.entries
+        else option_words(culprits)
+        if culprits
+        else level_words(),
     )
 
 
@@ -213,6 +257,11 @@ def minimal(mended: Callable[[Sequence[str]], bool], suspects: list[str]) -> lis
         if rest and mended(rest):
             suspects = rest
     return suspects
+
+
+def entry_words(entries: Sequence[tuple[str, str]]) -> str:
+    """The session configuration entries that avoid it."""
+    return "; ".join(f'SessionOptions.add_session_config_entry("{key}", "{value}")' for key, value in entries)
 
 
 def option_words(culprits: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ class OrtSession:
         disabled_optimizers: Sequence[str] = (),
         threads: int = 0,
         folder: Path | None = None,
+        entries: Mapping[str, str] | None = None,
     ) -> None:
         """Open a session.
 
@@ -51,6 +52,7 @@ class OrtSession:
             model: a file, or serialized bytes (then `folder` is where external weights lie).
             level: `disable_all`, `enable_basic`, `enable_extended`, `enable_layout` or `enable_all`.
             threads: intra-op threads; 0 leaves the choice to the runtime.
+            entries: further session configuration entries.
 
         Raises:
             onnxruntime's own exceptions when the model cannot be loaded; callers turn them into rows.
@@ -64,6 +66,8 @@ class OrtSession:
             options.add_session_config_entry(
                 "session.model_external_initializers_file_folder_path", str(folder)
             )
+        for key, value in (entries or {}).items():
+            options.add_session_config_entry(key, value)
         self._session = ort.InferenceSession(
             str(model) if isinstance(model, Path) else model,
             options,

@@ -143,3 +143,38 @@ def test_a_fault_of_several_steps_is_not(tmp_path: Path, gain: float) -> None:
     a = write(tmp_path / "a.onnx", text, w=array(3, 2, 1, 1), **STEPS)
     b = write(tmp_path / "b.onnx", text, w=array(3, 2, 1, 1) * np.float32(gain), **STEPS)
     assert check(a, b).verdict is (Verdict.PASS if gain == 1.0 else Verdict.FAIL)
+
+
+WEIGHT_ONLY = (
+    "g (float[N,64] x) => (float[N,32] y) { w = DequantizeLinear<axis=1>(q, s, z) y = MatMul(x, w) }"
+)
+
+
+def weight_only(path: Path, gain: float = 1.0) -> Path:
+    """Quantized weights, float activations."""
+    q = np.random.default_rng(0).integers(-127, 127, (64, 32)).astype(np.int8)
+    scales = (np.abs(array(32)) * np.float32(0.02) + np.float32(0.001)) * np.float32(gain)
+    return write(path, WEIGHT_ONLY, 21, q=q, s=scales, z=np.zeros(32, np.int8))
+
+
+def test_a_precision_that_the_runtime_chooses_for_both_is_reported_and_not_judged(tmp_path: Path) -> None:
+    path = weight_only(tmp_path / "a.onnx")
+    x = {"x": array(5, 64)}
+    right = OrtSession(path, "disable_all").run(x)["y"]
+    moved = OrtSession(path, "enable_all").run(x)["y"]
+    assert np.abs(moved - right).max() > 1e-3 * np.abs(right).max(), (
+        f"ONNX Runtime {onnxruntime.__version__} no longer has qdq_matmul_accuracy"
+    )
+    entries = {"session.qdq_matmulnbits_accuracy_level": "1"}
+    mended = OrtSession(path, "enable_all", entries=entries).run(x)["y"]
+    np.testing.assert_allclose(mended, right, rtol=1e-4, atol=1e-4)
+    found = check(path, path)
+    assert found.verdict is Verdict.PASS, found.summary
+    assert [hazard.code for hazard in found.hazards] == ["qdq_matmul_accuracy"]
+    assert "session.qdq_matmulnbits_accuracy_level" in found.hazards[0].workaround
+    assert "less precise (qdq_matmul_accuracy)" in found.summary
+
+
+def test_a_fault_beside_it_is_judged_where_the_runtime_is_precise(tmp_path: Path) -> None:
+    found = check(weight_only(tmp_path / "a.onnx"), weight_only(tmp_path / "b.onnx", gain=1.001))
+    assert found.verdict is Verdict.FAIL
