@@ -42,6 +42,7 @@ READING: Final[dict[str, Text]] = {
     "no_signature": ("No signature", "The SavedModel does not say what to compute.", "Save it with signatures, or name inputs and outputs with `--input` and `--output`."),
     "unknown_signature": ("No such signature", "The SavedModel has signatures, and none of that name.", "`bnfold inspect` lists them."),
     "unknown_tags": ("No graph with these tags", "A SavedModel holds one graph for each set of tags, and none for the given one.", "`bnfold inspect` lists them; name them with `--tag`."),
+    "unknown_provider": ("No such execution provider", "ONNX Runtime has no execution provider of the given name, installed or not.", "The message lists the names that it knows; `cpu` and `cuda` are the usual ones."),
     "unknown_step": ("No checkpoint of that step", "The folder holds checkpoints, none with the given step.", "The message lists the steps that are there."),
     "unknown_input": ("No such input", "A name given with --input or --feed is not in the graph.", "`bnfold inspect` lists inputs and candidates; names are case-sensitive."),
     "unknown_output": ("No such output", "A name given with --output is not in the graph.", "`bnfold inspect` lists outputs and candidates."),

@@ -84,6 +84,10 @@ def _fold(
     progress: Progress,
     scratch: Path,
 ) -> Report:
+    if options.verify:
+        from folding.verify import providers
+
+        providers.check([*options.providers, *options.require])
     with progress.stage("read"):
         imported = sources.load(src, options, scratch, progress)
     try:

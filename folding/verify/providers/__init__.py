@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from folding.errors import UsageError
 from folding.verify.base import Provider
+from folding.verify.ort import runtime
 from folding.verify.providers.cpu import Cpu
 from folding.verify.providers.cuda import Cuda
-from folding.verify.providers.generic import Generic
+from folding.verify.providers.generic import Generic, short
 
 PROVIDERS: tuple[type[Cpu] | type[Cuda], ...] = (Cpu, Cuda)
 
@@ -16,3 +20,20 @@ def find(name: str) -> Provider:
         if kind.name == name:
             return kind()
     return Generic(name)
+
+
+def check(names: Iterable[str]) -> None:
+    """Raises: UsageError (`unknown_provider`) for a name that this ONNX Runtime never heard of.
+
+    One that it knows and that is not installed is another matter: its rows say `unavailable`.
+    """
+    known = sorted(
+        {kind.name for kind in PROVIDERS} | {short(name) for name in runtime().get_all_providers()}
+    )
+    for name in names:
+        if short(name) not in known:
+            raise UsageError(
+                f"there is no execution provider called {name!r}",
+                code="unknown_provider",
+                hint=f"ONNX Runtime knows {', '.join(known)}",
+            )

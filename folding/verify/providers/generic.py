@@ -11,6 +11,11 @@ from folding.verify.ort import OrtSession, runtime
 from folding.verify.providers.cuda import ProviderLostError
 
 
+def short(name: str) -> str:
+    """`CUDAExecutionProvider` and `CUDA` as `cuda`."""
+    return name.lower().removesuffix("executionprovider")
+
+
 class Generic:
     """A provider that has no file of its own: default options, judged.
 
@@ -33,9 +38,8 @@ class Generic:
 
     def full_name(self) -> str | None:
         """The installed provider's full name, or None."""
-        wanted = self.name.lower().removesuffix("executionprovider")
         for installed in self._installed():
-            if installed.lower().removesuffix("executionprovider") == wanted:
+            if short(installed) == short(self.name):
                 return installed
         return None
 

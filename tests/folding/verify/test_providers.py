@@ -155,3 +155,14 @@ def test_real_cuda_catches_a_wrong_fold(tmp_path: Path) -> None:
     pair = nets.build("residual", tmp_path, 1, {3: "off_by_one"})
     found = check(pair.unfolded, pair.folded, providers=["cuda"], require=["cuda"])
     assert found.verdict is Verdict.FAIL
+
+
+def test_a_name_that_the_runtime_never_heard_of_is_refused_before_the_work(tmp_path: Path) -> None:
+    from folding import pipeline
+    from folding.errors import UsageError
+    from folding.options import FoldOptions
+
+    with pytest.raises(UsageError, match="no execution provider called 'cpuu'") as caught:
+        pipeline.fold(tmp_path / "not even there.onnx", tmp_path / "a.onnx", FoldOptions(providers=("cpuu",)))
+    assert caught.value.code == "unknown_provider"
+    assert "cuda" in (caught.value.hint or "")
