@@ -164,5 +164,5 @@ def test_a_name_that_the_runtime_never_heard_of_is_refused_before_the_work(tmp_p
 
     with pytest.raises(UsageError, match="no execution provider called 'cpuu'") as caught:
         pipeline.fold(tmp_path / "not even there.onnx", tmp_path / "a.onnx", FoldOptions(providers=("cpuu",)))
-    assert caught.value.code == "unknown_provider"
+    assert caught.value.error_code == "unknown_provider"
     assert "cuda" in (caught.value.hint or "")
