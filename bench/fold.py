@@ -111,17 +111,21 @@ def bars(results: dict[str, dict[str, Figures]], *, timed: bool) -> list[str]:
     return missed
 
 
-def growth(out: Path) -> dict[str, float]:
+def growth(out: Path, processes: int = 3) -> dict[str, float]:
     """Seconds of processor time (neighbours do not count) for 100 and for 400 pairs of conv and BN, and
-    their ratio (bar: 4.4)."""
-    seconds = {}
-    for pairs in (100, 400):
-        src = out / f"chain{pairs}.onnx"
-        chain(src, pairs)
-        found = measure.run_tool("bnfold", src, out / "bnfold" / src.name, repeat=7)
-        seconds[f"{pairs} pairs"] = found.processor or float("nan")
-    seconds["ratio"] = seconds["400 pairs"] / seconds["100 pairs"]
-    return seconds
+    their ratio (bar: 4.4): the best of seven runs in a process, the median ratio over processes, since
+    each has its own luck with memory."""
+    found = []
+    for _ in range(processes):
+        seconds = {}
+        for pairs in (100, 400):
+            src = out / f"chain{pairs}.onnx"
+            chain(src, pairs)
+            figures = measure.run_tool("bnfold", src, out / "bnfold" / src.name, repeat=7)
+            seconds[f"{pairs} pairs"] = figures.processor or float("nan")
+        seconds["ratio"] = seconds["400 pairs"] / seconds["100 pairs"]
+        found.append(seconds)
+    return sorted(found, key=lambda row: row["ratio"])[processes // 2]
 
 
 def cost(out: Path) -> dict[str, float]:
