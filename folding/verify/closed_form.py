@@ -25,8 +25,9 @@ from folding.verify.float64 import Float64UnavailableError, engine
 from folding.verify.float64.evaluator import widen
 from folding.verify.graphs import Loaded, load
 from folding.verify.interface import interface
+from folding.verify.jitter import shaken_weights
 from folding.verify.layers import Layers
-from folding.verify.noise import neighbours, unit_roundoff
+from folding.verify.noise import unit_roundoff
 from folding.verify.probes import make
 from folding.verify.ranges import inputs_of
 
@@ -90,7 +91,7 @@ def segment_row(
     try:
         feeds = probe or random_feeds(source, options.seed)
         wide = {name: widen(array) for name, array in feeds.items()}
-        shaken = [neighbours(source.weights, rng) for _ in range(2)]
+        shaken = [shaken_weights(source, rng) for _ in range(2)]
         check = Layers(source, artifact, sites, wide, engine=engine()).check(rng, shaken)
     except (Float64UnavailableError, shapes.NoSizesError) as exc:
         row.status, row.detail = "unavailable", f"no float64 evaluation: {exc}"

@@ -1,10 +1,12 @@
-"""Equivalent executions of a graph that rounds inside: what enters each rounding step moved by one ulp.
+"""Equivalent executions of a graph that rounds inside: what enters each rounding step moved past it.
 
 A quantizer swallows the last place of everything before it, so moving weights and inputs by one ulp (`noise`)
 shows nothing; yet an average of quantized values often lies exactly between two steps, and another order of
 summation, as runtimes choose it by optimization level, takes the other one. So each value is moved where it
 is rounded: QuantizeLinear(x) becomes QuantizeLinear(x * (1 + d)), d = +-8 u of the dtype (what a sum of some
 ten products may be off by), of random sign per node in one run and of the opposite sign in the next.
+A Cast to a narrower float is such a step too, with d = +-1.5 u of the narrower one, enough to reach its
+neighbour; weights that are only read through one are moved by that much, each element by itself.
 """
 
 from __future__ import annotations
@@ -14,13 +16,21 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper, shape_inference
+from onnx import TensorProto, helper, numpy_helper, shape_inference
 
+from folding.sources.base import Feeds
 from folding.verify.graphs import FLOATS, Loaded, variant
+from folding.verify.noise import neighbours
 
 # To nearest only: Floor, Ceil and Cast jump at whole numbers, where values are often exact (indices).
 ROUNDING = frozenset(("QuantizeLinear", "DynamicQuantizeLinear", "Round"))
 STEP = 4.0  # in eps = 2 u
+NARROWING = 0.75  # in eps of the narrower dtype: more than half a distance, less than two
+EPS: dict[int, float] = {
+    TensorProto.DOUBLE: 2.0**-52, TensorProto.FLOAT: 2.0**-23,
+    TensorProto.FLOAT16: 2.0**-10, TensorProto.BFLOAT16: 2.0**-7,
+}  # fmt: skip
+MOVES = frozenset(("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"))
 
 
 def jittered(loaded: Loaded, rng: np.random.Generator) -> tuple[Loaded, ...]:
@@ -28,7 +38,7 @@ def jittered(loaded: Loaded, rng: np.random.Generator) -> tuple[Loaded, ...]:
 
     Empty for a graph that has no such step.
     """
-    if not any(rounds(node) for node in loaded.proto.graph.node):
+    if not any(rounds(node) or narrows_to(node) for node in loaded.proto.graph.node):
         return ()
     kinds = element_types(loaded)
     signs = rng.choice((-1.0, 1.0), len(loaded.proto.graph.node))
@@ -44,9 +54,9 @@ def moved_graph(loaded: Loaded, kinds: dict[str, int], signs: np.ndarray) -> Loa
     for node, sign in zip(loaded.proto.graph.node, signs, strict=True):
         copy = onnx.NodeProto()
         copy.CopyFrom(node)
-        kind = kinds.get(node.input[0]) if rounds(node) else None
-        if kind in FLOATS:
-            nodes.append(moved(proto.graph, copy, FLOATS[kind], sign))
+        kind = kinds.get(node.input[0]) if node.input else None
+        if kind in FLOATS and (step := step_of(node, kind, loaded)):
+            nodes.append(moved(proto.graph, copy, FLOATS[kind], sign * step))
         nodes.append(copy)
     if len(nodes) == len(proto.graph.node):
         return None
@@ -60,11 +70,61 @@ def rounds(node: onnx.NodeProto) -> bool:
     return node.op_type in ROUNDING and len(node.input) > 0 and node.domain in ("", "ai.onnx")
 
 
+def narrows_to(node: onnx.NodeProto) -> int | None:
+    """The element type of a Cast to a float type that has a wider one; None for every other node."""
+    if node.op_type != "Cast" or node.domain not in ("", "ai.onnx"):
+        return None
+    to = next((attribute.i for attribute in node.attribute if attribute.name == "to"), 0)
+    return to if to in EPS and to != TensorProto.DOUBLE else None
+
+
+def step_of(node: onnx.NodeProto, kind: int, loaded: Loaded) -> float:
+    """How far, relatively, to move what a node reads; 0 where it does not round, or reads a weight."""
+    if rounds(node):
+        return STEP * EPS[kind]
+    to = narrows_to(node)
+    if to is None or EPS[to] <= EPS[kind] or node.input[0] in loaded.weights:
+        return 0.0
+    return NARROWING * EPS[to]
+
+
+def shaken_weights(loaded: Loaded, rng: np.random.Generator) -> Feeds:
+    """The weights, each element at a neighbouring float: of the dtype in which it is computed with."""
+    found = neighbours(loaded.weights, rng)
+    for name, to in narrowed(loaded).items():
+        array = loaded.weights[name]
+        if array.dtype.kind == "f" and EPS[to] > float(np.finfo(array.dtype).eps):
+            signs = rng.integers(0, 2, array.shape, np.int8) * 2 - 1
+            found[name] = (array * (1 + NARROWING * EPS[to] * signs)).astype(array.dtype)
+    return found
+
+
+def narrowed(loaded: Loaded) -> dict[str, int]:
+    """Weights that are read through a narrowing Cast only, and the type behind it."""
+    nodes = loaded.proto.graph.node
+    if not any(narrows_to(node) for node in nodes):
+        return {}
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in nodes:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+
+    def behind(name: str, depth: int = 4) -> int | None:
+        kinds = set()
+        for node in readers.get(name, []):
+            to = narrows_to(node)
+            moves = node.op_type in MOVES and node.input[0] == name and depth
+            kinds.add(behind(node.output[0], depth - 1) if moves else to)
+        return kinds.pop() if len(kinds) == 1 else None
+
+    found = {name: behind(name) for name in loaded.weights}
+    return {name: to for name, to in found.items() if to is not None}
+
+
 def moved(
-    graph: onnx.GraphProto, node: onnx.NodeProto, dtype: type[np.floating[Any]], sign: float
+    graph: onnx.GraphProto, node: onnx.NodeProto, dtype: type[np.floating[Any]], step: float
 ) -> onnx.NodeProto:
     """A Mul that moves what the node reads; the node is made to read it."""
-    step = STEP * float(np.finfo(dtype).eps) * sign
     name = f"{node.output[0]}/moved"
     graph.initializer.append(numpy_helper.from_array(np.asarray(1.0 + step, dtype), f"{name}/by"))
     mul = helper.make_node("Mul", [node.input[0], f"{name}/by"], [name])

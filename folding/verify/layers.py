@@ -22,6 +22,7 @@ import numpy as np
 from folding.report import DriftRow, OutputComparison, ToleranceReport
 from folding.sources.base import Feeds
 from folding.verify.graphs import Loaded
+from folding.verify.jitter import shaken_weights
 from folding.verify.noise import neighbours, unit_roundoff
 from folding.verify.reuse import reusable
 from folding.verify.tolerance import GUARD
@@ -147,7 +148,7 @@ class Layers:
             verdicts = self._judge(cuts, base, got, noise)
             bad = {name for name, v in verdicts.items() if not v.passed}
             if bad:
-                more = [neighbours(self.source.weights, rng) for _ in range(SHARPER)]
+                more = [shaken_weights(self.source, rng) for _ in range(SHARPER)]
                 noise += self._noise(inner, base, rng, more)
                 verdicts = self._judge(cuts, base, got, noise)
                 bad = {name for name, v in verdicts.items() if not v.passed}

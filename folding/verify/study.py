@@ -14,7 +14,7 @@ from folding.report import Hazard, VerificationRow
 from folding.sources.base import Feeds
 from folding.verify import effort
 from folding.verify.graphs import FedSession, Loaded, depth
-from folding.verify.jitter import jittered
+from folding.verify.jitter import jittered, shaken_weights
 from folding.verify.layers import LayerCheck
 from folding.verify.noise import Noise, neighbours, scale_of
 from folding.verify.probes import Probe
@@ -60,7 +60,7 @@ class Study:
     def shaken(self) -> list[Feeds]:
         """The source's weights, each one ulp off: one set per noise run, made once."""
         while len(self._shaken) < self.effort.noise_runs:
-            self._shaken.append(neighbours(self.source.weights, self.rng(0x77656967 + len(self._shaken))))
+            self._shaken.append(shaken_weights(self.source, self.rng(0x77656967 + len(self._shaken))))
         return self._shaken
 
     def forget_shaken(self) -> None:
@@ -79,7 +79,7 @@ class Study:
         feeds = next(p for p in self.probes if p.name == probe)
         session, rng = self.session(), self.rng(0x73686172, len(self._sharpened))
         for _ in range(self.effort.sharper):
-            shake(self, session, feeds, neighbours(self.source.weights, rng), rng)
+            shake(self, session, feeds, shaken_weights(self.source, rng), rng)
         return True
 
     def tolerance(self, output: str, probe: str) -> Tolerance:
