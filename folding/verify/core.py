@@ -18,7 +18,7 @@ from folding.verify.interface import match_outputs
 from folding.verify.layerwise import device_drift, layer_by_layer
 from folding.verify.reaction import react
 from folding.verify.rows import row
-from folding.verify.study import Study, measure_noise
+from folding.verify.study import SPARED, Study, measure_noise
 from folding.verify.verdict import Evidence, conclude
 
 UNFOLDED = "onnx-unfolded"
@@ -41,6 +41,7 @@ def examine(
     study.names = match_outputs(study)
     if not study.evidence.faults and prepare(study, probe):
         measure_noise(study)
+        study.forget_shaken(SPARED)
         react(study)
         float64_rows = float64.reference(study)
         framework = framework_answers(study, reference)

@@ -23,6 +23,8 @@ from folding.verify.rows import Answers
 from folding.verify.tolerance import Tolerance, derive
 from folding.verify.verdict import Evidence
 
+SPARED = 256 << 20  # bytes of shaken weights beyond which making them again is better than holding them
+
 
 @dataclass
 class Study:
@@ -63,9 +65,10 @@ class Study:
             self._shaken.append(shaken_weights(self.source, self.rng(0x77656967 + len(self._shaken))))
         return self._shaken
 
-    def forget_shaken(self) -> None:
-        """Let go of those copies of the weights; asking again makes the same ones."""
-        self._shaken.clear()
+    def forget_shaken(self, beyond: int = 0) -> None:
+        """Let go of those copies of the weights, where they are larger; asking again makes the same ones."""
+        if sum(array.nbytes for weights in self._shaken for array in weights.values()) > beyond:
+            self._shaken.clear()
 
     def rng(self, *salt: int) -> np.random.Generator:
         """A generator of its own for each purpose."""
