@@ -56,7 +56,7 @@ def force(study: Study) -> None:
         study.evidence.limits.append(f"{left.words} is taken by no probe")
     outputs: list[OutputComparison] = []
     for branch in untaken[:MOST]:
-        if study.names and branch.condition not in study.artifact.produced and not fed(study, branch):
+        if branch.condition not in study.artifact.produced and not fed(study, branch):
             study.evidence.limits.append(f"{branch.words} is taken by no probe, and its condition is not in "
                                          "the artifact by that name")  # fmt: skip
             continue

@@ -73,16 +73,19 @@ def test_arrays_keep_names(tmp_path: Path) -> None:
     assert {name: value.shape for name, value in feeds.items()} == {"scope/x:0": (2, 3)}
 
 
+def no_archives(folder: Path) -> tuple[Path, Path, Path]:
+    """An archive of nothing, a bare array, and rubbish by the name of an archive."""
+    empty, bare, rubbish = folder / "empty.npz", folder / "bare.npy", folder / "rubbish.npz"
+    np.savez(empty)
+    np.save(bare, np.ones(3))
+    rubbish.write_bytes(b"not a zip")
+    return empty, bare, rubbish
+
+
 def test_pickles_and_rubbish_are_refused(tmp_path: Path) -> None:
     pickled = tmp_path / "objects.npz"
     np.savez(pickled, x=np.array([{}], dtype=object), allow_pickle=True)
-    empty = tmp_path / "empty.npz"
-    np.savez(empty)
-    bare = tmp_path / "bare.npy"
-    np.save(bare, np.ones(3))
-    rubbish = tmp_path / "rubbish.npz"
-    rubbish.write_bytes(b"not a zip")
-    for path in (pickled, empty, bare, rubbish):
+    for path in (pickled, *no_archives(tmp_path)):
         with pytest.raises(UsageError, match="--calibrate") as caught:
             parse.arrays(path, "--calibrate")
         assert "numpy.savez" in (caught.value.hint or "")
@@ -92,13 +95,7 @@ def test_an_archive_is_looked_at_before_the_sandbox_reads_it(tmp_path: Path) -> 
     good = tmp_path / "good.npz"
     np.savez(good, x=np.ones(2))
     parse.npz(good, "--probe")
-    empty = tmp_path / "empty.npz"
-    np.savez(empty)
-    bare = tmp_path / "bare.npy"
-    np.save(bare, np.ones(3))
-    rubbish = tmp_path / "rubbish.npz"
-    rubbish.write_bytes(b"not a zip")
-    for path in (empty, bare, rubbish, tmp_path):
+    for path in (*no_archives(tmp_path), tmp_path):
         with pytest.raises(UsageError, match="--probe") as caught:
             parse.npz(path, "--probe")
         assert "numpy.savez" in (caught.value.hint or "")

@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.duel import interval as bootstrap
 from folding.progress import Event
 from service.runner import bubblewrap
 from service.runner import job as real
@@ -151,12 +152,9 @@ def idle_job(each: ProcessRunner, model: Path, folder: Path) -> float:
     return wall
 
 
-def interval(values: list[float], draws: int = 4000) -> tuple[float, float, float]:
+def interval(values: list[float]) -> tuple[float, float, float]:
     """Median of `values` and the bootstrap interval of it (percentiles 2.5 and 97.5)."""
-    data = np.asarray(values)
-    picks = np.random.default_rng(11).integers(0, len(data), (draws, len(data)))
-    low, high = np.percentile(np.median(data[picks], axis=1), [2.5, 97.5])
-    return float(np.median(data)), float(low), float(high)
+    return float(np.median(values)), *bootstrap(values, draws=4000)
 
 
 def judged(found: tuple[float, float, float], bar: float) -> str:
