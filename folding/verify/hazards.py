@@ -185,10 +185,9 @@ def describe(study: Study, model: Path, probe: str, size: float, whose: str) -> 
 
 def describe_refusal(study: Study, model: Path, error: str, whose: str) -> Hazard:
     """The same for a model that loads and runs at disable_all only."""
-    shown = error[:200]
     return name_cause(
         study, model, study.probes[0].name, float("inf"),
-        lambda level: f"{whose} loads and runs at disable_all, but not from {level} on ({shown})",
+        lambda level: f"{whose} loads and runs at disable_all, but not from {level} on ({error[:200]})",
     )  # fmt: skip
 
 
@@ -224,11 +223,7 @@ def name_cause(study: Study, model: Path, probe: str, size: float, words: Callab
         optimizer=culprits[0] if culprits else None,
         max_abs=None if not np.isfinite(size) else size,
         detail=f"{words(level)}; caused by {names}: {what}",
-        workaround=entry_words(known.entries)
-        if known and known.entries
-        else option_words(culprits)
-        if culprits
-        else level_words(),
+        workaround=way_around(known, culprits),
     )
 
 
@@ -257,6 +252,13 @@ def minimal(mended: Callable[[Sequence[str]], bool], suspects: list[str]) -> lis
         if rest and mended(rest):
             suspects = rest
     return suspects
+
+
+def way_around(known: Known | None, culprits: Sequence[str]) -> str:
+    """The narrowest session option that avoids it."""
+    if known and known.entries:
+        return entry_words(known.entries)
+    return option_words(culprits) if culprits else level_words()
 
 
 def entry_words(entries: Sequence[tuple[str, str]]) -> str:
