@@ -16,7 +16,7 @@ from pathlib import Path
 
 from packaging.markers import Marker
 
-from service.runner.floors import FLOORS
+from service.runner import floors
 
 ROOT = Path(__file__).resolve().parents[1]
 NOT_CHECKED = 3
@@ -45,15 +45,9 @@ def offline(packages: dict[str, tuple[str, int]]) -> list[str]:
     problems = [
         f"{name}=={version} has no hash" for name, (version, hashes) in packages.items() if not hashes
     ]
-    for name, (floor, reason) in FLOORS.items():
-        version = packages.get(name, ("", 0))[0]
-        if version and _numbers(version) < _numbers(floor):
-            problems.append(f"{name}=={version} is older than {floor}: {reason}")
-    return problems
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version)[:4])
+    return problems + [
+        problem for name, (version, _) in packages.items() if (problem := floors.hole(name, version))
+    ]
 
 
 def online(path: Path, expected: set[str]) -> tuple[list[str], bool]:

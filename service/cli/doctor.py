@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -13,9 +12,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from packaging.requirements import Requirement
+
 from service.cli import failures
 from service.cli.output import Output
 from service.cli.text import size
+from service.runner import floors
 
 State = Literal["ok", "warn", "fail"]
 ENOUGH_DISK = 2 << 30  # a ResNet-sized job needs source, unfolded graph and artifact side by side
@@ -63,30 +65,22 @@ def _python() -> Check:
 
 
 def _floors() -> Check:
-    """The dependency floors that pyproject declares, against what is installed."""
-    low = []
-    for requirement in metadata.requires("bnfold") or []:
-        name, floor, extra = _parsed(requirement)
-        if extra or not floor:
+    """What is installed against what pyproject asks for, and against known holes."""
+    low = list(floors.too_old().values())
+    for line in metadata.requires("bnfold") or []:
+        requirement = Requirement(line)
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue
         try:
-            if _numbers(metadata.version(name)) < _numbers(floor):
-                low.append(f"{name} {metadata.version(name)} < {floor}")
+            version = metadata.version(requirement.name)
         except metadata.PackageNotFoundError:
-            low.append(f"{name} is missing")
+            low.append(f"{requirement.name} is missing")
+            continue
+        if not requirement.specifier.contains(version, prereleases=True):
+            low.append(f"{requirement.name} {version} is not {requirement.specifier}")
     if low:
         return Check("packages", "fail", "; ".join(low), "run `make setup` again")
     return Check("packages", "ok", f"bnfold {metadata.version('bnfold')}, every floor met")
-
-
-def _parsed(requirement: str) -> tuple[str, str, bool]:
-    match = re.match(r"([A-Za-z0-9_.-]+)(?:\[[^]]*\])?\s*(?:>=\s*([0-9.]+))?", requirement)
-    assert match is not None, requirement
-    return match[1], match[2] or "", "extra ==" in requirement
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version.split("+")[0])[:3])
 
 
 def _tensorflow() -> Check:

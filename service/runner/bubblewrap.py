@@ -10,7 +10,7 @@ from service.runner.jail import CUDA_DEVICES, CUDA_FILES, JailSpec, installation
 
 _SYSTEM = (
     "/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/share/zoneinfo", "/etc/ld.so.cache", "/etc/localtime",
-    "/etc/os-release", "/sys/devices/system",
+    "/etc/os-release", "/sys/devices/system", "/sys/kernel/mm",
 )  # fmt: skip
 
 

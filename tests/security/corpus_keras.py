@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
+import marshal
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,12 +36,13 @@ def sequential(*layers: Config) -> Config:
             "config": {"name": "m", "layers": [first, *layers]}}  # fmt: skip
 
 
-def _weights(fill: Callable[[h5py.File], None] | None = None) -> bytes:
+def _weights(fill: Callable[[h5py.File, Path], None] | None = None) -> bytes:
     out = io.BytesIO()
     with h5py.File(out, "w") as file:
         file.create_group("layers")
         if fill is not None:
-            fill(file)
+            file.create_group("model_weights")
+            fill(file, Path())
     return out.getvalue()
 
 
@@ -80,6 +83,20 @@ def _old(*layers: Config) -> Config:
     }
     rest = [{"class_name": each["class_name"], "config": each["config"]} for each in layers]
     return {"class_name": "Sequential", "config": {"name": "m", "layers": [first, *rest]}}
+
+
+def _bytecode() -> str:
+    """A function of one argument that leaves a file behind, as Keras stores the code of a lambda."""
+    function = compile("lambda x: (open('/tmp/bnfold-pwned', 'w').close(), x)[1]", "evil", "eval").co_consts[
+        0
+    ]
+    return base64.b64encode(marshal.dumps(function)).decode()
+
+
+def _lambda(**config: Any) -> Config:
+    """A Lambda layer with real code in it, in the form of Keras 3."""
+    stored = {"code": _bytecode(), "defaults": None, "closure": None}
+    return _layer("Lambda", function={"class_name": "__lambda__", "config": stored}, arguments={}, **config)
 
 
 def _function(module: str, name: str) -> Config:
@@ -148,7 +165,7 @@ def _nested(depth: int) -> str:
 def entries() -> Iterator[tuple[str, Write, str]]:
     """(name, writer, codes)."""
     code, name, size = "unsafe_keras_class", "unsafe_keras_name", "unsafe_dimensions"
-    lambda_ = _layer("Lambda", function={"class_name": "__lambda__", "config": {"code": "4wEAAAA="}})
+    lambda_ = _lambda()
     evil: dict[str, Config] = {
         "lambda": lambda_,
         "lambda_named": _layer("Lambda", function="os.system"),
@@ -166,9 +183,21 @@ def entries() -> Iterator[tuple[str, Write, str]]:
         "cve_2025_9906": _layer(
             "Dense", units=4, activation=_function("keras.config", "enable_unsafe_deserialization")
         ),
-        # CVE-2026-1462 and CVE-2026-12481: layers that load from a path while they are built
+        # CVE-2026-1462: a layer that loads a SavedModel while it is built
         "cve_2026_1462": _layer("TFSMLayer", module="keras.src.export.tfsm_layer", filepath="../x"),
-        "cve_2026_12481": _layer("StringLookup", vocabulary="/etc/passwd"),
+        # CVE-2026-12481: the guard of Lambda took a safe mode that nobody had set for one that was off, so its
+        # code ran where a wrapper, a cell or a clone deserialized it outside of `load_model`
+        "cve_2026_12481": lambda_,
+        "cve_2026_12481_unset": _lambda(safe_mode=None),
+        "cve_2026_12481_private": {**lambda_, "module": "keras.src.layers.core.lambda_layer"},
+        "cve_2026_12481_bidirectional": _layer("Bidirectional", layer=lambda_, backward_layer=lambda_),
+        "cve_2026_12481_cell": _layer("RNN", cell=_layer("StackedRNNCells", cells=[lambda_])),
+        "cve_2026_12481_shape": _layer("Lambda", function="tanh", output_shape=lambda_["config"]["function"]),
+        "cve_2026_12481_bare": _layer("Activation", activation=lambda_["config"]["function"]),
+        # CVE-2025-49655 and CVE-2026-12484: the same of a pickled torch module
+        "cve_2026_12484": _layer(
+            "TorchModuleWrapper", module="keras.src.utils.torch_utils", name="t", output_shape=[4]
+        ),
         "custom_registered": _layer("Dense", registered="evil>Dense", units=4),
         "foreign_module": _layer("Layer", module="evil.layers"),
         "module_of_keras_like": _layer("Layer", module="keras_evil.layers"),
@@ -193,9 +222,18 @@ def entries() -> Iterator[tuple[str, Write, str]]:
         "activation_code": _layer("Activation", activation="(lambda x: x)"),
     }
     for label, layer in evil.items():
-        codes = "unsafe_keras_file" if label == "cve_2026_12481" else code
-        yield f"config_{label}", _keras(sequential(layer)), codes
-    for label in ("lambda", "tfsm_layer", "torch_module", "wrapped_lambda"):
+        yield f"config_{label}", _keras(sequential(layer)), code
+    # CVE-2025-12058: a vocabulary that Keras would fetch, from anywhere TensorFlow can reach
+    for label, place in (
+        ("web", "http://127.0.0.1:9/v.txt"),
+        ("bucket", "gs://evil/v.txt"),
+        ("parent", "../v"),
+    ):
+        lookup = _layer("StringLookup", vocabulary=place)
+        yield f"cve_2025_12058_{label}", _keras(sequential(lookup)), "unsafe_keras_file"
+    old_lambda = _layer("Lambda", function=[_bytecode(), None, None], function_type="lambda", arguments={})
+    yield "h5_lambda_bytecode", _h5(_old(old_lambda)), code
+    for label in ("lambda", "tfsm_layer", "torch_module", "wrapped_lambda", "cve_2026_12481_bidirectional"):
         yield f"h5_{label}", _h5(_old(evil[label])), code  # CVE-2025-9905: safe_mode is ignored for .h5
     yield "h5_op_lambda", _h5(_old(_layer("TFOpLambda", function="io.write_file"))), code
     yield "h5_op_lambda_read", _h5(_old(_layer("TFOpLambda", function="io.read_file"))), code
@@ -223,6 +261,7 @@ def entries() -> Iterator[tuple[str, Write, str]]:
         )
     for label, bad in (
         ("parent", "../../evil"),
+        ("cve_2026_12479", ".."),
         ("slash", "a/b"),
         ("backslash", "a\\b"),
         ("nul", "a\0b"),
@@ -256,8 +295,16 @@ def entries() -> Iterator[tuple[str, Write, str]]:
     yield "member_foreign", _keras(sequential(), more={"evil.py": b"import os"}), "unsafe_keras_member"
     yield "member_bomb", _bomb_member, "unsafe_archive_bomb broken"
     yield "weights_noise", _keras(sequential(_layer("Dense", units=4)), b"\0" * 100), "broken"
-    yield "weights_external", _keras(sequential(), _weights(lambda f: _external_link(f.require_group("model_weights")
-                                     and f, Path()))), "unsafe_hdf5_link"  # fmt: skip
+    # In the weights of an archive: CVE-2026-9335 (links), -1669 (storage), -12480 (virtual), -12570 (sizes)
+    for label, fill, codes in (
+        ("external", _external_link, "unsafe_hdf5_link"),
+        ("soft", _soft_link, "unsafe_hdf5_link"),
+        ("storage", _external_storage, "unsafe_hdf5_storage"),
+        ("virtual", _virtual, "unsafe_hdf5_storage"),
+        ("petabytes", _petabytes, "unsafe_hdf5_size"),
+        ("many_large", _many_large, "unsafe_hdf5_size"),
+    ):
+        yield f"weights_{label}", _keras(sequential(), _weights(fill)), codes
     fine = _old(_layer("Dense", units=4))
     yield "h5_external_link", _h5(fine, _external_link), "unsafe_hdf5_link"
     yield "h5_soft_link", _h5(fine, _soft_link), "unsafe_hdf5_link"

@@ -128,12 +128,12 @@ def _weight(tensor: Any) -> Write:
     return _nodes(helper.make_node("Add", ["x", "w"], ["y"]), initializers=[tensor])
 
 
-def _external(location: str, offset: str = "0", length: str = "16", prepare: Callable[[Path], None] | None = None
-              ) -> Write:  # fmt: skip
+def _external(location: str, offset: str = "0", length: str = "16", prepare: Callable[[Path], None] | None = None,
+              more: tuple[tuple[str, str], ...] = ()) -> Write:  # fmt: skip
     def write(home: Path) -> Path:
         tensor = _tensor([1, 4])
         tensor.data_location = TensorProto.EXTERNAL
-        for key, value in (("location", location), ("offset", offset), ("length", length)):
+        for key, value in (("location", location), ("offset", offset), ("length", length), *more):
             tensor.external_data.add(key=key, value=value)
         model = _model(_graph([helper.make_node("Add", ["x", "w"], ["y"])], [tensor]))
         folder = home / "m"
@@ -259,6 +259,21 @@ def _input(dims: list[int]) -> Write:
     return _saved(make)
 
 
+# Operators that an adapter of the version converter rewrites, and a version from before it.
+_CONVERTED = (
+    ("Upsample", 6), ("Upsample", 8), ("Cast", 5), ("Cast", 8), ("BatchNormalization", 5), ("BatchNormalization", 8),
+    ("Dropout", 6), ("Dropout", 11), ("Softmax", 12), ("Squeeze", 12), ("Unsqueeze", 12), ("Split", 12),
+    ("ReduceSum", 12), ("Slice", 9), ("TopK", 9), ("Resize", 10), ("Reshape", 4), ("Sum", 7), ("Add", 6), ("Gemm", 6),
+    ("MaxPool", 7), ("Scan", 8), ("Clip", 10), ("Pad", 10), ("Flatten", 8), ("ArgMax", 11), ("Reshape", 13),
+)  # fmt: skip
+
+
+def _bare(operator: str, version: int) -> Any:
+    """A model of one node that lacks all of its inputs."""
+    node = helper.make_node(operator, [], ["y"])
+    return _model(_graph([node]), opsets=[helper.make_opsetid("", version)])
+
+
 def entries() -> Iterator[tuple[str, Write, str]]:
     """(name, writer, codes)."""
     dims, grow, data = "unsafe_dimensions", "unsafe_expansion", "unsafe_external_data"
@@ -325,6 +340,21 @@ def entries() -> Iterator[tuple[str, Write, str]]:
     yield "external_huge_offset", _external("w.bin", offset=str(1 << 63)), "external_data_out_of_range"
     yield "external_words", _external("w.bin", offset="zero"), broken
     yield "external_short", _external("w.bin", length="4"), broken
+    # CVE-2026-34445: keys that become attributes of the reader's own object
+    for key in ("__class__", "__dict__", "basepath", "evil"):
+        yield (
+            f"external_key_{key.strip('_')}",
+            _external("w.bin", more=((key, "9" * 30),)),
+            f"{data} {broken}",
+        )
+    yield "external_key_twice", _external("w.bin", more=(("location", "../outside.bin"),)), f"{data} {broken}"
+    # CVE-2026-44512: the version converter reads inputs that a node does not have
+    for operator, version in _CONVERTED:
+        yield (
+            f"no_inputs_{operator.lower()}_{version}",
+            _saved(lambda o=operator, v=version: _bare(o, v)),
+            broken,
+        )
     yield "foreign_domain", _harmful("Evil", "evil.example"), broken
     yield "foreign_domain_in_loop", _saved(lambda: _in_body("Evil", "evil.example")), broken
     yield "python_op", _harmful("PythonOp"), "unsafe_op"

@@ -1,10 +1,12 @@
-"""The words that the measurement of the jail's cost uses: shown, missed, undecided."""
+"""The measurement of the jail's cost: its words, and one short run of it on real processes."""
 
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
-from tests.security.measure import interval, judged
+from bench.nets import mlp
+from tests.security.measure import UNITS, interval, judged, line, measure, runners
 
 
 def samples(centre: float, spread: float, count: int = 60) -> list[float]:
@@ -26,3 +28,23 @@ def test_the_interval_holds_the_middle_and_shrinks() -> None:
     for middle, low, high in (few, many):
         assert low <= middle <= high
     assert many[2] - many[1] < few[2] - few[1]
+
+
+def test_few_rounds_decide_nothing() -> None:
+    assert line("full", "job", [1.0, 1.1, 0.9]).endswith("undecided")
+
+
+def test_one_round_on_real_processes(tmp_path: Path) -> None:
+    """Every way this machine has really folds and verifies; how fast is not for this test to say."""
+    model = tmp_path / "model.onnx"
+    mlp(model)
+    made = runners(tmp_path / "scratch")
+    try:
+        assert {"strong", "full"} & set(made), "no jail to measure"
+        found = measure(made, model, tmp_path, 0.0, turns=0.0)
+    finally:
+        for each in made.values():
+            each.close()
+    assert set(found) == set(made) - {"none"}
+    for figures in found.values():
+        assert all(len(getattr(figures, kind)) == 1 for kind in UNITS)

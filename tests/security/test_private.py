@@ -6,9 +6,13 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 from scripts import audit
 from service.runner import floors
@@ -101,6 +105,21 @@ def test_an_old_version_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(floors.metadata, "version", lambda name: "1.0.0")
     with pytest.raises(floors.DependencyTooOld, match="is older than"):
         floors.assert_floors()
+
+
+def test_what_the_product_asks_for_is_never_older_than_what_is_safe() -> None:
+    """Else a fresh install may be one that refuses to start."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = [*project["dependencies"], *chain.from_iterable(project["optional-dependencies"].values())]
+    seen = set()
+    for line in asked:
+        requirement = Requirement(line)
+        (bound,) = requirement.specifier
+        assert bound.operator == ">="
+        if requirement.name in floors.FLOORS:
+            seen.add(requirement.name)
+            assert Version(bound.version) >= Version(floors.FLOORS[requirement.name].version), line
+    assert {"keras", "onnx", "onnxruntime", "python-multipart", "h5py", "jinja2", "cryptography"} <= seen
 
 
 def test_a_skipped_package_is_not_checked() -> None:

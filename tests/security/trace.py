@@ -1,7 +1,9 @@
-"""System calls that real work makes: `python -m tests.security.trace PATH ...`, source of the allow-list.
+"""System calls of real work, source of the allow-list: `python -m tests.security.trace PATH[=NPZ] ...`.
 
-Each job runs in its jail under strace. Printed: calls that were refused (with who asked, they may be a
-library's question that it can do without), calls that the list allows and nobody made, and a line per job.
+Each path is folded with verification, inspected, and verified against its own artifact; with an NPZ of its
+inputs it is folded once more, its statistics measured anew on them. Each job runs in its jail under strace.
+Printed: a line per job, calls that were refused (with who asked, they may be a library's question that it can
+do without), and calls that the list allows and nobody made.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -23,10 +27,11 @@ from pathlib import Path
 from service.runner.base import JobSpec, Limits
 from service.runner.config import RunnerConfig
 from service.runner.local import LocalRunner
-kind, source, out, options, calibration = sys.argv[1:6]
+kind, source, out, options, *data = sys.argv[1:]
+calibration, second = (Path(each) if each else None for each in data)
 runner = LocalRunner(RunnerConfig(bubblewrap=False, cgroup=False))
 spec = JobSpec("t", kind, Path(source), Path(out), json.loads(options), limits=Limits(wall_seconds=400),
-               calibration=Path(calibration) if calibration else None)
+               calibration=calibration, second=second)
 outcome = runner.run(spec, on_event=lambda event: None, cancel=threading.Event())
 print(outcome.status.value, (outcome.error or {}).get("code", ""), outcome.sandbox)
 """
@@ -35,30 +40,35 @@ _LINE: Final = re.compile(r"^(\d+) +(?:<\.\.\. )?(\w+)(?: resumed>|\()(.*)$")
 _REFUSED: Final = re.compile(r"= -1 (EPERM|ENOSYS)")
 
 
-def traced(
-    kind: str, source: Path, options: str = "{}", calibration: Path | None = None
-) -> tuple[str, Counter[str], list[str]]:
-    """(how the job ended, calls made in the jail by name, lines of the refused ones)."""
+@dataclass(frozen=True)
+class Job:
+    """What is traced; fields as in `JobSpec`."""
+
+    kind: str
+    source: Path
+    options: str = "{}"
+    calibration: Path | None = None
+    second: Path | None = None
+
+
+def traced(job: Job, out: Path) -> tuple[str, Counter[str], list[str]]:
+    """(how the job ended, calls made in the jail by name, lines of refused ones). Its files go to `out`."""
+    out.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        log, out = Path(folder, "trace"), Path(folder, "out")
-        out.mkdir()
-        command = [
-            "strace",
-            "-f",
-            "-qq",
-            "-e",
-            "signal=none",
-            "-s",
-            "60",
-            "-o",
-            str(log),
-            sys.executable,
-            "-c",
+        log = Path(folder, "trace")
+        strace = ["strace", "-f", "-qq", "-e", "signal=none", "-s", "60", "-o", str(log)]
+        given = [
+            job.kind,
+            str(job.source),
+            str(out),
+            job.options,
+            str(job.calibration or ""),
+            str(job.second or ""),
         ]
-        arguments = [_JOB, kind, str(source), str(out), options, str(calibration or "")]
         done = subprocess.run(
-            [*command, *arguments], capture_output=True, text=True, timeout=580, env=dict(os.environ)
-        )
+            [*strace, sys.executable, "-c", _JOB, *given],
+            capture_output=True, text=True, timeout=580, env=dict(os.environ),
+        )  # fmt: skip
         ended = done.stdout.strip() or done.stderr.strip()[-300:]
         return ended, *_jailed(log)
 
@@ -95,8 +105,17 @@ def _note(call: str, rest: str, line: str, made: Counter[str], refused: list[str
         refused.append(line.split(" ", 1)[1].strip()[:160])
 
 
-def main(sources: list[Path]) -> None:
-    """A small ONNX model, and every path on the command line: folded with verification, and inspected."""
+def jobs(source: Path, calibration: Path | None, out: Path) -> Iterator[Job]:
+    """What is asked of one source, in this order: the artifact of the first is used by the third."""
+    yield Job("fold", source)
+    yield Job("inspect", source)
+    yield Job("verify", source, second=out / "model.onnx")
+    if calibration is not None:
+        yield Job("fold", source, '{"recalibrate": true}', calibration)
+
+
+def main(sources: list[tuple[Path, Path | None]]) -> None:
+    """A small ONNX model, and every path on the command line."""
     from tests.security.strategies import SOUND
 
     total: Counter[str] = Counter()
@@ -104,16 +123,23 @@ def main(sources: list[Path]) -> None:
     with tempfile.TemporaryDirectory() as name:
         model = Path(name, "model.onnx")
         model.write_bytes(SOUND["onnx"]())
-        for source in [model, *sources]:
-            for kind in ("fold", "inspect"):
-                ended, made, refused = traced(kind, source)
+        for number, (source, calibration) in enumerate([(model, None), *sources]):
+            out = Path(name, f"out-{number}")
+            for job in jobs(source, calibration, out):
+                ended, made, refused = traced(job, out)
                 total += made
                 denied.update(re.sub(r"\d+", "N", line)[:100] for line in refused)
-                print(f"{kind} {source}: {ended}; {made.total()} calls, {len(refused)} refused", flush=True)
+                told = f"{job.kind}{' calibrated' if job.calibration else ''} {source}"
+                print(f"{told}: {ended}; {made.total()} calls, {len(refused)} refused", flush=True)
     print("\nrefused:", *(f"{count:6} {line}" for line, count in denied.most_common(60)), sep="\n")
     print("\nmade:", " ".join(f"{call}:{count}" for call, count in sorted(total.items())))
     print("\nallowed and not made:", " ".join(sorted(set(seccomp.ALLOWED) - set(total))))
 
 
+def _given(argument: str) -> tuple[Path, Path | None]:
+    source, _, calibration = argument.partition("=")
+    return Path(source).absolute(), Path(calibration).absolute() if calibration else None
+
+
 if __name__ == "__main__":
-    main([Path(argument).absolute() for argument in sys.argv[1:]])
+    main([_given(argument) for argument in sys.argv[1:]])
