@@ -26,6 +26,7 @@ from folding import export
 from folding.errors import ModelError, UnsupportedModel, UsageError
 from folding.norms.base import BatchNorm, ChannelAffine, Float64Array
 from folding.options import FoldOptions
+from folding.ort import OrtSession
 from folding.progress import Progress
 from folding.sources.base import Feeds, Imported
 
@@ -533,24 +534,20 @@ def _outputs(
     return dict(zip(names, (np.asarray(result) for result in _run(session, names, first)), strict=True))
 
 
-def _open(model: ir.Model, path: Path) -> Any:
-    import onnxruntime
-
+def _open(model: ir.Model, path: Path) -> OrtSession:
     export.write_plain(model, path)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return OrtSession(path)
     except Exception as error:
         raise _failed(error) from error
 
 
-def _run(session: Any, names: list[str], feeds: Feeds) -> list[Any]:
+def _run(session: OrtSession, names: list[str], feeds: Feeds) -> list[np.ndarray]:
     try:
-        return list(session.run(names, feeds))
+        found = session.run(feeds, names)
     except Exception as error:
         raise _failed(error) from error
+    return [found[name] for name in names]
 
 
 def _failed(error: Exception) -> ModelError:

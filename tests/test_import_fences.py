@@ -18,7 +18,7 @@ ALLOWED = {
     "tf2onnx": ("folding/sources/",),
     "tf_keras": ("folding/sources/",),
     "keras": ("folding/sources/",),
-    "onnxruntime": ("folding/verify/", "folding/calibrate.py"),
+    "onnxruntime": ("folding/ort.py",),
     "sqlalchemy": ("service/",),
     "service": ("service/",),
 }

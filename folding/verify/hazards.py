@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from folding.ort import OrtSession
 from folding.report import Hazard
 from folding.sources.base import Feeds
 from folding.verify.compare import compare
 from folding.verify.optimizers import OPTIMIZERS
-from folding.verify.ort import OrtSession
 from folding.verify.rows import Candidate
 
 if TYPE_CHECKING:

@@ -43,7 +43,7 @@ def measure(
         "after": interval(second),
         "speedup": speedup(first, second),
         "shape": {name: list(array.shape) for name, array in feeds.items()},
-        "conditions": "runs in turn, after two runs to warm up; threads as the runtime chooses",
+        "conditions": "runs in turn, after two runs to warm up; one thread a core, not pinned",
     }
 
 

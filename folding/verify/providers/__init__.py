@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from folding.errors import UsageError
+from folding.ort import runtime
 from folding.verify.base import Provider
-from folding.verify.ort import runtime
 from folding.verify.providers.cpu import Cpu
 from folding.verify.providers.cuda import Cuda
 from folding.verify.providers.generic import Generic, short

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from folding.ort import OrtSession
 from folding.verify.base import Session
-from folding.verify.ort import OrtSession
 
 
 class Cpu:

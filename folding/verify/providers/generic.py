@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from folding.ort import OrtSession, runtime
 from folding.verify.base import Session
-from folding.verify.ort import OrtSession, runtime
 from folding.verify.providers.cuda import ProviderLostError
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from folding.ort import OrtSession
 from folding.verify.float64 import Float64UnavailableError, evaluate
 from folding.verify.graphs import load
-from folding.verify.ort import OrtSession
 from tests.folding.verify import nets
 from tests.folding.verify.models import array, check, write
 

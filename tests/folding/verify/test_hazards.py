@@ -10,9 +10,9 @@ import pytest
 
 from folding import pipeline
 from folding.catalogue import HAZARDS
+from folding.ort import OrtSession
 from folding.report import Verdict
 from folding.verify import hazards
-from folding.verify.ort import OrtSession
 from tests.folding.verify.models import array, check, write
 
 BN = {"g": array(6), "b": array(6, salt=1), "m": array(6, salt=2), "v": np.abs(array(6, salt=3)) + 0.1}

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from folding.ort import OrtSession, runtime
 from folding.report import Verdict
 from folding.verify import providers
-from folding.verify.ort import OrtSession, runtime
 from folding.verify.providers import Cpu, Cuda, Generic
 from folding.verify.providers.cuda import ProviderLostError
 from tests.folding.verify import nets

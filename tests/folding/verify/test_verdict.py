@@ -217,7 +217,7 @@ class Framework:
     precision = "float32"
 
     def __init__(self, path: Path, gain: float = 1.0, broken: bool = False) -> None:
-        from folding.verify.ort import OrtSession
+        from folding.ort import OrtSession
 
         self.session, self.gain, self.broken = OrtSession(path), gain, broken
 
