@@ -132,3 +132,19 @@ def test_no_environment_gets_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert "AWS_SECRET_ACCESS_KEY" not in environment(child.folder, cuda=False)
     finally:
         child.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this kernel groups no sessions")
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_runner_steps_back_for_the_service(tmp_path: Path, wrapped: bool) -> None:
+    """Its session too: niceness counts only within one where the kernel shares out by session."""
+    if wrapped and not bubblewrap.available():
+        pytest.skip("bubblewrap is not installed")
+    child = start_child(configured(tmp_path, nice=7), wrapped=wrapped, modules=())
+    try:
+        for pid in child.pids():
+            assert Path(f"/proc/{pid}/autogroup").read_text().split()[-2:] == ["nice", "7"]
+        assert os.getpriority(os.PRIO_PROCESS, child.pids()[-1]) == 7
+        assert Path("/proc/self/autogroup").read_text().split()[-1] == "0"
+    finally:
+        child.close()
