@@ -48,7 +48,9 @@ class CheckpointWeights:
     def read(self, name: str) -> np.ndarray:
         """The array, its checksum verified by the reader."""
         try:
-            return np.asarray(self._reader.get_tensor(name))
+            value = self._reader.get_tensor(name)
+            # a scalar text arrives as bytes, whose last zeros numpy's own kind of text would lose
+            return np.array(value, object) if isinstance(value, bytes) else np.asarray(value)
         except Exception as error:  # the reader maps statuses to whatever Python exception fits
             raise CorruptModel(
                 f"The value of {name!r} cannot be read: {_first_line(error)}",
