@@ -1,8 +1,9 @@
 """SavedModels of TensorFlow 1 and 2, as a graph and a bundle: nothing of them is loaded or run.
 
 A TensorFlow 2 SavedModel holds a TensorFlow 1 graph as well: its signatures are calls over variable handles,
-and its restore function tells which handle is which entry of the bundle. So both are read alike, and neither
-the init op nor the object graph is ever executed.
+and its restore function tells which handle is which entry of the bundle. Where it has no signature, a traced
+function of its objects becomes one. So both are read alike, and neither the init op nor the object graph is
+ever executed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from folding.options import FoldOptions
 from folding.progress import Progress
 from folding.report import Assumption, Inspection, TensorInfo
 from folding.sources.base import Imported, Upload
-from folding.sources.tensorflow import ema, feeders, files, importer, ports, tables
+from folding.sources.tensorflow import captures, ema, feeders, files, importer, ports, tables, traced
 from folding.sources.tensorflow.checkpoint import from_meta
 from folding.sources.tensorflow.graph import VARIABLE_OPS, TfGraph
 from folding.sources.tensorflow.program import NoWeights, Port, Program, Weights
@@ -99,10 +100,13 @@ def read(upload: Upload, options: FoldOptions) -> Program:
     files.gate("saved_model", "check_message", message)
     meta = _meta_graph(message, options)
     program = from_meta(meta, _weights(path.parent, meta))
+    tables.name_assets(program.graph, meta.asset_file_def)
+    captures.own_handles(meta, program)
+    entry = traced.present(meta, program, options)
     program.full = program.graph.copy()
     program.tables = tables.read(program.graph, _assets(path.parent, upload))
-    program.signatures = _signatures(meta, program.graph)
-    key = _signature(meta, options, program.graph)
+    program.signatures |= _signatures(meta)
+    key = entry or _signature(meta, options, program.graph)
     if options.use_ema:
         ema.shadow(program)
     if key is None:
@@ -113,7 +117,7 @@ def read(upload: Upload, options: FoldOptions) -> Program:
     inputs = [Port(info.name, name) for name, info in _sorted(meta.signature_def[key].inputs)]
     outputs = [Port(info.name, name) for name, info in _sorted(meta.signature_def[key].outputs)]
     _check(program.graph, key, [*inputs, *outputs])
-    if key not in ("serving_default", options.signature):
+    if key not in ("serving_default", options.signature, entry):
         program.assumptions.append(
             Assumption(
                 what="signature",
@@ -189,10 +193,11 @@ def _signature(meta: Any, options: FoldOptions, graph: TfGraph) -> str | None:
         return None
     if not keys:
         raise UnsupportedModel(
-            "The SavedModel has no signature, so nothing says what to compute.",
+            "The SavedModel has no signature, and no traced function that takes and gives tensors, so "
+            "nothing says what to compute.",
             code="no_signature",
-            hint="Save it with tf.saved_model.save(model, path, "
-            "signatures=model.call.get_concrete_function(...)).",
+            hint="Call the model once on data, or give tf.saved_model.save(model, path, "
+            "signatures=model.__call__.get_concrete_function(...)).",
         )
     raise AmbiguousModel(
         f"The SavedModel has {len(keys)} signatures and none is called serving_default: {', '.join(keys)}.",
@@ -213,7 +218,7 @@ def _check(graph: TfGraph, key: str, used: list[Port]) -> None:
             )
 
 
-def _signatures(meta: Any, graph: TfGraph) -> dict[str, dict[str, list[TensorInfo]]]:
+def _signatures(meta: Any) -> dict[str, dict[str, list[TensorInfo]]]:
     from tensorflow.python.framework import dtypes
 
     def row(name: str, info: Any) -> TensorInfo:

@@ -10,18 +10,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from folding.errors import CorruptModel, UnsupportedModel
 from folding.sources.tensorflow.constants import evaluate
-from folding.sources.tensorflow.graph import Node, TfGraph, const_value, data_inputs, split
+from folding.sources.tensorflow.graph import Node, TfGraph, const_value, data_inputs, dtype_of, split
 from folding.sources.tensorflow.inline import Inliner
 
 Tables = dict[str, tuple[np.ndarray, np.ndarray]]
 _IMPORTS = frozenset({"InitializeTableV2", "InitializeTable", "LookupTableImportV2", "LookupTableImport"})
 _FILES = frozenset({"InitializeTableFromTextFileV2", "InitializeTableFromTextFile"})
-_TABLES = frozenset({"HashTableV2", "HashTable", "MutableHashTableV2", "MutableHashTable"})
+TABLES = frozenset({"HashTableV2", "HashTable", "MutableHashTableV2", "MutableHashTable"})
 _LOOKUPS = re.compile(r"^LookupTable(Find|Size|Export)(V2)?$")
 _WHOLE_LINE, _LINE_NUMBER = -2, -1  # TextFileIndex of tf.lookup
 _MAX_LINES = 10_000_000
@@ -41,7 +42,9 @@ def read(graph: TfGraph, files: Iterable[Path] = ()) -> Tables:
         if handle is None:
             continue
         contents = (
-            _constants(view, inputs) if node.op in _IMPORTS else _from_file(view, node, handle, vocabularies)
+            _constants(view, inputs)
+            if node.op in _IMPORTS
+            else _from_file(_path(graph, view, inputs[1]), node, handle, vocabularies)
         )
         if contents is not None:
             found[table_name(handle)] = contents
@@ -61,6 +64,14 @@ def demand(graph: TfGraph, tables: Tables) -> None:
                 hint="Give the SavedModel with its assets/ folder, or name outputs that lie before the "
                 "lookup (--output NAME).",
             )
+
+
+def name_assets(graph: TfGraph, assets: Iterable[Any]) -> None:
+    """The nodes that hold paths of assets become constants: the files' names, as the MetaGraph lists them."""
+    for asset in assets:
+        node = graph.nodes.get(split(asset.tensor_info.name)[0])
+        if node is not None and node.op in ("Const", "Placeholder") and dtype_of(node) == _TEXT:
+            graph.set_constant(node.name, np.array(asset.filename.encode(), object))
 
 
 def table_name(handle: Node) -> str:
@@ -90,7 +101,7 @@ def _handle(graph: TfGraph, ref: str) -> Node | None:
     node = graph.nodes.get(split(ref)[0])
     while node is not None and node.op == "Identity":
         node = graph.nodes.get(split(node.input[0])[0])
-    return node if node is not None and node.op in _TABLES else None
+    return node if node is not None and node.op in TABLES else None
 
 
 def _constants(graph: TfGraph, inputs: list[str]) -> tuple[np.ndarray, np.ndarray] | None:
@@ -114,10 +125,21 @@ def _range(graph: TfGraph, node: Node) -> np.ndarray | None:
     return np.arange(start, limit, delta) if delta and abs((limit - start) / delta) <= _MAX_LINES else None
 
 
+def _path(graph: TfGraph, view: TfGraph, ref: str) -> np.ndarray | None:
+    """A file's name: a constant, or (TensorFlow 2) a variable that the graph sets to one and then reads."""
+    node = view.nodes.get(split(ref)[0])
+    if node is None or node.op != "ReadVariableOp":
+        return evaluate(view, ref)
+    written = [
+        each.input[1] for each in graph.nodes.values()
+        if each.op == "AssignVariableOp" and len(each.input) > 1 and each.input[:1] == node.input[:1]
+    ]  # fmt: skip
+    return evaluate(graph, written[0]) if len(written) == 1 else None
+
+
 def _from_file(
-    graph: TfGraph, node: Node, handle: Node, vocabularies: dict[str, Path]
+    name: np.ndarray | None, node: Node, handle: Node, vocabularies: dict[str, Path]
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    name = evaluate(graph, data_inputs(node)[1])
     if name is None or name.size != 1:
         return None
     path = vocabularies.get(_basename(name.reshape(-1)[0]))
