@@ -415,6 +415,323 @@ def _table_file(meta: Any, folder: Path) -> None:
             node.input.append("^load")
 
 
+# --- SavedModels without a signature: traced functions and what they captured -----------------------------
+
+
+def _spec(leaf: Any, name: str, dims: tuple[int, ...] = (-1, 4), dtype: int = FLOAT) -> None:
+    leaf.tensor_spec_value.name, leaf.tensor_spec_value.dtype = name, dtype
+    for dim in dims:
+        leaf.tensor_spec_value.shape.dim.add(size=dim)
+
+
+def _traced_base(meta: Any) -> None:
+    """`__call__` is f(x, c) = x + c, which captured the object 2: the constant `captured`."""
+    g, objects = meta.graph_def, meta.object_graph_def
+    g.versions.producer = 1087
+    _const(g.node, "captured", [1.0, 2.0, 3.0, 4.0], FLOAT)
+    function = g.library.function.add()
+    function.signature.name = "f"
+    for name in ("x", "c"):
+        function.signature.input_arg.add(name=name, type=FLOAT)
+    function.signature.output_arg.add(name="out", type=FLOAT)
+    _node(function.node_def, "AddV2", "sum", "x", "c", T=FLOAT)
+    function.ret["out"] = "sum:z:0"
+    objects.nodes.add().user_object.identifier = "_generic_user_object"
+    objects.nodes[0].children.add(node_id=1, local_name="__call__")
+    objects.nodes.add().function.concrete_functions.append("f")
+    objects.nodes.add().constant.operation = "captured"
+    concrete = objects.concrete_functions["f"]
+    concrete.bound_inputs.append(2)
+    both = concrete.canonicalized_input_signature.tuple_value
+    _spec(both.values.add().tuple_value.values.add(), "x")
+    both.values.add().dict_value.SetInParent()
+    _spec(concrete.output_signature, "")
+
+
+def _traced(change: Callable[[Any], None], tracked: Any = None) -> Write:
+    """tracked: fills the bundle's object graph, beside which lies the value of `w`; without it, no bundle."""
+
+    def write(home: Path) -> Path:
+        from tensorflow.core.protobuf import saved_model_pb2
+
+        model = saved_model_pb2.SavedModel(saved_model_schema_version=1)
+        meta = model.meta_graphs.add()
+        meta.meta_info_def.tags.append("serve")
+        _traced_base(meta)
+        change(meta)
+        folder = home / "model"
+        folder.mkdir()
+        (folder / "saved_model.pb").write_bytes(model.SerializeToString())
+        if tracked is not None:
+            _variables(folder, tracked)
+        return folder
+
+    return write
+
+
+def _variables(folder: Path, tracked: Any) -> None:
+    """A true bundle: `w` and an object graph, as text with its own checksums."""
+    from tensorflow.core.protobuf import tensor_bundle_pb2, trackable_object_graph_pb2
+
+    held = trackable_object_graph_pb2.TrackableObjectGraph()
+    text = tracked(held) or held.SerializeToString()
+    values = np.ones(4, np.float32).tobytes()
+    lengths = struct.pack("<I", _masked(_crc32c(struct.pack("<I", len(text)))))
+    whole = struct.pack("<I", len(text)) + lengths + text
+    stored = _varint(len(text)) + lengths + text
+    header = tensor_bundle_pb2.BundleHeaderProto(num_shards=1)
+    header.version.producer = 1
+    graph_entry = tensor_bundle_pb2.BundleEntryProto(dtype=STRING, offset=16, size=len(stored))
+    graph_entry.shape.SetInParent()
+    graph_entry.crc32c = _masked(_crc32c(whole))
+    value_entry = tensor_bundle_pb2.BundleEntryProto(dtype=FLOAT, size=16, crc32c=_masked(_crc32c(values)))
+    value_entry.shape.dim.add(size=4)
+    rows = {b"": header, b"_CHECKPOINTABLE_OBJECT_GRAPH": graph_entry, b"w": value_entry}
+    (folder / "variables").mkdir()
+    prefix = folder / "variables" / "variables"
+    prefix.with_name("variables.index").write_bytes(
+        _table({key: row.SerializeToString() for key, row in rows.items()})
+    )
+    prefix.with_name("variables.data-00000-of-00001").write_bytes(values + stored)
+
+
+def _of_variable(meta: Any) -> None:
+    """The captured object is a variable with a handle, which a restore function fills from `w`."""
+    nodes = meta.graph_def.node
+    del meta.graph_def.node[:]
+    _node(nodes, "VarHandleOp", "w", dtype=FLOAT, shared_name="w").attr["shape"].shape.dim.add(size=4)
+    for name, value in (("file", b"?"), ("names", b"w"), ("slices", b"")):
+        _const(nodes, name, value, STRING)
+    restored = _node(nodes, "RestoreV2", "restore", "file", "names", "slices", dtypes=[FLOAT])
+    _node(nodes, "AssignVariableOp", "assign", "w", restored.name, dtype=FLOAT)
+    meta.graph_def.library.function[0].signature.input_arg[1].type = RESOURCE
+    body = meta.graph_def.library.function[0].node_def
+    _node(body, "ReadVariableOp", "read", "c", dtype=FLOAT)
+    body[0].input[1] = "read:value:0"
+    held = meta.object_graph_def.nodes[2].variable
+    held.dtype, held.name = FLOAT, "w"
+    meta.object_graph_def.nodes[0].children.add(node_id=2, local_name="w")
+
+
+def _tracked(child: int = 1, attribute: str = "VARIABLE_VALUE", key: str = "w") -> Callable[[Any], None]:
+    def fill(held: Any) -> None:
+        held.nodes.add().children.add(node_id=child, local_name="w")
+        held.nodes[0].children.add(node_id=0, local_name="again")
+        held.nodes.add().attributes.add(name=attribute, checkpoint_key=key)
+
+    return fill
+
+
+def _concrete(change: Callable[[Any], Any]) -> Callable[[Any], None]:
+    return lambda meta: change(meta.object_graph_def.concrete_functions["f"]) and None
+
+
+def _bound(*indices: int) -> Callable[[Any], None]:
+    def change(concrete: Any) -> None:
+        del concrete.bound_inputs[:]
+        concrete.bound_inputs.extend(indices)
+
+    return _concrete(change)
+
+
+def _captured(change: Callable[[Any], Any]) -> Callable[[Any], None]:
+    return lambda meta: change(meta.object_graph_def.nodes[2]) and None
+
+
+def _argument(**fields: Any) -> Callable[[Any], None]:
+    def change(concrete: Any) -> None:
+        leaf = concrete.canonicalized_input_signature.tuple_value.values[0].tuple_value.values[0]
+        leaf.Clear()
+        _spec(leaf, **{"name": "x", **fields})
+
+    return _concrete(change)
+
+
+def _no_body(meta: Any) -> None:
+    del meta.graph_def.library.function[:]
+
+
+def _no_concrete(meta: Any) -> None:
+    del meta.object_graph_def.concrete_functions["f"]
+
+
+def _object_cycle(meta: Any) -> None:
+    objects = meta.object_graph_def.nodes
+    objects[0].children.add(node_id=0, local_name="self")
+    objects[2].children.add(node_id=0, local_name="up")
+    objects[0].children.add(node_id=2, local_name="down")
+
+
+def _maker(meta: Any) -> None:
+    """A resource that is its own maker, and a table that no graph has."""
+    held = meta.object_graph_def.nodes[2]
+    held.resource.SetInParent()
+    held.children.add(node_id=2, local_name="_create_resource")
+    held.children.add(node_id=1, local_name="_create_resource")
+
+
+def _wide(count: int) -> Callable[[Any], None]:
+    def change(concrete: Any) -> None:
+        values = concrete.canonicalized_input_signature.tuple_value.values[0].tuple_value.values
+        for _ in range(count):
+            _spec(values.add(), "x")
+
+    return _concrete(change)
+
+
+def _wide_body(meta: Any) -> None:
+    """A function that truly has 5,000 inputs of one name: names must not be searched in squares."""
+    _wide(4999)(meta)
+    arguments = meta.graph_def.library.function[0].signature.input_arg
+    last = arguments.pop()
+    for index in range(4999):
+        arguments.add(name=f"x{index}", type=FLOAT)
+    arguments.append(last)
+
+
+def _shared_description(meta: Any) -> None:
+    """Two thousand functions that share one description of a thousand arguments."""
+    _wide(1000)(meta)
+    meta.object_graph_def.nodes[0].children[0].local_name = "f0"
+    for index in range(2000):
+        node = len(meta.object_graph_def.nodes)
+        meta.object_graph_def.nodes.add().function.concrete_functions.append("f")
+        meta.object_graph_def.nodes[0].children.add(node_id=node, local_name=f"f{index + 1}")
+
+
+def _long_path(meta: Any) -> None:
+    """Names of objects that multiply: a thousand children below a long name."""
+    objects = meta.object_graph_def.nodes
+    objects[0].children[0].local_name = "n" * 1_000_000
+    objects[1].user_object.SetInParent()
+    for index in range(1000):
+        objects[1].children.add(node_id=len(objects), local_name=f"{index}")
+        objects.add().user_object.SetInParent()
+
+
+def _nested(meta: Any) -> None:
+    value = meta.object_graph_def.concrete_functions["f"].canonicalized_input_signature
+    value.Clear()
+    for _ in range(24):
+        value = value.tuple_value.values.add()
+    _spec(value, "x")
+
+
+def _odd_spec(meta: Any) -> None:
+    """An argument specification of the wrong kinds."""
+    spec = meta.object_graph_def.nodes[1].function.function_spec.fullargspec.named_tuple_value
+    for key in ("args", "defaults", "kwonlydefaults"):
+        pair = spec.values.add()
+        pair.key = key
+        pair.value.list_value.values.add().dict_value.fields["a"].int64_value = 1
+        pair.value.list_value.values.add().none_value.SetInParent()
+    concrete = meta.object_graph_def.concrete_functions["f"]
+    concrete.canonicalized_input_signature.tuple_value.values[0].tuple_value.values.add().bool_value = True
+
+
+def _traced_expansion(meta: Any) -> None:
+    """Small alone and never called by the graph: 10^9 nodes once the traced function is."""
+    library = meta.graph_def.library
+    for level in range(10):
+        function = library.function.add()
+        function.signature.name = f"g{level}"
+        function.signature.input_arg.add(name="x", type=FLOAT)
+        function.signature.output_arg.add(name="out", type=FLOAT)
+        result = "x"
+        for index in range(10):
+            if level < 9:
+                result = _call(function.node_def, f"call{index}", f"g{level + 1}", result)
+            else:
+                _node(function.node_def, "Relu", f"relu{index}", result, T=FLOAT)
+                result = f"relu{index}:activations:0"
+        function.ret["out"] = result
+    first = library.function[0]
+    first.ret["out"] = _call(first.node_def, "call", "g0", "sum:z:0")
+
+
+def _traced_op(meta: Any) -> None:
+    function = meta.graph_def.library.function[0]
+    function.ret["out"] = f"{_reading(function.node_def, 'PyFunc')}:output:0"
+
+
+def _traced_self(meta: Any) -> None:
+    function = meta.graph_def.library.function[0]
+    _node(function.node_def, "PartitionedCall", "again", "x", "c", Tin=[FLOAT, FLOAT], Tout=[FLOAT], f=("f",))
+    function.ret["out"] = "again:output:0"
+
+
+def _resized(text: bytes) -> Callable[[Any], bytes]:
+    return lambda held: text
+
+
+def _traced_entries() -> Iterator[tuple[str, Write, str]]:
+    yield "good", _traced(lambda meta: None), ""
+    yield "object_cycle", _traced(_object_cycle), ""
+    yield "odd_names", _traced(_argument(name="../<b>\x1b[31m:0")), ""
+    yield "odd_spec", _traced(_odd_spec), ""
+    yield "nested", _traced(_nested), "function_arity broken ok"
+    for name, index in (("far", 99), ("negative", -1), ("huge", (1 << 31) - 1)):
+        yield f"bound_{name}", _traced(_bound(index)), "dangling_reference"
+    yield "bound_root", _traced(_bound(0)), "unsupported_resource"
+    yield "bound_function", _traced(_bound(1)), "unsupported_resource"
+    yield "bound_none", _traced(_bound()), "function_arity"
+    yield "bound_many", _traced(_bound(*[2] * 1000)), "function_arity"
+    yield (
+        "constant_missing",
+        _traced(_captured(lambda held: setattr(held.constant, "operation", "no"))),
+        "dangling_reference",
+    )
+    yield (
+        "constant_is_none",
+        _traced(_captured(lambda held: setattr(held.constant, "operation", ""))),
+        "dangling_reference",
+    )
+    yield (
+        "asset_far",
+        _traced(_captured(lambda held: setattr(held.asset, "asset_file_def_index", 7))),
+        "dangling_reference",
+    )
+    yield (
+        "asset_negative",
+        _traced(_captured(lambda held: setattr(held.asset, "asset_file_def_index", -7))),
+        "dangling_reference",
+    )
+    yield (
+        "variable_nowhere",
+        _traced(_captured(lambda held: setattr(held.variable, "name", "w"))),
+        "missing_variables",
+    )
+    yield "resource", _traced(_captured(lambda held: held.resource.SetInParent())), "unsupported_resource"
+    yield "resource_maker", _traced(_maker), "unsupported_resource"
+    yield (
+        "captured_tensor",
+        _traced(_captured(lambda held: setattr(held.captured_tensor, "name", "x"))),
+        "unsupported_resource",
+    )
+    yield "no_body", _traced(_no_body), "missing_function"
+    yield "no_concrete", _traced(_no_concrete), "missing_function"
+    yield "wrong_type", _traced(_argument(dtype=INT32)), "function_arity"
+    yield "unknown_type", _traced(_argument(dtype=777)), "no_signature"
+    yield "resource_argument", _traced(_argument(dtype=RESOURCE)), "no_signature"
+    yield "huge_argument", _traced(_argument(dims=(1 << 20, 1 << 20))), "unsafe_dimensions"
+    yield "deep_argument", _traced(_argument(dims=(1,) * 300)), "unsafe_dimensions"
+    yield "negative_argument", _traced(_argument(dims=(-7, 4))), ""
+    yield "wide", _traced(_wide(200_000)), "function_arity unsafe_graph_size"
+    yield "wide_body", _traced(_wide_body), "unsafe_graph_size"
+    yield "shared_description", _traced(_shared_description), "unsafe_graph_size"
+    yield "long_path", _traced(_long_path), "no_signature"
+    yield "expansion", _traced(_traced_expansion), "unsafe_function_expansion"
+    yield "op", _traced(_traced_op), "unsafe_op"
+    yield "recursion", _traced(_traced_self), "unsafe_function_recursion"
+    yield "variable", _traced(_of_variable, _tracked()), ""
+    yield "variable_unbundled", _traced(_of_variable), "missing_weights"
+    for name, tracked in (("far", _tracked(child=99)), ("cycle", _tracked(child=0)), ("negative", _tracked(child=-1)),
+                          ("attribute", _tracked(attribute="x")), ("key", _tracked(key="nobody"))):  # fmt: skip
+        yield f"variable_{name}", _traced(_of_variable, tracked), "missing_variables"
+    yield "variable_noise", _traced(_of_variable, _resized(b"\x0a\xff\xff")), "corrupt_checkpoint"
+    yield "variable_no_objects", _traced(_of_variable, _resized(b"\x12\x00")), "corrupt_checkpoint"
+
+
 def _bundle(home: Path, index: bytes, data: bytes = b"\0" * 64, meta: bytes | None = None) -> Path:
     folder = home / "ckpt"
     folder.mkdir()
@@ -427,20 +744,12 @@ def _bundle(home: Path, index: bytes, data: bytes = b"\0" * 64, meta: bytes | No
 
 def _table(entries: dict[bytes, bytes]) -> bytes:
     """A LevelDB table with one data block and true checksums, as the bundle's index is one."""
-
-    def varint(value: int) -> bytes:
-        out = bytearray()
-        while value > 0x7F:
-            out.append(value & 0x7F | 0x80)
-            value >>= 7
-        return bytes([*out, value])
+    varint = _varint
 
     def block(rows: dict[bytes, bytes]) -> bytes:
         body = b"".join(varint(0) + varint(len(k)) + varint(len(v)) + k + v for k, v in rows.items())
         body += struct.pack("<II", 0, 1)
-        crc = _crc32c(body + b"\0")
-        masked = ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
-        return body + b"\0" + struct.pack("<I", masked)
+        return body + b"\0" + struct.pack("<I", _masked(_crc32c(body + b"\0")))
 
     data = block(entries)
     meta = block({})
@@ -450,6 +759,19 @@ def _table(entries: dict[bytes, bytes]) -> bytes:
         varint(len(data)) + varint(len(meta) - 5) + varint(len(data) + len(meta)) + varint(len(index) - 5)
     )
     return data + meta + index + footer.ljust(40, b"\0") + bytes.fromhex("57fb808b247547db")
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def _masked(crc: int) -> int:
+    """A checksum as TensorFlow and LevelDB store it."""
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def _crc32c(data: bytes) -> int:
@@ -556,6 +878,8 @@ def entries() -> Iterator[tuple[str, Write, str]]:
     yield "saved_asset_absolute", _saved(_simple(), _asset("/etc/passwd")), "unsafe_asset_path"
     yield "saved_objects", _saved(_simple(), _objects), "broken"
     yield "saved_signature", _saved(_simple(), _signature_out), "broken unknown_output unknown_tensor"
+    for name, write, codes in _traced_entries():
+        yield f"traced_{name}", write, codes
     yield "saved_no_variables", _saved(_simple(), _variable), "broken"
     yield (
         "bundle_huge_shape",
