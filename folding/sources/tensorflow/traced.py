@@ -49,8 +49,11 @@ def present(meta: Any, program: Program, options: FoldOptions) -> str | None:
     program.signatures.update({trace.name: _row(trace) for trace in pool})
     left = traces.best(pool)
     if len(left) > 1:
+        which = (
+            "The SavedModel has no signature" if wanted is None else f"{shown(wanted)!r} has several traces"
+        )
         raise AmbiguousModel(
-            f"The SavedModel has no signature, and {len(left)} traced functions could be it: "
+            f"{which}, and {len(left)} traced functions could be meant: "
             f"{', '.join(trace.described() for trace in left[:6])}.",
             code="ambiguous_signature",
             hint="Name one with --signature.",
@@ -60,11 +63,11 @@ def present(meta: Any, program: Program, options: FoldOptions) -> str | None:
     _add(meta, program, trace)
     files.gate("graphdef", "check_graphdef", meta.graph_def, purpose="serving")
     if trace.name != wanted:
-        program.assumptions.append(_assumption(trace, pool))
+        program.assumptions.append(_assumption(trace, pool, wanted))
     return trace.name
 
 
-def _assumption(trace: Trace, pool: list[Trace]) -> Assumption:
+def _assumption(trace: Trace, pool: list[Trace], wanted: str | None) -> Assumption:
     others = [shown(each.name) for each in pool if each is not trace][:6]
     values = ", ".join(f"{name}={value}" for name, value in trace.values.items())
     what = f"the best fit of {len(pool)} traces for inference" if others else "the only traced function"
@@ -73,7 +76,7 @@ def _assumption(trace: Trace, pool: list[Trace]) -> Assumption:
     return Assumption(
         what="signature",
         value=shown(f"{trace.name} ({values})" if values else trace.name),
-        why=f"the SavedModel has no signature; this is {what}",
+        why=f"{'the SavedModel has no signature' if wanted is None else 'asked for'}; this is {what}",
         override=f"--signature NAME ({', '.join(others)})" if others else "--signature NAME",
     )
 

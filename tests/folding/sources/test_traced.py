@@ -181,6 +181,17 @@ def test_several_functions_are_listed_and_can_be_named(tmp_path: Path) -> None:
         assert set(refused.value.details["candidates"]) == {"encode", "double"}
 
 
+def test_the_function_is_named_and_the_trace_is_chosen(tmp_path: Path) -> None:
+    module, _, _ = MODULES["both_modes"](tensorflow(), np.random.default_rng(7), tmp_path)
+    report = fold(save(module, tmp_path / "saved"), tmp_path, signature="__call__")
+    (assumption,) = (each for each in report.source.assumptions if each.what == "signature")
+    assert assumption.value == "__call__:1 (training=False)"
+    assert assumption.why == "asked for; this is the best fit of 2 traces for inference"
+    assert assumption.override == "--signature NAME (__call__:0)"
+    report = fold(tmp_path / "saved", tmp_path, signature="__call__:0")
+    assert [h.code.value for h in report.batch_norms[0].health] == ["batch_statistics_at_inference"]
+
+
 def test_functions_beside_signatures_can_be_named(tmp_path: Path) -> None:
     tf = tensorflow()
     module, x = two_functions(tf)
@@ -188,6 +199,8 @@ def test_functions_beside_signatures_can_be_named(tmp_path: Path) -> None:
     tf.saved_model.save(module, str(tmp_path / "saved"), signatures=signature)
     report = fold(tmp_path / "saved", tmp_path)
     assert not [each for each in report.source.assumptions if each.what == "signature"]
+    with pytest.raises(AmbiguousModel, match="'double' has several traces"):
+        fold(tmp_path / "saved", tmp_path, signature="double")
     fold(tmp_path / "saved", tmp_path, signature="double:0")
     got = run(tmp_path / "out.onnx", {"x": x})["output_0"]
     np.testing.assert_allclose(got, np.asarray(module.forward(x) * 2.0), atol=1e-4)
