@@ -29,7 +29,9 @@ class FoldOptions(BaseModel):
         default_factory=dict,
         description="Constant values for inputs such as is_training or keep_prob; override every assumption.",
     )
-    signature: str | None = Field(default=None, description="SavedModel signature. Default: serving_default.")
+    signature: str | None = Field(
+        default=None, description="SavedModel signature or traced function. Default: serving_default."
+    )
     tags: list[str] = Field(default_factory=list, description="SavedModel tags. Default: serve.")
     step: int | None = Field(default=None, ge=0, description="Checkpoint step, where a folder holds several.")
     use_ema: bool = Field(default=False, description="Take ExponentialMovingAverage shadows for the weights.")

@@ -46,7 +46,10 @@ Feeds = Annotated[
 ]
 Signature = Annotated[
     str | None,
-    typer.Option(help="SavedModel signature. Default: serving_default.", rich_help_panel="Reading the model"),
+    typer.Option(
+        help="SavedModel signature or traced function. Default: serving_default.",
+        rich_help_panel="Reading the model",
+    ),
 ]
 Tags = Annotated[
     list[str] | None,
