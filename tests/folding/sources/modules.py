@@ -303,3 +303,47 @@ def plain_arguments(tf: Any, rng: np.random.Generator, folder: Path) -> Built:
                 made.__call__.get_concrete_function(spec(tf), training, scale, features)
     x = image(rng)
     return made, {"x": x}, {"output_0": call(x)}
+
+
+@module
+def loaded_and_saved_again(tf: Any, rng: np.random.Generator, folder: Path) -> Built:
+    """A reusable SavedModel that another one holds: restored functions around restored functions."""
+    first, feeds, wanted = both_modes(tf, rng, folder)
+    tf.saved_model.save(first, str(folder / "first"))
+
+    class Outer(tf.Module):  # type: ignore[misc,name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.hub = tf.saved_model.load(str(folder / "first"))
+            self.head = tf.Variable(rng.normal(size=(4, 5)).astype(np.float32), name="head")
+
+        @tf.function(input_signature=[spec(tf, name="x")])
+        def __call__(self, x: Any) -> Any:
+            return tf.matmul(tf.reduce_mean(self.hub(x, training=False), [1, 2]), self.head)
+
+    made = Outer()
+    answer = tf.matmul(tf.reduce_mean(wanted["output_0"], [1, 2]), made.head)
+    return made, feeds, {"output_0": answer}
+
+
+@module
+def loop_over_captured_variables(tf: Any, rng: np.random.Generator, folder: Path) -> Built:
+    made = net(tf, rng)
+    made.step = tf.Variable(rng.normal(size=(4, 4)).astype(np.float32) / 4, name="step")
+
+    def call(x: Any) -> Any:
+        h = tf.reduce_mean(made.forward(x), [1, 2])
+        return tf.while_loop(
+            lambda i, h: i < 3, lambda i, h: (i + 1, tf.tanh(tf.matmul(h, made.step))), (0, h)
+        )[1]
+
+    made.__call__ = tf.function(call, input_signature=[spec(tf, name="x")])
+    x = image(rng)
+    return made, {"x": x}, {"output_0": call(x)}
+
+
+@module
+def saved_again_as_it_was(tf: Any, rng: np.random.Generator, folder: Path) -> Built:
+    first, feeds, wanted = both_modes(tf, rng, folder)
+    tf.saved_model.save(first, str(folder / "first"))
+    return tf.saved_model.load(str(folder / "first")), feeds, wanted

@@ -48,7 +48,7 @@ def test_candidates_are_listed_where_it_cannot_be_told(tmp_path: Path) -> None:
 
 
 def test_a_saved_model_without_signature(tmp_path: Path) -> None:
-    """TensorFlow 1's builder asked for none; one of TensorFlow 2 holds functions only, and is refused."""
+    """TensorFlow 1's builder asked for none; one of TensorFlow 2 that holds no function either is refused."""
     from folding.sources.tensorflow.runtime import tensorflow
     from tests.folding.sources.training import Trainer
 

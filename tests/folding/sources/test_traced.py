@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import importlib
+import random
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from folding import pipeline
+from folding import catalogue, pipeline
 from folding.errors import AmbiguousModel, BnfoldError, UsageError
 from folding.options import FoldOptions
 from folding.report import Report
 from folding.sources.tensorflow.runtime import tensorflow
 from folding.sources.tensorflow.weights import CheckpointWeights
 from tests.folding.sources.modules import MODULES, image, net, spec
+from tests.security.mutants import mutate_message
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -249,3 +251,24 @@ def test_text_of_a_checkpoint_keeps_its_last_zeros(tmp_path: Path) -> None:
     prefix = tf.train.Checkpoint(text=tf.Variable(b"a\0b\0\0")).write(str(tmp_path / "model.ckpt"))
     held = CheckpointWeights(Path(prefix)).read("text/.ATTRIBUTES/VARIABLE_VALUE")
     assert held.item() == b"a\0b\0\0"
+
+
+@pytest.mark.parametrize("name", ["both_modes", "captured_table", "dictionaries"])
+def test_descriptions_changed_at_random_end_in_named_errors(name: str, tmp_path: Path) -> None:
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    tf = tensorflow()
+    module, _, _ = MODULES[name](tf, np.random.default_rng(7), tmp_path)
+    path = save(module, tmp_path / "saved") / "saved_model.pb"
+    whole, ended = path.read_bytes(), set()
+    for seed in range(40):
+        message = saved_model_pb2.SavedModel.FromString(whole)
+        mutate_message(message.meta_graphs[0].object_graph_def, random.Random(seed), 1 + seed % 3)
+        path.write_bytes(message.SerializeToString())
+        try:
+            pipeline.inspect(path.parent)
+            ended.add("")
+        except BnfoldError as error:
+            ended.add(error.error_code)
+    assert ended <= {"", *catalogue.ERRORS} - {"malformed_model"}
+    assert len(ended) > 2
