@@ -36,15 +36,16 @@ def examine(
     evidence: Evidence | None = None,
 ) -> Verification:
     """Verify `artifact` against `unfolded` (and the framework) and conclude."""
-    study = Study(load(unfolded), load(artifact), options, progress or Progress(), sites)
+    source = load(unfolded)
+    study = Study(source, load(artifact, source.weights), options, progress or Progress(), sites)
     study.evidence = evidence or Evidence()
     study.names = match_outputs(study)
     if not study.evidence.faults and prepare(study, probe):
+        framework = framework_answers(study, reference)  # first, because it holds the weights until then
         measure_noise(study)
         study.forget_shaken(SPARED)
         react(study)
         float64_rows = float64.reference(study)
-        framework = framework_answers(study, reference)
         candidates = run_candidates(study)
         for candidate in candidates:
             study.rows.append(row(UNFOLDED, study.unfolded, candidate, study))

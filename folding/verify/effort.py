@@ -14,6 +14,7 @@ from folding.verify.graphs import Loaded, variant
 MACS_PER_SECOND = 80e9  # two current x86-64 cores, float32 convolutions
 ELEMENTS_PER_SECOND = 2e9
 SECONDS_PER_NODE = 3e-6
+HEAVY = 256 << 20  # bytes of weights of which another copy, one ulp off, costs more than what it shows
 
 
 @dataclass(frozen=True)
@@ -89,12 +90,12 @@ def per_element(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:
     return math.prod(weight) // max(1, weight[1] if len(weight) > 1 else 1)
 
 
-def plan(seconds: float) -> Effort:
-    """Effort for a model of which one run at batch 1 takes `seconds`."""
-    for below, effort in TIERS:
-        if seconds < below:
-            return replace(effort, seconds=seconds)
-    return replace(LEAST, seconds=seconds)
+def plan(seconds: float, weights: int = 0) -> Effort:
+    """Effort for a model of which one run at batch 1 takes `seconds`, with that many bytes of weights."""
+    found = next((effort for below, effort in TIERS if seconds < below), LEAST)
+    if weights > HEAVY:
+        found = replace(found, noise_runs=1)
+    return replace(found, seconds=seconds)
 
 
 TIERS: tuple[tuple[float, Effort], ...] = (

@@ -119,8 +119,10 @@ class FedSession:
         return self._session.run({**(weights or self.loaded.weights), **inner, **feeds}, self._names)
 
 
-def load(path: Path) -> Loaded:
+def load(path: Path, known: Feeds | None = None) -> Loaded:
     """Read a file: each weight is copied once, out of a map; external ones stay mapped.
+
+    known: weights that are held already; one of the same name, type and bytes is not copied again.
 
     Raises: CorruptModel, UnsafeModel for a file that is no model, or whose weights are not where it says.
     """
@@ -135,7 +137,8 @@ def load(path: Path) -> Loaded:
             if external or tensor.name not in tensors:
                 weights[tensor.name] = read_tensor(tensor, path.parent)
             else:  # a copy, because inside a message nothing is aligned
-                weights[tensor.name] = np.array(tensors[tensor.name].numpy())
+                stored, twin = tensors[tensor.name].numpy(), (known or {}).get(tensor.name)
+                weights[tensor.name] = twin if twin is not None and same(twin, stored) else np.array(stored)
             continue
         if tensor.name in tensors and not external:
             tensor.raw_data = tensors[tensor.name].tobytes()
@@ -143,6 +146,17 @@ def load(path: Path) -> Loaded:
     del graph.initializer[:]
     graph.initializer.extend(kept)
     return Loaded(proto, weights, path.parent, path, {o: n for n in graph.node for o in n.output if o})
+
+
+def same(a: np.ndarray, b: np.ndarray, block: int = 1 << 20) -> bool:
+    """Whether two arrays are of one dtype and shape, and bit by bit the same."""
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    one, two = (np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in (a, b))
+    return all(
+        np.array_equal(one[start : start + block], two[start : start + block])
+        for start in range(0, one.size, block)
+    )
 
 
 def read_tensor(tensor: TensorProto, folder: Path) -> np.ndarray:

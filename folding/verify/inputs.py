@@ -36,12 +36,12 @@ def prepare(study: Study, user: Feeds | None) -> bool:
                 "give --input NAME=SHAPE or --probe DATA.npz"
             )
             return False
-        study.effort = effort.plan(cost(study, session, user))
+        study.effort = planned(study, session, user)
         study.evidence.notes.append(
             "generated inputs do not run on this model; only the user's own were used"
         )
         return keep_runnable(study, session)
-    study.effort = effort.plan(cost(study, session, first.feeds))
+    study.effort = planned(study, session, first.feeds)
     study.unfolded[first.name] = outputs
     sizes = {**sizes, "batch": study.effort.batch}
     study.probes.extend(list(generate(study.specs, sizes, seed))[: study.effort.probes])
@@ -50,6 +50,12 @@ def prepare(study: Study, user: Feeds | None) -> bool:
     for i, other in enumerate(shapes.other_sizes(study.specs, sizes)):
         study.probes.append(make(study.specs, other, seed, f"size-{i + 1}", "N(0, 1)", "normal"))
     return keep_runnable(study, session)
+
+
+def planned(study: Study, session: FedSession, feeds: Feeds) -> effort.Effort:
+    """What this model is worth, by one run on `feeds`."""
+    weights = sum(array.nbytes for array in study.source.weights.values())
+    return effort.plan(cost(study, session, feeds), weights)
 
 
 def cost(study: Study, session: FedSession, feeds: Feeds) -> float:

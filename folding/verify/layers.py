@@ -148,7 +148,7 @@ class Layers:
             verdicts = self._judge(cuts, base, got, noise)
             bad = {name for name, v in verdicts.items() if not v.passed}
             if bad:
-                more = [shaken_weights(self.source, rng) for _ in range(SHARPER)]
+                more = (shaken_weights(self.source, rng) for _ in range(SHARPER))  # one at a time
                 noise += self._noise(inner, base, rng, more)
                 verdicts = self._judge(cuts, base, got, noise)
                 bad = {name for name, v in verdicts.items() if not v.passed}
@@ -185,7 +185,7 @@ class Layers:
         return cuts
 
     def _noise(
-        self, cuts: list[Cut], base: Feeds, rng: np.random.Generator, shaken: Sequence[Feeds]
+        self, cuts: list[Cut], base: Feeds, rng: np.random.Generator, shaken: Iterable[Feeds]
     ) -> list[Feeds]:
         """Equivalent executions of the source's segments: weights, inputs and cut values one ulp off."""
         forced = {cut.name: base[cut.name] for cut in cuts}

@@ -16,6 +16,7 @@ import numpy as np
 from folding.sources.base import Feeds
 
 INTEGER_VIEW = {2: np.int16, 4: np.int32, 8: np.int64}
+BLOCK = 1 << 20  # elements moved together: what is needed beside the copy stays in the processor's cache
 
 
 def neighbour(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -25,15 +26,23 @@ def neighbour(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """
     if array.dtype.kind != "f" or array.size == 0 or array.dtype.itemsize not in INTEGER_VIEW:
         return array
-    flat = np.ascontiguousarray(array).ravel()
-    bits = np.unpackbits(np.frombuffer(rng.bytes((flat.size + 7) // 8), np.uint8), count=flat.size)
-    step = bits.astype(np.int8) * np.int8(2) - np.int8(1)
-    step *= flat != 0
-    moved = (flat.view(INTEGER_VIEW[array.dtype.itemsize]) + step).view(array.dtype)
-    if not (np.isfinite(flat).all() and np.isfinite(moved).all()):  # next to infinity is the largest number
-        moved = np.where(np.isfinite(flat) & np.isfinite(moved), moved, flat)
-    result: np.ndarray = moved.reshape(array.shape)
-    return result
+    moved = np.array(array, order="C")
+    flat = moved.reshape(-1)
+    for start in range(0, flat.size, BLOCK):
+        _move(flat[start : start + BLOCK], rng)
+    return moved
+
+
+def _move(block: np.ndarray, rng: np.random.Generator) -> None:
+    """Move the elements of a one-dimensional array in place."""
+    stored, count = block.copy(), block.size
+    bits = np.unpackbits(np.frombuffer(rng.bytes((count + 7) // 8), np.uint8), count=count)
+    step = bits.view(np.int8) * np.int8(2) - np.int8(1)
+    step *= stored != 0
+    integers = block.view(INTEGER_VIEW[block.dtype.itemsize])
+    integers += step
+    if not (np.isfinite(stored).all() and np.isfinite(block).all()):  # next to infinity is the largest number
+        np.copyto(block, stored, where=~(np.isfinite(stored) & np.isfinite(block)))
 
 
 def neighbours(feeds: Feeds, rng: np.random.Generator) -> Feeds:

@@ -23,7 +23,7 @@ from folding.verify.rows import Answers
 from folding.verify.tolerance import Tolerance, derive
 from folding.verify.verdict import Evidence
 
-SPARED = 256 << 20  # bytes of shaken weights beyond which making them again is better than holding them
+SPARED = effort.HEAVY  # bytes of shaken weights beyond which making them again is better than holding them
 
 
 @dataclass

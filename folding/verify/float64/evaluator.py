@@ -24,6 +24,10 @@ FLOAT_KINDS = (
 )
 
 
+# What copies elements is widened behind it: a table of which a few rows are read is never wide as a whole.
+COPIED = frozenset(("Gather",))
+
+
 class Float64UnavailableError(Exception):
     """This model cannot be had in float64 here; the text says why."""
 
@@ -92,7 +96,8 @@ def run_node(proto: onnx.NodeProto, values: Mapping[str, Array], opset: int) -> 
     """One node: our own kernel, else onnx's reference implementation."""
     if proto.domain not in ("", "ai.onnx"):
         raise Float64UnavailableError(f"no float64 evaluation of {proto.domain}.{proto.op_type}")
-    inputs = {name: widen(values[name]) for name in proto.input if name}
+    copies = proto.op_type in COPIED
+    inputs = {name: values[name] if copies else widen(values[name]) for name in proto.input if name}
     node = Node(proto, [inputs[name] if name else None for name in proto.input], opset)
     kernel = KERNELS.get(proto.op_type)
     try:
@@ -100,6 +105,7 @@ def run_node(proto: onnx.NodeProto, values: Mapping[str, Array], opset: int) -> 
             result = kernel(node) if kernel is not None else None
             answers = result if isinstance(result, tuple) else (result,) if result is not None else None
             answers = answers or borrowed(proto, inputs, opset)
+            answers = tuple(map(widen, answers)) if copies else answers
     except Float64UnavailableError:
         raise
     except Exception as exc:
