@@ -12,12 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from folding.report import OutputComparison, ToleranceReport, VerificationRow
+from folding.report import OutputComparison, VerificationRow
 from folding.sources.base import Feeds
+from folding.verify.compare import compare, summarize
 from folding.verify.graphs import Loaded, all_nodes, bodies, live_values
 from folding.verify.layers import judge
 from folding.verify.noise import neighbours
 from folding.verify.study import Study
+from folding.verify.tolerance import Tolerance
 from folding.verify.verdict import BRANCHES
 
 MOST = 16  # conditionals forced; more are said to be left out
@@ -55,13 +57,15 @@ def force(study: Study) -> None:
     for left in untaken[MOST:]:
         study.evidence.limits.append(f"{left.words} is taken by no probe")
     outputs: list[OutputComparison] = []
+    forced = 0
     for branch in untaken[:MOST]:
         if branch.condition not in study.artifact.produced and not fed(study, branch):
             study.evidence.limits.append(f"{branch.words} is taken by no probe, and its condition is not in "
                                          "the artifact by that name")  # fmt: skip
             continue
         try:
-            outputs += compare(study, branch)
+            outputs += both_forced(study, branch)
+            forced += 1
         except Exception as exc:  # noqa: BLE001 - a branch that cannot be had on this probe's data
             study.evidence.limits.append(
                 f"{branch.words} is taken by no probe and does not run when forced: {str(exc).strip()[:200]}"
@@ -71,7 +75,7 @@ def force(study: Study) -> None:
         study.rows.append(VerificationRow(
             reference=BRANCHES, provider="cpu", optimization_level="disable_all",
             status="fail" if failed else "pass", outputs=failed[:20] or outputs[:5],
-            detail="", figures={"branches": min(len(untaken), MOST)},
+            detail="", figures={"branches": forced},
         ))  # fmt: skip
 
 
@@ -104,7 +108,7 @@ def fed(study: Study, branch: Untaken) -> bool:
     return branch.condition not in study.source.produced
 
 
-def compare(study: Study, branch: Untaken) -> list[OutputComparison]:
+def both_forced(study: Study, branch: Untaken) -> list[OutputComparison]:
     """Each output on the first probe, the branch forced in both graphs."""
     probe, name = study.probes[0], branch.condition
     feeds: Feeds = dict(probe.feeds)
@@ -131,17 +135,8 @@ def one(name: str, reference: np.ndarray, candidate: np.ndarray, noise: list[np.
     """Floats against their noise; everything else must be equal wherever equivalent runs agree."""
     if reference.shape == candidate.shape and reference.dtype.kind == "f" and reference.size:
         return judge(name, reference, candidate, noise, wobbly=False)
-    why = ToleranceReport(rtol=0.0, atol=0.0, why="equal wherever equivalent runs agree")
-    if reference.shape != candidate.shape:
-        why.why = f"shape {candidate.shape} instead of {reference.shape}"
-        wrong = np.ones(1, bool)
-    else:
-        wrong = np.atleast_1d(reference != candidate)
-        for run in noise:
-            wrong &= np.atleast_1d(run == reference)
-    share = float(wrong.mean()) if wrong.size else 0.0
-    return OutputComparison(
-        name=name, max_abs=float(wrong.any()), max_rel=share,
-        worst_index=[int(i) for i in np.argwhere(wrong)[0]] if wrong.any() else [],
-        worst_probe="", tolerance=why, passed=not wrong.any(),
-    )  # fmt: skip
+    excused = np.zeros(reference.shape, bool)
+    for run in noise:
+        excused |= run != reference if run.shape == reference.shape else True
+    tolerance = Tolerance(0.0, 0.0, "equal wherever equivalent runs agree", excused)
+    return summarize([compare(name, "", reference, candidate, tolerance)])

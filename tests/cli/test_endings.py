@@ -24,6 +24,23 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return networks.residual(tmp_path_factory.mktemp("model") / "deep.onnx", 400)
 
 
+def at_work(process: subprocess.Popen[str], work: Path, *, told: bool) -> str:
+    """Wait until the fold is under way; what it has said on its standard error by then.
+
+    told: it says its stages; else the place of the artifact is all there is to see.
+    """
+    seen = ""
+    assert process.stderr is not None
+    while told and "finding batch norms" not in seen:
+        line = process.stderr.readline()
+        assert line, f"it ended before it began: {seen}"
+        seen += line
+    deadline = time.monotonic() + 60
+    while not any(work.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return seen
+
+
 @pytest.mark.parametrize(
     ("number", "way"),
     [
@@ -42,12 +59,10 @@ def test_a_signal_in_the_middle_leaves_nothing_behind(
         cwd=work, env={**os.environ, "TMPDIR": str(scratch)}, start_new_session=True, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
-        deadline = time.monotonic() + 60
-        while not any(work.iterdir()) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        time.sleep(0.7)
+        seen = at_work(process, work, told=way != ["--json"])
         os.killpg(process.pid, number)
         out, err = process.communicate(timeout=60)
+        err = seen + err
     assert process.returncode == 5, err
     assert "Traceback" not in err
     assert list(work.iterdir()) == [], "the folder of the artifact is not clean"

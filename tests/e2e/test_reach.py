@@ -128,6 +128,10 @@ BOXES = """() => [...document.querySelectorAll(".graph-space > svg > svg")].map(
 })"""
 
 
+# 0 while the nodes are drawn anew
+WIDTH = """() => document.querySelector(".g-box")?.getBoundingClientRect().width ?? 0"""
+
+
 def test_the_graphs_are_drawn_with_branches_side_by_side_and_both_sides_aligned(
     visit: Visit, service: Live, tmp_path: Path
 ) -> None:
@@ -143,12 +147,9 @@ def test_the_graphs_are_drawn_with_branches_side_by_side_and_both_sides_aligned(
     assert page.locator(".g-row.partner").count() == 1, "the node that took it is not marked"
     assert page.locator(".g-edge").count() >= len(before) + len(after) - 4
     assert page.locator(".g-edge.hot").count() == 2, "the lines of the chosen node are not marked"
-    wide = page.locator(".g-box").first.bounding_box()
+    wide = page.wait_for_function(WIDTH).json_value()
     page.click("#graph-larger")
-    large = page.locator(".g-box").first.bounding_box()
-    assert wide is not None
-    assert large is not None
-    assert large["width"] > 1.2 * wide["width"]
+    page.wait_for_function(f"wide => ({WIDTH})() > 1.2 * wide", arg=wide)
     page.click("#graph-fit")
     page.focus(".graph-scroll")
     places = {}

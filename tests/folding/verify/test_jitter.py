@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from folding import pipeline
 from folding.report import Verdict
-from folding.verify.graphs import load
+from folding.verify import study
+from folding.verify.graphs import Loaded, load
 from folding.verify.jitter import jittered, narrowed, shaken_weights
 from tests.folding.verify.models import array, check, write
 
@@ -67,3 +70,19 @@ def test_graphs_that_do_not_round_are_left_alone(tmp_path: Path, text: str) -> N
     source = load(write(tmp_path / "a.onnx", text, w=array(4, 3)))
     assert jittered(source, np.random.default_rng(0)) == ()
     assert narrowed(source) == {}
+
+
+def test_a_moved_graph_that_does_not_load_is_left_out_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(source: Loaded, rng: np.random.Generator) -> list[Loaded]:
+        proto = onnx.ModelProto()
+        proto.CopyFrom(source.proto)
+        proto.graph.node[0].op_type = "Frobnicate"
+        return [replace(source, proto=proto)]
+
+    monkeypatch.setattr(study, "jittered", broken)
+    same = write(tmp_path / "a.onnx", "g (float[N,4] x) => (float[N,4] y) { y = Tanh(x) }")
+    found = check(same, same)
+    assert found.verdict is Verdict.PASS
+    assert "noise where the graph rounds" in found.rows[0].figures["left_out"][0]
