@@ -10,7 +10,8 @@ import time
 
 from service.settings import Settings
 
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+# color_message is uvicorn's: the message again, with escape sequences and unfilled.
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 _SECRETS = re.compile(r"(bnf_[0-9a-z]+\.)[A-Za-z0-9_-]+|(whsec_)[A-Za-z0-9+/=]+|(://[^/:@\s]+:)[^@\s]+(?=@)")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -32,7 +33,7 @@ class JsonLines(logging.Formatter):
                 line[name] = clean(value) if isinstance(value, str) else value
         if record.exc_info:
             line["exception"] = clean(self.formatException(record.exc_info).replace("\n", " | "))
-        return json.dumps(line, default=str)
+        return masked(json.dumps(line, default=str))  # again: what `extra` brought may be nested
 
 
 class TextLines(logging.Formatter):
@@ -45,13 +46,19 @@ class TextLines(logging.Formatter):
         text = (
             f"{clock} {record.levelname.lower()} {record.name}: {clean(record.getMessage())} {extra}".rstrip()
         )
-        return text + ("\n" + self.formatException(record.exc_info) if record.exc_info else "")
+        if record.exc_info:
+            text += "".join("\n" + clean(line) for line in self.formatException(record.exc_info).splitlines())
+        return text
 
 
 def clean(text: str) -> str:
     """Secrets masked, control characters out."""
-    masked = _SECRETS.sub(lambda m: (m.group(1) or m.group(2) or m.group(3)) + "***", text)
-    return _CONTROLS.sub(" ", masked)
+    return _CONTROLS.sub(" ", masked(text))
+
+
+def masked(text: str) -> str:
+    """API keys, webhook secrets and the passwords of addresses, without what makes them secret."""
+    return _SECRETS.sub(lambda m: (m.group(1) or m.group(2) or m.group(3)) + "***", text)
 
 
 def storable(text: str) -> str:
