@@ -274,6 +274,26 @@ def _bare(operator: str, version: int) -> Any:
     return _model(_graph([node]), opsets=[helper.make_opsetid("", version)])
 
 
+def _not_text(where: str) -> bytes:
+    """A model in which one kind of name is cut in the middle of a character."""
+    node = helper.make_node("operator", ["x", "tensor"], ["value"], "node", domain="domain", attribute=1.0)
+    value = helper.make_tensor_value_info("x", 1, ["dimension"])
+    model = _model(_graph([node], [helper.make_tensor("tensor", 1, [1], [1.0])], inputs=[value]))
+    model.graph.doc_string = "document"
+    helper.set_model_props(model, {"key": "1"})
+    whole = where.encode()
+    stored: bytes = model.SerializeToString().replace(whole, whole[:-1] + b"\xc3")
+    return stored
+
+
+def _not_text_location() -> bytes:
+    node = helper.make_node("Add", ["x", "w"], ["y"])
+    tensor = TensorProto(name="w", data_type=1, dims=[4], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="w.bin")
+    stored: bytes = _model(_graph([node], [tensor])).SerializeToString().replace(b"w.bin", b"w.bi\xff")
+    return stored
+
+
 def entries() -> Iterator[tuple[str, Write, str]]:
     """(name, writer, codes)."""
     dims, grow, data = "unsafe_dimensions", "unsafe_expansion", "unsafe_external_data"
@@ -383,5 +403,19 @@ def entries() -> Iterator[tuple[str, Write, str]]:
     yield "control_name", _saved(lambda: _named("\x1b]0;owned\x07\r\nSet-Cookie: a=b")), ""
     yield "path_name", _saved(lambda: _named("../../../../tmp/owned")), ""
     yield "template_name", _saved(lambda: _named("{{7*7}}${7*7}")), ""
+    # string fields of ONNX may hold any bytes, and Python hands such ones out as bytes
+    for what in (
+        "node",
+        "operator",
+        "value",
+        "dimension",
+        "domain",
+        "attribute",
+        "tensor",
+        "key",
+        "document",
+    ):
+        yield f"not_text_{what}", _saved(lambda w=what: _not_text(w)), broken
+    yield "external_not_text", _saved(_not_text_location), broken
     yield "truncated", _saved(lambda: _named("t").SerializeToString()[:-7]), broken
     yield "many_nodes", _saved(lambda: _node_bomb(5_000)), ""

@@ -21,6 +21,7 @@ from folding import wire
 from folding.errors import UnsupportedModel
 from folding.sources.gates.graphdef import check_expansion
 from folding.sources.gates.limits import LIMITS, Limits, corrupt, refuse, shown
+from folding.sources.gates.onnx_text import check_text
 
 _DOMAINS: Final = frozenset(
     ("", "ai.onnx", "ai.onnx.ml", "ai.onnx.preview", "ai.onnx.preview.training", "ai.onnx.training",
@@ -100,6 +101,7 @@ def _parse(path: Path) -> tuple[Any, dict[str, int]]:
                 view.release()
         model = onnx.ModelProto()
         model.ParseFromString(detached.skeleton)
+        check_text(model, detached.skeleton)
     except (wire.WireError, DecodeError, ValueError, RecursionError) as error:
         corrupt(f"{shown(path.name)!r} is no complete ONNX model: {shown(error)}.", name=path.name)
     return model, {name: length for name, (_, length) in detached.payloads.items()}
