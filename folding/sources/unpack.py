@@ -41,15 +41,22 @@ def open_upload(src: Path, workdir: Path) -> Upload:
 
 
 def is_keras(path: Path) -> bool:
-    """A `.keras` file: a zip with `config.json` and `metadata.json` at its top."""
+    """A `.keras` file: a zip with `config.json` and `metadata.json` at its top.
+
+    Raises: UnsafeModel for a zip whose directory is too large to be read.
+    """
     import zipfile
 
+    with path.open("rb") as file:
+        if file.read(4) != b"PK\x03\x04":  # an end record may as well stand in somebody's weights
+            return False
     if not zipfile.is_zipfile(path):
         return False
+    archive.check_zip_directory(path)
     try:
-        with zipfile.ZipFile(path) as file:
-            names = set(file.namelist())
-    except zipfile.BadZipFile:
+        with zipfile.ZipFile(path) as held:
+            names = set(held.namelist())
+    except (OSError, *archive.READ_ERRORS):
         return False
     return {"config.json", "metadata.json"} <= names
 

@@ -88,25 +88,12 @@ def arrays(path: Path | None, option: str) -> Feeds | None:
 
     Raises: UsageError when the file is not an .npz or holds no arrays.
     """
+    npz(path, option)
     if path is None:
         return None
-    import zipfile
+    from folding.sources.gates.npz import read_npz
 
-    import numpy as np
-
-    try:
-        data = np.load(path, allow_pickle=False)
-        if isinstance(data, np.ndarray):
-            raise UsageError(f"{option} {path}: one bare array without a name", hint=_npz_hint(option))
-        with data:
-            found = {name: data[name] for name in data.files}
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UsageError(
-            f"{option} {path}: not an .npz of plain arrays ({error})", hint=_npz_hint(option)
-        ) from None
-    if not found:
-        raise UsageError(f"{option} {path}: no arrays in it", hint=_npz_hint(option))
-    return found
+    return read_npz(path, f"{option} {path}")
 
 
 def npz(path: Path | None, option: str) -> None:
@@ -118,14 +105,18 @@ def npz(path: Path | None, option: str) -> None:
         return
     import zipfile
 
+    from folding.sources.gates.archive import READ_ERRORS, check_zip_directory
+
     try:
         with path.open("rb") as file:
             bare = file.read(6) == b"\x93NUMPY"
         if bare:
             raise UsageError(f"{option} {path}: one bare array without a name", hint=_npz_hint(option))
+        if zipfile.is_zipfile(path):
+            check_zip_directory(path)
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+    except (OSError, *READ_ERRORS) as error:
         raise UsageError(
             f"{option} {path}: not an .npz of plain arrays ({error})", hint=_npz_hint(option)
         ) from None

@@ -6,7 +6,6 @@ import json
 import re
 import time
 import traceback
-import zipfile
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,13 +14,13 @@ import numpy as np
 from folding.errors import BnfoldError, CorruptModel, InternalError, UnsafeModel, UsageError
 from folding.options import FoldOptions
 from folding.progress import Event
+from folding.sources.gates.npz import read_npz
 
 # How frameworks word it when an allocation failed in C++.
 _OUT_OF_MEMORY = re.compile(
     r"bad[ _]alloc|failed to allocate memory|out of memory|OOM when allocating|Cannot allocate memory", re.I
 )
 _EVENT_SECONDS = 0.05
-_NPZ_BYTES = 8 << 30
 
 
 class Sender(Protocol):
@@ -120,7 +119,7 @@ def _dispatch(job: dict[str, Any], channel: Sender) -> None:
             Path(job["input"]),
             Path(job["second"]),
             options,
-            probe=read_npz(job.get("probe"), "probe"),
+            probe=_arrays(job.get("probe"), "probe"),
             certificate=bool(job.get("certificate")),
             listener=_listener(channel),
             workdir=work,
@@ -131,8 +130,8 @@ def _dispatch(job: dict[str, Any], channel: Sender) -> None:
         Path(job["input"]),
         out / "model.onnx",
         options,
-        calibration=read_npz(job.get("calibration"), "calibration"),
-        probe=read_npz(job.get("probe"), "probe"),
+        calibration=_arrays(job.get("calibration"), "calibration"),
+        probe=_arrays(job.get("probe"), "probe"),
         listener=_listener(channel),
         workdir=work,
     )
@@ -161,19 +160,5 @@ def _listener(channel: Sender) -> Any:
     return listen
 
 
-def read_npz(path: str | None, what: str) -> dict[str, np.ndarray] | None:
-    """Arrays of a user's .npz by name; never unpickles. Raises UsageError."""
-    if path is None:
-        return None
-    try:
-        with zipfile.ZipFile(path) as archive:
-            declared = sum(info.file_size for info in archive.infolist())
-        if declared > _NPZ_BYTES:
-            raise UsageError(f"The {what} data inflates to {declared} bytes; at most {_NPZ_BYTES} are read.")
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError, NotImplementedError) as error:
-        raise UsageError(
-            f"The {what} data cannot be read as .npz: {error}.",
-            hint="Write it with numpy.savez(file, input_name=array, ...), numeric arrays only.",
-        ) from error
+def _arrays(path: str | None, what: str) -> dict[str, np.ndarray] | None:
+    return None if path is None else read_npz(Path(path), what)

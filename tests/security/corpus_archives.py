@@ -168,6 +168,18 @@ def _pax_bomb(home: Path) -> Path:
 ZEROS = b"\0" * (70 << 20)
 
 
+def _central(at: int, value: bytes) -> Callable[[bytes], bytes]:
+    """Replace bytes of the first entry of a zip's directory."""
+
+    def patch(data: bytes) -> bytes:
+        changed = bytearray(data)
+        begin = data.find(b"PK\x01\x02") + at
+        changed[begin : begin + len(value)] = value
+        return bytes(changed)
+
+    return patch
+
+
 def entries() -> Iterator[tuple[str, Write, str]]:
     """(name, writer, codes)."""
     name = "unsafe_archive_name"
@@ -222,6 +234,10 @@ def entries() -> Iterator[tuple[str, Write, str]]:
     yield "zip_encrypted", _patched(_zip("a"), _zip_flag), "unsafe_archive_encrypted"
     yield "zip_lzma", _zip("a", method=zipfile.ZIP_LZMA), "unsafe_archive_method"
     yield "zip_lying_size", _patched(_zip("a", data=os.urandom(1 << 16)), _zip_sizes), "broken"
+    yield "zip_member_before_the_file", _patched(_zip("a"), _central(42, b"\xf0\xff\xff\x7f")), "broken"
+    yield "zip_directory_moved", _patched(_zip("a"), lambda d: d[:-6] + b"\xff\xff" + d[-4:]), "broken"
+    yield "zip_from_the_future", _patched(_zip("a"), _central(6, b"\x9c\x00")), "broken"
+    yield "zip_no_name", _patched(_zip("a"), _central(46, b"\0")), f"{name} broken"
     yield "zip_overlapping", _overlapping, "unsafe_archive_duplicate"
     yield "zip_truncated", _patched(_zip("a", data=MODEL * 100), lambda d: d[:-40]), "broken"
     yield "tar_truncated", _patched(_tar(_file("a", os.urandom(9000))), lambda d: d[:3000]), "broken"

@@ -16,18 +16,22 @@ import argparse
 import contextlib
 import sys
 import tempfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import atheris
+import numpy as np
 
-with atheris.instrument_imports(include=["folding.wire", "folding.sources", "zipfile", "tarfile", "json"]):
+OURS = ["folding.wire", "folding.sources", "zipfile", "tarfile", "json", "numpy.lib"]
+with atheris.instrument_imports(include=OURS):
     from folding import wire
     from folding.errors import BnfoldError
     from folding.sources import onnx_weights
     from folding.sources.gates import archive, hdf5, keras_config
     from folding.sources.gates import onnx as onnx_gate
     from folding.sources.gates.graphdef import check_graphdef
+    from folding.sources.gates.npz import read_npz
     from folding.sources.unpack import open_upload
 
 Target = Callable[[bytes, Path], None]
@@ -81,9 +85,13 @@ def _upload(data: bytes, folder: Path) -> None:
         open_upload(_written(data, folder, "upload"), Path(into))
 
 
+def _npz(data: bytes, folder: Path) -> None:
+    read_npz(_written(data, folder, "probe.npz"), "probe")
+
+
 TARGETS: dict[str, Target] = {
     "wire": _wire, "onnx": _onnx, "graphdef": _graphdef, "keras": _keras, "config": _config, "hdf5": _hdf5,
-    "archive": _archive, "upload": _upload,
+    "archive": _archive, "upload": _upload, "npz": _npz,
 }  # fmt: skip
 
 
@@ -95,12 +103,25 @@ def seeds(target: str, folder: Path) -> Path:
     kind = kinds.get(target, "onnx" if target in ("onnx", "wire") else "keras")
     into = folder / "seeds"
     into.mkdir()
+    if target == "npz":
+        arrays = {"x": np.arange(6, dtype=np.float32).reshape(2, 3), "text": np.array(["a", "b"])}
+        np.savez(into / "plain", **arrays)
+        np.savez_compressed(into / "compressed", **arrays)
+        return into
     for case in build(folder / "corpus"):
         found = [case.path] if case.path.is_file() else [p for p in case.path.rglob("*") if p.is_file()]
         for number, path in enumerate(found if case.name.startswith(kind) else ()):
             if not path.is_symlink() and path.stat().st_size < 1 << 16:
-                (into / f"{case.name.replace('/', '-')}-{number}").write_bytes(path.read_bytes())
+                data = configuration(path) if target == "config" else path.read_bytes()
+                (into / f"{case.name.replace('/', '-')}-{number}").write_bytes(data)
     return into
+
+
+def configuration(path: Path) -> bytes:
+    """config.json of a .keras file; a bare model for every other file."""
+    with contextlib.suppress(Exception), zipfile.ZipFile(path) as archive:
+        return archive.read("config.json")
+    return b'{"class_name": "Sequential", "config": {"name": "m", "layers": []}}'
 
 
 def main() -> None:

@@ -139,7 +139,7 @@ def mutate_json(value: Any, chance: random.Random, changes: int) -> None:
         elif chance.random() < 0.3:
             place[key] = copy.deepcopy(chance.choice(list(_containers(value))))
         else:
-            place[key] = chance.choice(JSON)
+            place[key] = copy.deepcopy(chance.choice(JSON))  # or a later change makes it hold itself
 
 
 def _containers(value: Any) -> Iterator[Any]:

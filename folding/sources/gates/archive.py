@@ -31,9 +31,10 @@ from folding.sources.gates.limits import LIMITS, Limits, corrupt, refuse, shown
 
 _CHUNK = 1 << 20
 _REPACK = "Pack the model's own files again, without this member."
-_READ_ERRORS = (
+# What the standard library raises for archives that are damaged, or made to be.
+READ_ERRORS = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, struct.error,
-    NotImplementedError, RuntimeError, ValueError, OverflowError, UnicodeError,
+    NotImplementedError, RuntimeError, ValueError, OverflowError, UnicodeError, IndexError,
 )  # fmt: skip
 
 
@@ -174,7 +175,7 @@ def extract(path: Path, into: Path, limits: Limits = LIMITS) -> tuple[str, ...]:
         for name, content in members:
             _write(into, name, content, budget)
             written.append(name)
-    except _READ_ERRORS as error:
+    except READ_ERRORS as error:
         corrupt(f"The archive cannot be read: {shown(error)}.")
     return tuple(sorted(written))
 
@@ -211,17 +212,30 @@ def _zip_members(path: Path, names: Names, limits: Limits) -> Iterator[tuple[str
     check_zip_directory(path, limits)
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
-            name = names.add(_zip_name(info), folder=info.is_dir())
+            name = names.add(stored_name(info), folder=is_folder(info))
             check_zip_member(info)
-            if info.is_dir() or not name:
+            if is_folder(info) or not name:
                 continue
-            with archive.open(info) as content:
+            with open_member(archive, info) as content:
                 yield name, content
 
 
-def _zip_name(info: zipfile.ZipInfo) -> str:
+def open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo | str) -> IO[bytes]:
+    """`archive.open` for archives that may lie about where a member is. Raises BadZipFile, KeyError."""
+    try:
+        return archive.open(info)
+    except OSError as error:  # sought before the file's beginning
+        raise zipfile.BadZipFile(str(error)) from error
+
+
+def stored_name(info: zipfile.ZipInfo) -> str:
     """The name as stored: zipfile cuts at NUL and turns foreign separators, which would hide an attack."""
     return info.orig_filename
+
+
+def is_folder(info: zipfile.ZipInfo) -> bool:
+    """By the stored name; zipfile's own answer fails on one of which it left nothing."""
+    return stored_name(info).endswith("/")
 
 
 def check_zip_member(info: zipfile.ZipInfo) -> None:
@@ -247,7 +261,7 @@ def check_zip_member(info: zipfile.ZipInfo) -> None:
         )  # fmt: skip
 
 
-def check_zip_directory(path: Path, limits: Limits) -> None:
+def check_zip_directory(path: Path, limits: Limits = LIMITS) -> None:
     """Bound the central directory before zipfile reads all of it into memory."""
     size = path.stat().st_size
     with path.open("rb") as file:

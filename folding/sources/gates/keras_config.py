@@ -12,13 +12,21 @@ import math
 import re
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NoReturn
 
 from folding.sources.gates import keras_names, tf_ops
-from folding.sources.gates.archive import Budget, Names, check_zip_directory, check_zip_member
+from folding.sources.gates.archive import (
+    READ_ERRORS,
+    Budget,
+    Names,
+    check_zip_directory,
+    check_zip_member,
+    is_folder,
+    open_member,
+    stored_name,
+)
 from folding.sources.gates.hdf5 import check_stream
 from folding.sources.gates.limits import LIMITS, Limits, corrupt, refuse, shown
 
@@ -75,14 +83,14 @@ def check_keras_archive(path: Path, limits: Limits = LIMITS) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             for info in archive.infolist():
-                names.add(info.orig_filename, folder=info.is_dir())
+                names.add(stored_name(info), folder=is_folder(info))
                 check_zip_member(info)
-                _check_member(info.orig_filename)
+                _check_member(stored_name(info))
             _check_json(archive, limits)
             for info in archive.infolist():
-                if info.orig_filename.endswith(".h5"):
+                if stored_name(info).endswith(".h5"):
                     _check_weights(archive, info, path, budget, limits)
-    except (zipfile.BadZipFile, KeyError, EOFError, NotImplementedError, zlib.error, RuntimeError) as error:
+    except (KeyError, *READ_ERRORS) as error:
         corrupt(f"The .keras file cannot be read: {shown(error)}.")
 
 
@@ -97,7 +105,7 @@ def _check_member(name: str) -> None:
 def _check_json(archive: zipfile.ZipFile, limits: Limits) -> None:
     strict = True
     for name in ("metadata.json", "config.json"):
-        with archive.open(name) as file:
+        with open_member(archive, name) as file:
             text = file.read(limits.config_bytes + 1)
         try:
             config = load_json(text, name, limits)
@@ -112,7 +120,7 @@ def _check_json(archive: zipfile.ZipFile, limits: Limits) -> None:
 def _check_weights(
     archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, budget: Budget, limits: Limits
 ) -> None:
-    with archive.open(info) as member, tempfile.TemporaryFile() as copy:
+    with open_member(archive, info) as member, tempfile.TemporaryFile() as copy:
         if info.compress_type == zipfile.ZIP_STORED:
             with path.open("rb") as raw:
                 check_stream(_stored(member, raw, info), info.file_size, limits, name=info.filename)

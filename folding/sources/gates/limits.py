@@ -37,6 +37,10 @@ class Limits:
     # The .xz dictionary of `xz -9` is 64 MiB and needs 65 MiB to decode.
     archive_decoder_bytes: int = 128 * MIB
 
+    # --- users' arrays --------------------------------------------------------------------------
+    # Some thousand images of 299 x 299 for a calibration.
+    npz_bytes: int = 8 * GIB
+
     # --- graphs (TensorFlow and ONNX) -----------------------------------------------------------
     # The largest TF1 training graphs (NASNet, with gradients) have some 100,000 nodes.
     nodes: int = 1_000_000
