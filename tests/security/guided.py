@@ -23,10 +23,11 @@ from pathlib import Path
 import atheris
 import numpy as np
 
-OURS = ["folding.wire", "folding.sources", "zipfile", "tarfile", "json", "numpy.lib"]
+OURS = ["folding", "zipfile", "tarfile", "json", "numpy.lib"]
 with atheris.instrument_imports(include=OURS):
     from folding import wire
     from folding.errors import BnfoldError
+    from folding.options import FoldOptions
     from folding.sources import onnx_weights
     from folding.sources.gates import archive, hdf5, keras_config
     from folding.sources.gates import onnx as onnx_gate
@@ -53,6 +54,15 @@ def _onnx(data: bytes, folder: Path) -> None:
     if data:
         onnx_gate.check_onnx(path)
         onnx_weights.read(path, folder)
+
+
+def _fold(data: bytes, folder: Path) -> None:
+    """The whole way but the proof: what passes the gate must fold, or be told what is wrong with it."""
+    from folding import pipeline
+
+    _onnx(data, folder)
+    options = FoldOptions(verify=False)
+    pipeline.fold(folder / "model.onnx", folder / "folded.onnx", options, workdir=folder)
 
 
 def _graphdef(data: bytes, folder: Path) -> None:
@@ -91,7 +101,7 @@ def _npz(data: bytes, folder: Path) -> None:
 
 TARGETS: dict[str, Target] = {
     "wire": _wire, "onnx": _onnx, "graphdef": _graphdef, "keras": _keras, "config": _config, "hdf5": _hdf5,
-    "archive": _archive, "upload": _upload, "npz": _npz,
+    "archive": _archive, "upload": _upload, "npz": _npz, "fold": _fold,
 }  # fmt: skip
 
 
@@ -100,7 +110,7 @@ def seeds(target: str, folder: Path) -> Path:
     from tests.security.corpus import build
 
     kinds = {"archive": "archives", "upload": "archives", "graphdef": "tensorflow"}
-    kind = kinds.get(target, "onnx" if target in ("onnx", "wire") else "keras")
+    kind = kinds.get(target, "onnx" if target in ("onnx", "wire", "fold") else "keras")
     into = folder / "seeds"
     into.mkdir()
     if target == "npz":

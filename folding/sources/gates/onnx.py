@@ -36,7 +36,13 @@ _BITS: Final = {
     1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 16, 11: 64, 12: 32, 13: 64, 14: 64, 15: 128,
     16: 16, 17: 8, 18: 8, 19: 8, 20: 8, 21: 4, 22: 4, 23: 4, 24: 8, 25: 2, 26: 2,
 }  # fmt: skip
-_STRING: Final = 8
+# TensorProto.DataType -> where values are stored that are not raw, elements in one of them, values for one
+_FIELDS: Final = {
+    1: ("float_data", 1, 1), 14: ("float_data", 1, 2), 11: ("double_data", 1, 1), 15: ("double_data", 1, 2),
+    7: ("int64_data", 1, 1), 12: ("uint64_data", 1, 1), 13: ("uint64_data", 1, 1), 8: ("string_data", 1, 1),
+    **dict.fromkeys((2, 3, 4, 5, 6, 9, 10, 16, 17, 18, 19, 20, 24), ("int32_data", 1, 1)),
+    **dict.fromkeys((21, 22, 23), ("int32_data", 2, 1)), **dict.fromkeys((25, 26), ("int32_data", 4, 1)),
+}  # fmt: skip
 _EXTERNAL: Final = 1
 _AGAIN: Final = "Export the model again."
 Key = tuple[str, str, str]
@@ -246,13 +252,15 @@ class _Check:
             if raw != -(-elements * bits // 8):
                 corrupt(f"{shown(name)!r} stores {raw} bytes for {elements} elements.", name=name)
             return
-        fields = (tensor.float_data, tensor.int32_data, tensor.string_data, tensor.int64_data,
-                  tensor.double_data, tensor.uint64_data)  # fmt: skip
-        stored = max(map(len, fields))
-        if elements and not stored:
-            corrupt(f"{shown(name)!r} declares {elements} elements and stores none.", name=name)
-        if elements > 8 * max(stored, 1):  # packed types store several elements in one value
-            corrupt(f"{shown(name)!r} stores {stored} values for {elements} elements.", name=name)
+        field, each, values = _FIELDS.get(tensor.data_type, ("", 1, 1))
+        if not field:
+            corrupt(f"{shown(name)!r} is of no element type that is known.", name=name)
+        stored, wanted = len(getattr(tensor, field)), -(-elements // each) * values
+        if elements and stored != wanted:
+            corrupt(
+                f"{shown(name)!r} stores {stored} values in {field} for {elements} elements, not {wanted}.",
+                name=name,
+            )
 
     def _sparse(self, sparse: Any) -> None:
         name = sparse.values.name
