@@ -35,6 +35,7 @@ with atheris.instrument_imports(include=OURS):
     from folding.sources.gates.npz import read_npz
     from folding.sources.unpack import open_upload
 
+ROOT = Path(__file__).resolve().parents[2]
 Target = Callable[[bytes, Path], None]
 
 
@@ -63,6 +64,14 @@ def _fold(data: bytes, folder: Path) -> None:
     _onnx(data, folder)
     options = FoldOptions(verify=False)
     pipeline.fold(folder / "model.onnx", folder / "folded.onnx", options, workdir=folder)
+
+
+def _frozen(data: bytes, folder: Path) -> None:
+    """The same for a frozen graph. TensorFlow itself may end the process, which is why a job has its own."""
+    from folding import pipeline
+
+    path = _written(data, folder, "frozen.pb")
+    pipeline.fold(path, folder / "folded.onnx", FoldOptions(verify=False), workdir=folder)
 
 
 def _graphdef(data: bytes, folder: Path) -> None:
@@ -101,7 +110,7 @@ def _npz(data: bytes, folder: Path) -> None:
 
 TARGETS: dict[str, Target] = {
     "wire": _wire, "onnx": _onnx, "graphdef": _graphdef, "keras": _keras, "config": _config, "hdf5": _hdf5,
-    "archive": _archive, "upload": _upload, "npz": _npz, "fold": _fold,
+    "archive": _archive, "upload": _upload, "npz": _npz, "fold": _fold, "frozen": _frozen,
 }  # fmt: skip
 
 
@@ -109,7 +118,7 @@ def seeds(target: str, folder: Path) -> Path:
     """The corpus's small files of the target's kind."""
     from tests.security.corpus import build
 
-    kinds = {"archive": "archives", "upload": "archives", "graphdef": "tensorflow"}
+    kinds = {"archive": "archives", "upload": "archives", "graphdef": "tensorflow", "frozen": "tensorflow"}
     kind = kinds.get(target, "onnx" if target in ("onnx", "wire", "fold") else "keras")
     into = folder / "seeds"
     into.mkdir()
@@ -118,6 +127,10 @@ def seeds(target: str, folder: Path) -> Path:
         np.savez(into / "plain", **arrays)
         np.savez_compressed(into / "compressed", **arrays)
         return into
+    if target == "frozen":
+        for path in sorted((ROOT / "tests" / "fixtures").rglob("frozen.pb")):
+            if path.stat().st_size < 1 << 16:
+                (into / path.parent.name).write_bytes(path.read_bytes())
     for case in build(folder / "corpus"):
         found = [case.path] if case.path.is_file() else [p for p in case.path.rglob("*") if p.is_file()]
         for number, path in enumerate(found if case.name.startswith(kind) else ()):
