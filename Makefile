@@ -17,7 +17,7 @@ PYTEST_ARGS ?=
 export TF_CPP_MIN_LOG_LEVEL := 3
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: help setup setup-dev demo serve test test-tools lint types format openapi bench fuzz audit killsweep \
+.PHONY: help setup setup-dev demo serve test test-tools lint types format openapi bench fuzz audit killsweep image \
         lock docs docs-pictures clean
 
 help: ## this list
@@ -61,6 +61,9 @@ killsweep: $(DEV) test-tools ## kill -9 at every durable system call, the long f
 
 audit: $(DEV) ## known vulnerabilities in the pinned dependencies; a package that cannot be checked fails it
 	$(PY) -m scripts.audit
+
+image: ## build the CPU image and try it (ENGINE=docker or podman)
+	scripts/try-image.sh
 
 lock: ## pin every dependency again (needs uv; UV=path/to/uv)
 	scripts/lock.sh
