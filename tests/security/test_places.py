@@ -1,4 +1,4 @@
-"""Where people run it: as root, as a plain user, and in a container as Docker makes it by default.
+"""Where people run it: as a plain user, and in a container as Docker makes it by default.
 
 The container is made here with bubblewrap, by what Docker documents of its defaults: fourteen capabilities
 for root and none for others, namespaces of its own, /sys read-only, and the system calls refused that its
@@ -74,11 +74,6 @@ def home() -> Iterator[Path]:
         yield folder
 
 
-def as_root(command: list[str], folder: Path) -> str:
-    """On this machine as it is; whether the job's process is nobody's depends on where Python lies."""
-    return output(command, folder)
-
-
 def as_plain_user(command: list[str], folder: Path) -> str:
     """Without a filter: user namespaces are there where this kernel gives them to everyone."""
     return output(contained(become(NOBODY, command), folder, CHANGING, filtered=False), folder)
@@ -110,7 +105,7 @@ def contained(
     binds = [word for path in above for word in ("--perms", "0755", "--dir", path)] + binds
     kept = [word for name in capabilities for word in ("--cap-add", f"CAP_{name}")]
     return [
-        "bwrap", *binds, "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp", "--bind", *[str(folder)] * 2,
+        "bwrap", "--tmpfs", "/tmp", *binds, "--dev", "/dev", "--proc", "/proc", "--bind", *[str(folder)] * 2,
         "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent", "--cap-drop", "ALL", *kept,
         *(["--seccomp", str(filter_pipe())] if filtered else []), "--", *command,
     ]  # fmt: skip
@@ -146,7 +141,6 @@ Place = Callable[[list[str], Path], str]
 @pytest.mark.parametrize(
     ("place", "levels"),
     [
-        (as_root, {"strong", "full"}),
         (as_plain_user, {"strong", "full"}),
         (in_container, {"strong"}),
         (in_our_image, {"strong"}),
