@@ -13,7 +13,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from folding.errors import BnfoldError, TemporaryFailure, UnsafeModel
 from folding.progress import Event
@@ -27,6 +27,7 @@ TICK: Final = 0.05
 _DISK_SECONDS: Final = 0.25
 _GRACE_SECONDS: Final = 5.0
 _DETAIL_BYTES: Final = 64 << 10
+_VITALS: Final = ("RssAnon", "RssShmem", "VmData", "Threads")
 _CODE: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
@@ -41,24 +42,24 @@ class End:
     raised: BaseException | None = field(default=None, repr=False)
 
 
-def memory_of(pid: int) -> tuple[int, int]:
-    """(resident bytes of its own, mapped writable bytes); files that are only mapped do not count."""
-    values = {"RssAnon": 0, "RssShmem": 0, "VmData": 0}
+class Vitals(NamedTuple):
+    """Of one process: resident bytes of its own (no mapped files), mapped writable bytes, threads."""
+
+    resident: int = 0
+    mapped: int = 0
+    threads: int = 0
+
+
+def vitals(pid: int) -> Vitals:
+    """All of them nothing when it is gone."""
+    found: dict[str, int] = {}
     with contextlib.suppress(OSError, ValueError):
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             key, _, value = line.partition(":")
-            if key in values:
-                values[key] = int(value.split()[0]) * 1024
-    return values["RssAnon"] + values["RssShmem"], values["VmData"]
-
-
-def threads_of(pid: int) -> int:
-    """How many threads it has; 0 when it is gone."""
-    with contextlib.suppress(OSError, ValueError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("Threads:"):
-                return int(line.split()[1])
-    return 0
+            if key in _VITALS:
+                found[key] = int(value.split()[0])
+    anonymous, shared, mapped, threads = (found.get(key, 0) for key in _VITALS)
+    return Vitals(1024 * (anonymous + shared), 1024 * mapped, threads)
 
 
 def bind_disk(child: Child, disk: int) -> int:
@@ -79,8 +80,8 @@ def bind_memory(child: Child, memory: int) -> None:
     if child.config.cuda or "rlimits" not in child.config.layers:
         return
     pid = child.pids()[-1]
-    resident, mapped = memory_of(pid)
-    wanted = memory + memory // 16 + max(0, mapped - resident)
+    now = vitals(pid)
+    wanted = memory + memory // 16 + max(0, now.mapped - now.resident)
     with contextlib.suppress(OSError, ValueError):
         current = resource.prlimit(pid, resource.RLIMIT_DATA)[1]
         if current == resource.RLIM_INFINITY or wanted < current:
@@ -120,8 +121,8 @@ class Watch:
 
     def _overrun(self, deadline: float) -> End | None:
         end = self.end
-        pids = self.child.pids()
-        resident = sum(memory_of(pid)[0] for pid in pids)
+        found = [vitals(pid) for pid in self.child.pids()]
+        resident = sum(one.resident for one in found)
         end.peak_rss = max(end.peak_rss, resident)
         if self.cancel.is_set():
             end.cancelled = True
@@ -129,7 +130,7 @@ class Watch:
             end.crash = Crash.TIMEOUT
         elif resident > self.memory:
             end.crash = Crash.MEMORY
-        elif len(pids) + sum(map(threads_of, pids)) > self.child.config.threads:
+        elif len(found) + sum(one.threads for one in found) > self.child.config.threads:
             end.crash = Crash.SANDBOX
             _LOG.warning("a job was killed for its number of threads")
         else:
