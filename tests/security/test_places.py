@@ -26,8 +26,13 @@ from service.runner.jail import installation
 from service.runner.syscalls import MACHINES
 from tests.security.conftest import ROOT
 
+NEEDED = [*installation(), str(ROOT / "examples")]
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else"),
+    pytest.mark.skipif(
+        any(os.stat(path).st_mode & 0o5 != 0o5 for path in NEEDED if os.path.exists(path)),
+        reason="the checkout or its Python is for its owner only",
+    ),
     pytest.mark.skipif(not bubblewrap.available(), reason="bubblewrap is not installed"),
     pytest.mark.skipif(landlock.abi() < 3, reason="this kernel has no Landlock of ABI 3 or newer"),
     pytest.mark.skipif(not seccomp.supported(), reason="no system call numbers for this machine"),
@@ -99,7 +104,7 @@ def contained(
 ) -> list[str]:
     """The command line, in a file system of which only /tmp and `folder` can be written."""
     system = [f"/{name}" for name in ("usr", "bin", "sbin", "lib", "lib64", "etc", "sys")]
-    held = sorted({*system, *installation(), str(ROOT)}, key=lambda path: path.count("/"))
+    held = sorted({*system, *NEEDED}, key=lambda path: path.count("/"))
     binds = [word for path in held if os.path.exists(path) for word in ("--ro-bind", path, path)]
     above = sorted({str(parent) for path in held for parent in Path(path).parents if parent.name})
     binds = [word for path in above for word in ("--perms", "0755", "--dir", path)] + binds
