@@ -9,6 +9,7 @@ import base64
 import io
 import json
 import marshal
+import struct
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -160,6 +161,22 @@ def _traversal_group(file: h5py.File, home: Path) -> None:
 
 def _nested(depth: int) -> str:
     return '{"class_name": "Sequential", "config": {"layers": [' * depth + "]}}" * depth
+
+
+def _heap(home: Path, write: Write, which: int | None) -> Path:
+    """Take the size from an object of the global heap; None: from its free space, which is the last."""
+    path = write(home)
+    assert path is not None
+    data = bytearray(path.read_bytes())
+    begin = data.find(b"GCOL")
+    at, number = begin + 16, 0
+    while True:
+        index, size = struct.unpack_from("<H6xQ", data, at)
+        if number == which or index == 0:
+            struct.pack_into("<Q", data, at + 8, 0)
+            path.write_bytes(data)
+            return path
+        at, number = at + 16 + -(-size // 8) * 8, number + 1
 
 
 def entries() -> Iterator[tuple[str, Write, str]]:
@@ -317,6 +334,8 @@ def entries() -> Iterator[tuple[str, Write, str]]:
     yield "h5_deep", _h5(fine, _deep), "unsafe_hdf5_depth"
     yield "h5_config_number", _h5(fine, _text_config), "broken"
     yield "h5_weights_link", _h5(None, _external_link), "unsafe_hdf5_link"
+    yield "h5_text_without_size", lambda home: _heap(home, _h5(fine), 0), "broken"
+    yield "h5_free_space_without_size", lambda home: _heap(home, _h5(fine), None), "broken"  # HDF5 loops
     yield "h5_truncated", lambda home: _cut(_h5(fine)(home)), "broken"
 
 

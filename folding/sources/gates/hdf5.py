@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -16,6 +17,9 @@ from typing import Any, BinaryIO, Final
 from folding.sources.gates.limits import LIMITS, Limits, corrupt, refuse, shown
 
 _FILTERS: Final = {1: "deflate", 2: "shuffle", 3: "fletcher32", 4: "szip", 32000: "lzf"}
+_HEAP: Final = b"GCOL\x01\0\0\0"
+_TEXTS: Final = 2_000_000  # ten for each object that a file may have
+_PIECE: Final = 1 << 22
 _SAVE_AGAIN: Final = "Load the model with your own Keras and save it again to a new file."
 
 
@@ -31,6 +35,7 @@ def check_stream(
     """The same for an open file of `size` bytes (a member of an archive)."""
     import h5py
 
+    _check_heaps(file, size)
     try:
         with h5py.File(file, "r") as root:
             walk = _Walk(size, limits)
@@ -38,6 +43,49 @@ def check_stream(
             _check_configuration(root, limits)
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError) as error:
         corrupt(f"{shown(name)!r} is not a complete HDF5 file: {shown(error)}.", name=name)
+
+
+def _check_heaps(file: BinaryIO | io.RawIOBase, size: int) -> None:
+    """Texts of variable length lie in global heaps; over one that has no size, HDF5 itself loops for ever.
+
+    A heap: "GCOL", version 1, 3 zeros, its size (8 bytes); then objects of (index, references, 4 zeros, size)
+    and content padded to 8 bytes. Index 0 is free space, whose size counts its header.
+    """
+    left, begin, tail = _TEXTS, 0, b""
+    file.seek(0)
+    while piece := file.read(_PIECE):
+        held = tail + piece
+        at = held.find(_HEAP)
+        while at >= 0:
+            left -= _check_heap(file, begin + at, size, left)
+            at = held.find(_HEAP, at + 1)
+        tail = held[1 - len(_HEAP) :]
+        begin += len(held) - len(tail)
+        file.seek(begin + len(tail))
+    file.seek(0)
+
+
+def _check_heap(file: BinaryIO | io.RawIOBase, begin: int, size: int, most: int) -> int:
+    """How many texts the heap at `begin` has."""
+    file.seek(begin + 8)
+    end = min(size, begin + int.from_bytes(file.read(8) or b"", "little"))
+    at, count = begin + 16, 0
+    while at + 16 <= end:
+        file.seek(at)
+        header = file.read(16) or b""
+        if len(header) < 16:
+            break
+        index, _, _, taken = struct.unpack("<HHIQ", header)
+        step = taken if index == 0 else 16 + -(-taken // 8) * 8
+        if step < 16:
+            corrupt(f"A text in the HDF5 file (at byte {at}) has no size.", hint=_SAVE_AGAIN)
+        at, count = at + step, count + 1
+        if count > most:
+            refuse(
+                "unsafe_hdf5_objects", f"The file has more than {_TEXTS} texts of variable length.",
+                limit=_TEXTS, hint=_SAVE_AGAIN,
+            )  # fmt: skip
+    return count
 
 
 class _Walk:
