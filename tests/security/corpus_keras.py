@@ -179,6 +179,22 @@ def _heap(home: Path, write: Write, which: int | None) -> Path:
         at, number = at + 16 + -(-size // 8) * 8, number + 1
 
 
+def _no_kind(home: Path, write: Write) -> Path:
+    """A text of variable length that says to be neither text nor a sequence."""
+    path = write(home)
+    assert path is not None
+    data = path.read_bytes()
+    kind = data.find(b"\x19\x01", data.find(b"model_config"))
+    path.write_bytes(data[: kind + 1] + b"\x7a" + data[kind + 2 :])
+    return path
+
+
+def _sequences(file: Any, home: Path) -> None:
+    held = np.empty(1, object)
+    held[0] = np.arange(3, dtype=np.int32)
+    file.attrs.create("model_config_too", held, dtype=h5py.vlen_dtype(np.int32))
+
+
 def entries() -> Iterator[tuple[str, Write, str]]:
     """(name, writer, codes)."""
     code, name, size = "unsafe_keras_class", "unsafe_keras_name", "unsafe_dimensions"
@@ -336,6 +352,8 @@ def entries() -> Iterator[tuple[str, Write, str]]:
     yield "h5_weights_link", _h5(None, _external_link), "unsafe_hdf5_link"
     yield "h5_text_without_size", lambda home: _heap(home, _h5(fine), 0), "broken"
     yield "h5_free_space_without_size", lambda home: _heap(home, _h5(fine), None), "broken"  # HDF5 loops
+    yield "h5_text_of_no_kind", lambda home: _no_kind(home, _h5(fine)), "broken"  # HDF5 dies
+    yield "h5_sequences", _h5(fine, _sequences), "broken"
     yield "h5_truncated", lambda home: _cut(_h5(fine)(home)), "broken"
 
 

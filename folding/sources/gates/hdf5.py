@@ -66,26 +66,27 @@ def _check_heaps(file: BinaryIO | io.RawIOBase, size: int) -> None:
 
 
 def _check_heap(file: BinaryIO | io.RawIOBase, begin: int, size: int, most: int) -> int:
-    """How many texts the heap at `begin` has."""
+    """How many texts the heap at `begin` has, of a file of `size` bytes."""
     file.seek(begin + 8)
-    end = min(size, begin + int.from_bytes(file.read(8) or b"", "little"))
-    at, count = begin + 16, 0
+    end = begin + int.from_bytes(file.read(8) or b"", "little")
+    at, seen = begin + 16, set[int]()
+    if not at <= end <= size:
+        corrupt(f"The texts of the HDF5 file (at byte {begin}) end outside of it.", hint=_SAVE_AGAIN)
     while at + 16 <= end:
         file.seek(at)
-        header = file.read(16) or b""
-        if len(header) < 16:
-            break
-        index, _, _, taken = struct.unpack("<HHIQ", header)
+        index, _, _, taken = struct.unpack("<HHIQ", file.read(16) or b"")
         step = taken if index == 0 else 16 + -(-taken // 8) * 8
-        if step < 16:
-            corrupt(f"A text in the HDF5 file (at byte {at}) has no size.", hint=_SAVE_AGAIN)
-        at, count = at + step, count + 1
-        if count > most:
+        # Free space is what is left, in one piece.
+        if index in seen or at + step > end or (index == 0 and at + step != end):
+            corrupt(f"The texts of the HDF5 file (at byte {at}) have no sizes that add up.", hint=_SAVE_AGAIN)
+        seen.add(index)
+        at += step
+        if len(seen) > most:
             refuse(
                 "unsafe_hdf5_objects", f"The file has more than {_TEXTS} texts of variable length.",
                 limit=_TEXTS, hint=_SAVE_AGAIN,
             )  # fmt: skip
-    return count
+    return len(seen)
 
 
 class _Walk:
@@ -123,6 +124,7 @@ class _Walk:
             )  # fmt: skip
         for name in item.attrs:
             attribute = item.attrs.get_id(name)
+            _check_type(name, attribute.get_type())
             self.attributes += math.prod(attribute.shape or (1,)) * attribute.dtype.itemsize
             if self.attributes > self.limits.hdf5_attribute_bytes:
                 refuse(
@@ -165,6 +167,7 @@ class _Walk:
                     "unsafe_hdf5_filter", f"Dataset {shown(path)!r} needs the filter plug-in {code}.",
                     name=path, hint="Save without compression or with gzip.",
                 )  # fmt: skip
+        _check_type(path, item.id.get_type())
         self.declared += math.prod(item.shape or ()) * item.dtype.itemsize
         if self.declared > self.allowed:
             refuse(
@@ -173,6 +176,18 @@ class _Walk:
                 f"{self.allowed}.",
                 name=path, limit=self.allowed, hint=_SAVE_AGAIN,
             )  # fmt: skip
+
+
+def _check_type(name: str, held: Any) -> None:
+    """Numbers and text, no sequences of variable length and no references: of a damaged one HDF5 dies."""
+    import h5py
+
+    if any(held.detect_class(kind) for kind in (h5py.h5t.VLEN, h5py.h5t.REFERENCE)):
+        corrupt(
+            f"{shown(name)!r} holds sequences or references, which no model does.",
+            name=name,
+            hint=_SAVE_AGAIN,
+        )
 
 
 def _check_configuration(root: Any, limits: Limits) -> None:
