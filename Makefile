@@ -34,7 +34,7 @@ serve: $(RUNTIME) ## the service on http://127.0.0.1:8750, until interrupted
 	$(BIN)/bnfold serve
 
 test: $(DEV) test-tools ## the whole test suite
-	scripts/test.sh $(PY) $(PYTEST_ARGS)
+	$(PY) -m pytest $(PYTEST_ARGS)
 
 lint: $(DEV) ## ruff: rules and format
 	$(BIN)/ruff check .
