@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 from pathlib import Path
 
 import httpx
-from playwright.sync_api import Page
+from playwright.sync_api import Page, TimeoutError
 
 from tests.e2e.conftest import Visit
 
@@ -79,3 +80,13 @@ def option(page: Page, name: str, value: str) -> None:
     if group.get_attribute("open") is None:
         group.locator("summary").first.click()
     field.locator("input").first.fill(value)
+
+
+def graph(page: Page) -> None:
+    """Come to the graph, which is drawn once it is in sight; the page may still have replaced itself meanwhile."""
+    for _ in range(12):
+        page.locator("#graph-view").scroll_into_view_if_needed()
+        with contextlib.suppress(TimeoutError):
+            page.wait_for_selector(".graph-scroll", timeout=5_000)
+            return
+    page.wait_for_selector(".graph-scroll")

@@ -29,8 +29,7 @@ def test_drop_watch_verdict_download(visit: Visit, tmp_path: Path) -> None:
     visit.picture("live")
     assert steps.verdict(page) == "pass"
     expect(page.locator("#verdict")).to_have_text("Verified equivalent")
-    page.locator("#graph-view").scroll_into_view_if_needed()
-    page.wait_for_selector(".graph-scroll")
+    steps.graph(page)
     visit.picture("result")
     with page.expect_download() as waiting:
         page.click("#download")
