@@ -141,11 +141,12 @@ class ProcessRunner:
 
     def _warm_one(self, delay: float) -> None:
         time.sleep(delay)
+        child = None
         try:
-            child = self._make()
+            if not self._closed:
+                child = self._make()
         except BnfoldError as error:
             _LOG.error("a runner did not warm up: %s", error.message)
-            child = None
         with self._lock:
             self._making -= 1
             if child is not None and not self._closed:

@@ -214,9 +214,8 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
         run_act(own, tmp_path, act, limits=Limits(wall_seconds=1))
     own.close()
     deadline = time.monotonic() + 60  # a process that was being warmed ends when it is warm
-    while list(scratch.iterdir()) and time.monotonic() < deadline:
-        time.sleep(0.1)
-        own.close()
+    while (own._making or list(scratch.iterdir())) and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert list(scratch.iterdir()) == []
 
 
