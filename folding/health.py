@@ -12,9 +12,9 @@ import numpy as np
 
 from folding.errors import UnhealthyModel
 from folding.norms.base import Array, BatchNorm
-from folding.norms.summary import statistics
 from folding.options import FoldOptions
 from folding.report import Health, HealthCode
+from folding.report.norm_rows import statistics
 
 # One channel in a thousand dead is common in trained ReLU nets; variance this far below epsilon means that
 # the layer's output there is decided by epsilon alone.

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
-from folding import collector, export, graph_map, health, norms, passes, rules, sources, toolchain
+from folding import collector, export, health, norms, passes, rules, sources, toolchain
 from folding.errors import BnfoldError
 from folding.norms.base import BatchNorm
-from folding.norms.summary import norm_report
 from folding.options import FoldOptions
 from folding.progress import Listener, Progress, silent
-from folding.report import GraphReport, Inspection, Report, Verdict, Verification
+from folding.report import GraphReport, Inspection, Report, Verdict, Verification, graph_map
+from folding.report.norm_rows import norm_report
 from folding.rules.base import FoldResult
 from folding.sources.base import Feeds, Imported
 

@@ -43,7 +43,7 @@ def page(title: str, intro: str) -> list[str]:
 
 def codes(kind: str, title: str, intro: str) -> str:
     """One table of the catalogue, a section for each code."""
-    from folding import catalogue
+    from folding.errors import catalogue
 
     lines = page(title, intro)
     for code, (name, meaning, remedy) in catalogue.KINDS[kind].items():

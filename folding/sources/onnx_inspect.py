@@ -7,9 +7,9 @@ import numpy as np
 from folding import health, norms, passes
 from folding.export import parameter_count
 from folding.norms.base import BatchNorm
-from folding.norms.summary import norm_report
 from folding.options import FoldOptions
 from folding.report import Inspection
+from folding.report.norm_rows import norm_report
 from folding.rules.base import Decision
 from folding.sources.base import Imported
 

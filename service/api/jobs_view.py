@@ -23,7 +23,7 @@ REPORT_CSP = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; "
     "base-uri 'none'; sandbox allow-popups"
 )
-# Accept -> kind of folding.render; the first entry is the answer to */*.
+# Accept -> kind of folding.report.render; the first entry is the answer to */*.
 FORMS = {
     "application/json": "json",
     "text/html": "html",
@@ -109,7 +109,7 @@ def report_response(ports: Services, job: Job, accept: str) -> Response:
 
 def render(report: Report, kind: str) -> str:
     """The library's rendering."""
-    from folding import render as renderers
+    from folding.report import render as renderers
 
     return str(renderers.render(report, kind))
 

@@ -236,7 +236,7 @@ def check(
 
 
 def _codes(incomplete: str) -> list[str]:
-    from folding import catalogue
+    from folding.errors import catalogue
 
     return [entry.code for entry in catalogue.entries() if entry.code.startswith(incomplete)]
 

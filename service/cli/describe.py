@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from folding.render import words
 from folding.report import (
     Assumption,
     HealthCode,
@@ -15,6 +14,7 @@ from folding.report import (
     Verification,
     VerificationRow,
 )
+from folding.report.render import words
 from service.cli import text
 from service.cli.output import Output
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from folding import catalogue
-from folding.errors import UsageError
+from folding.errors import UsageError, catalogue
 from service.cli.output import Output
 
 

@@ -81,7 +81,7 @@ def error_lines(error: BnfoldError) -> list[str]:
             lines.append(f"    and {len(candidates) - 20} more")
     if error.hint:
         lines.append(f"  what to do: {clean(error.hint)}")
-    from folding import catalogue
+    from folding.errors import catalogue
 
     if catalogue.lookup(error.error_code) and not isinstance(error, UsageError | Cancelled):
         lines.append(f"  more: bnfold explain {error.error_code}")

@@ -170,7 +170,7 @@ def write_renderings(report: Report, renderings: dict[str, Path | None]) -> None
         if form == "json":
             path.write_text(report.to_json() + "\n", encoding="utf-8")
         else:
-            from folding.render import render
+            from folding.report.render import render
 
             path.write_text(render(report, form), encoding="utf-8")
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from folding import catalogue
+from folding.errors import catalogue
 from folding.report import Report
 from service.web import calibration, latency, netron, snippets, views
 from service.web.backend import Api, ApiError, public_base

@@ -10,8 +10,7 @@ from functools import cached_property
 
 from markupsafe import Markup, escape
 
-from folding import catalogue
-from folding.render import words
+from folding.errors import catalogue
 from folding.report import (
     ArrayStats,
     HealthCode,
@@ -21,6 +20,7 @@ from folding.report import (
     Verdict,
     VerificationRow,
 )
+from folding.report.render import words
 from service.web import charts, formats
 
 ROLES = (

@@ -107,7 +107,7 @@ def test_explain_output(flag: str) -> None:
 
 
 def test_explain_lists_every_code() -> None:
-    from folding import catalogue
+    from folding.errors import catalogue
 
     done = bnfold("explain")
     listed = {line.split()[0] for line in done.stdout.splitlines()[1:]}

@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 from pydantic import BaseModel
 
-from folding import catalogue
+from folding.errors import catalogue
 from folding.options import FoldOptions
 from folding.report import Inspection, Report, Verification
 from service.settings import Settings

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 import folding
-from folding.graph_align import Look, align, interleave
 from folding.options import FoldOptions
 from folding.report import GraphMap
+from folding.report.graph_align import Look, align, interleave
 
 
 def chain(blocks: int, path: Path) -> Path:

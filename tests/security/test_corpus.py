@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from folding import catalogue
+from folding.errors import catalogue
 from tests.security.corpus import Case, build
 from tests.security.harness import Ends, run_all
 

@@ -15,8 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import SearchStrategy
 
-from folding import catalogue
-from folding.errors import BnfoldError, InternalError
+from folding.errors import BnfoldError, InternalError, catalogue
 from folding.sources.gates import archive, graphdef, keras_config
 from folding.sources.gates import onnx as onnx_gate
 from tests.security import mutants, strategies

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from folding import catalogue
+from folding.errors import catalogue
 from tests.live import Live, live_service
 from tests.security.corpus import Case, build
 

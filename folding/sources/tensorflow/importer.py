@@ -132,7 +132,7 @@ def norm_row(hint: NormHint) -> NormReport:
     """The report's row of a batch norm that was only looked at."""
     from folding import health
     from folding.norms.base import BatchNorm
-    from folding.norms.summary import norm_report
+    from folding.report.norm_rows import norm_report
     from folding.rules.base import Decision
 
     norm = BatchNorm(

@@ -9,8 +9,8 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from folding.errors import UsageError
-from folding.render import KINDS, html, render, words
 from folding.report import Report, Verdict
+from folding.report.render import KINDS, html, render, words
 from tests.folding.render.samples import EVIL, hostile, report
 
 VOID = {"meta", "line", "rect", "br"}

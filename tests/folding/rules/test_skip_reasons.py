@@ -10,7 +10,8 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from folding import catalogue, norms, rules
+from folding import norms, rules
+from folding.errors import catalogue
 from folding.norms.base import NormHint
 from folding.rules.base import Decision, SkipReason
 from tests.folding.rules.models import difference, fold, model, norm_arrays

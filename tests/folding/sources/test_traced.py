@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from folding import catalogue, pipeline
-from folding.errors import AmbiguousModel, BnfoldError, UsageError
+from folding import pipeline
+from folding.errors import AmbiguousModel, BnfoldError, UsageError, catalogue
 from folding.options import FoldOptions
 from folding.report import Report
 from folding.sources.tensorflow.runtime import tensorflow

@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 
 from folding import pipeline
-from folding.catalogue import HAZARDS
+from folding.errors.catalogue import HAZARDS
 from folding.ort import OrtSession
 from folding.report import Verdict
 from folding.verify import hazards

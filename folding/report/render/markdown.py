@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from folding.render import words
 from folding.report import Report
+from folding.report.render import words
 
 MOST = 50
 SPECIAL = "\\`*_{}[]<>()#+-!|~&@:"

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
-from folding.render import words
 from folding.report import ArrayStats, DriftRow
+from folding.report.render import words
 
 WIDTH, HEIGHT = 88, 26
 CHART_WIDTH, CHART_HEIGHT, LEFT, BOTTOM = 900, 240, 56, 24

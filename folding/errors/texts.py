@@ -1,6 +1,6 @@
 """Explanations of the finer error codes: of reading models, of refusing hostile ones, of the service.
 
-Part of `folding.catalogue`, which joins these tables to its own; same form: code -> (title, meaning, remedy).
+Part of `folding.errors.catalogue`, which joins these tables to its own; same form: code -> (title, meaning, remedy).
 """
 
 # Prose in tables: long lines and implicit concatenation read better here than wrapped brackets.

@@ -14,7 +14,7 @@ import difflib
 from dataclasses import dataclass
 from typing import Final
 
-from folding.error_texts import MORE_ERRORS
+from folding.errors.texts import MORE_ERRORS
 
 Text = tuple[str, str, str]
 

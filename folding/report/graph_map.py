@@ -13,9 +13,9 @@ from heapq import heapify, heappop, heappush
 
 import onnx_ir as ir
 
-from folding.graph_align import Look, align, interleave
 from folding.norms.base import BatchNorm, Float64Array
 from folding.report import GraphMap, GraphSide, NormSite
+from folding.report.graph_align import Look, align, interleave
 from folding.rules.base import Decision
 
 LIMIT = 25_000  # nodes on one side; above it a page cannot help anybody

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from folding.render import words
 from folding.report import Report
+from folding.report.render import words
 
 MOST = 20
 

@@ -17,5 +17,5 @@ def render(report: Report, kind: str) -> str:
         return report.to_json()
     if kind not in KINDS:
         raise UsageError(f"no report form {kind!r}; there are json, {', '.join(KINDS)}")
-    function: Callable[[Report], str] = import_module(f"folding.render.{kind}").render
+    function: Callable[[Report], str] = import_module(f"folding.report.render.{kind}").render
     return function(report)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from folding.render import charts, words
 from folding.report import NormReport, Report
+from folding.report.render import charts, words
 
 if TYPE_CHECKING:
     import jinja2
