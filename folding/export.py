@@ -16,11 +16,12 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from folding import skeleton, toolchain, wire
+from folding import toolchain
 from folding.errors import InternalError, UnsupportedModel
+from folding.ir import protobuf_wire, weightless
+from folding.ir.infer_shapes import infer_shapes
 from folding.options import FoldOptions
 from folding.passes.opsets import convert
-from folding.passes.shapes import infer_shapes
 from folding.report import ArtifactReport, SourceReport
 
 EXTERNAL_ABOVE = 2**31 - 2**20  # protobuf's limit, less room for what is not weights
@@ -35,7 +36,7 @@ def parameter_count(model: ir.Model) -> int:
 
 def write_plain(model: ir.Model, path: Path) -> Path:
     """Write the model as it is: no conversion, no check, no metadata. For references and debugging."""
-    proto, tensors = skeleton.serialize(model)
+    proto, tensors = weightless.serialize(model)
     proto.ir_version = ir_version(model)
     _write_model(proto, tensors, path)
     return path
@@ -54,7 +55,7 @@ def write(model: ir.Model, dst: Path, options: FoldOptions, source: SourceReport
     _drop_stale_provenance(model)
     model.ir_version = ir_version(model)
     model.producer_name, model.producer_version = "bnfold", toolchain.versions().get("bnfold", "0")
-    proto, tensors = skeleton.serialize(model)
+    proto, tensors = weightless.serialize(model)
     check(proto, tensors)
     return _write_model(proto, tensors, dst, source)
 
@@ -74,10 +75,10 @@ def check(proto: onnx.ModelProto, tensors: dict[str, ir.TensorProtocol]) -> None
     """
     structure = onnx.ModelProto()
     structure.CopyFrom(proto)
-    skeleton.as_inputs(structure, tensors)
+    weightless.as_inputs(structure, tensors)
     try:
         onnx.shape_inference.infer_shapes(structure, check_type=True, strict_mode=True)
-        skeleton.give_shapes(structure)  # inputs and outputs whose rank nobody knows
+        weightless.give_shapes(structure)  # inputs and outputs whose rank nobody knows
         onnx.checker.check_model(structure.SerializeToString(deterministic=True))
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise UnsupportedModel(
@@ -156,11 +157,11 @@ def _inline(proto: onnx.ModelProto, tensors: dict[str, ir.TensorProtocol]) -> It
     length = len(graph)
     for name, tensor in tensors.items():
         head = _header(name, tensor).SerializeToString(deterministic=True)
-        head += wire.prefix(wire.TENSOR_RAW_DATA, tensor.nbytes)
-        heads[name] = wire.prefix(wire.GRAPH_INITIALIZER, len(head) + tensor.nbytes) + head
+        head += protobuf_wire.prefix(protobuf_wire.TENSOR_RAW_DATA, tensor.nbytes)
+        heads[name] = protobuf_wire.prefix(protobuf_wire.GRAPH_INITIALIZER, len(head) + tensor.nbytes) + head
         length += len(heads[name]) + tensor.nbytes
     yield shell.SerializeToString(deterministic=True)
-    yield wire.prefix(wire.MODEL_GRAPH, length)
+    yield protobuf_wire.prefix(protobuf_wire.MODEL_GRAPH, length)
     yield graph
     for name, tensor in tensors.items():
         yield heads[name]

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
-from folding import collector, export, health, norms, passes, rules, sources, toolchain
+from folding import export, health, norms, passes, rules, sources, toolchain
 from folding.errors import BnfoldError
+from folding.ir import gc_pause
 from folding.norms.base import BatchNorm
 from folding.options import FoldOptions
 from folding.progress import Listener, Progress, silent
@@ -115,7 +116,7 @@ class _Run:
         unfolded = self.imported.onnx_path
         if options.verify and unfolded is None:
             unfolded = export.write_plain(model, self.scratch / "unfolded.onnx")
-        with collector.paused():
+        with gc_pause.paused():
             with self.progress.stage("prepare"):
                 passes.prepare(model, options)
             with self.progress.stage("find"):

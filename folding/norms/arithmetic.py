@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from folding import graph as g
+from folding.ir import query as g
 from folding.norms import elementwise
 from folding.norms.base import BatchNorm, ChannelAffine, Float64Array
 from folding.norms.constants import Constants, Env, stored

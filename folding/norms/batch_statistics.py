@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from folding import graph as g
+from folding.ir import query as g
 from folding.norms.base import BatchNorm
 from folding.norms.constants import Constants, stored
 from folding.norms.naming import layer_name

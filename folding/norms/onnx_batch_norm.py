@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from folding import graph as g
+from folding.ir import query as g
 from folding.norms import batch_statistics
 from folding.norms.base import BatchNorm, ChannelAffine
 from folding.norms.constants import Constants

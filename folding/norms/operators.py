@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
-from folding import graph as g
+from folding.ir import query as g
 from folding.norms.base import Array
 
 _MAX_ELEMENTS = 1 << 28  # an Expand or Tile beyond this is left to the runtime

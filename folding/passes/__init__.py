@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from folding.ir.edit import adopt
+from folding.ir.infer_shapes import complete, infer_shapes
+from folding.ir.inline_functions import inline_functions
 from folding.options import FoldOptions
 from folding.passes import (
     activations,
@@ -30,12 +33,9 @@ from folding.passes.constants import fold_all, fold_structure, lift_constants
 from folding.passes.dead_code import remove_dead_code
 from folding.passes.duplicates import merge_initializers, merge_nodes
 from folding.passes.freeze import freeze_inputs
-from folding.passes.functions import inline_functions
 from folding.passes.layout import eliminate_transposes
 from folding.passes.opsets import convert
 from folding.passes.shape_values import fold_shape_values
-from folding.passes.shapes import complete, infer_shapes
-from folding.passes.tools import adopt
 
 ONCE_BEFORE = (
     Pass("inline_functions", inline_functions, "first: no other pass looks into function bodies"),

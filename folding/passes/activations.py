@@ -14,8 +14,7 @@ import math
 import numpy as np
 import onnx_ir as ir
 
-from folding.passes.base import Peephole
-from folding.passes.tools import (
+from folding.ir.edit import (
     attribute,
     graph_of,
     initializer,
@@ -26,6 +25,7 @@ from folding.passes.tools import (
     replace,
     scalar,
 )
+from folding.passes.base import Peephole
 
 _HARD_SWISH_SINCE = 14
 _SIXTH = 1 / 6

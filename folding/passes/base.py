@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from folding.passes.tools import all_graphs
+from folding.ir.edit import all_graphs
 
 ROUNDS = 8  # far above what is needed; a pair of passes that undo each other must end somewhere
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from folding.passes.tools import adopt, all_graphs, array, fresh_name, graph_of
+from folding.ir.edit import adopt, all_graphs, array, fresh_name, graph_of
 
 
 def _constant_condition(node: ir.Node) -> bool:

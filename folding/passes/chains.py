@@ -9,8 +9,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from folding.passes.base import Peephole
-from folding.passes.tools import (
+from folding.ir.edit import (
     array,
     attribute,
     dims,
@@ -23,6 +22,7 @@ from folding.passes.tools import (
     same_shape,
     tensor,
 )
+from folding.passes.base import Peephole
 
 _RELABEL = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 _EXACT_WIDENING = {  # every number of the first type is one of the second, so the detour changes nothing

@@ -13,8 +13,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from folding.passes.evaluate import ARITHMETIC, EVALUATORS, MOVEMENT
-from folding.passes.tools import (
+from folding.ir.edit import (
     STANDARD,
     Array,
     all_graphs,
@@ -28,6 +27,7 @@ from folding.passes.tools import (
     remove_if_unused,
     tensor,
 )
+from folding.passes.evaluate import ARITHMETIC, EVALUATORS, MOVEMENT
 
 SMALL = 1 << 18  # bytes: a bias or a table may appear out of nothing, an activation may not
 _EXACT = "bnfold.float64"  # (tensor, its value before it was rounded to its type)

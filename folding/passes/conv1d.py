@@ -12,8 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from folding.passes.base import Peephole
-from folding.passes.tools import (
+from folding.ir.edit import (
     attribute,
     axes_of,
     graph_of,
@@ -26,6 +25,7 @@ from folding.passes.tools import (
     shape_of,
     tensor,
 )
+from folding.passes.base import Peephole
 
 _PER_AXIS = ("kernel_shape", "strides", "dilations")
 

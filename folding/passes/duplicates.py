@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from folding.passes.tools import STANDARD, all_graphs, has_graphs, replace
+from folding.ir.edit import STANDARD, all_graphs, has_graphs, replace
 
 _RANDOM = frozenset({"RandomUniform", "RandomNormal", "RandomUniformLike", "RandomNormalLike", "Multinomial",
                      "Bernoulli", "Dropout"})  # fmt: skip

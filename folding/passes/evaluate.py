@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from folding.ir.edit import Array, attribute, axes_of
 from folding.norms.operators import OPERATORS
-from folding.passes.tools import Array, attribute, axes_of
 
 Inputs = Sequence[Array | None]
 Evaluator = Callable[[ir.Node, Inputs], Sequence[Array]]

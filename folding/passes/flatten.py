@@ -16,8 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from folding.passes.base import Peephole
-from folding.passes.tools import (
+from folding.ir.edit import (
     attribute,
     dims,
     graph_of,
@@ -30,6 +29,7 @@ from folding.passes.tools import (
     shape_of,
     tensor,
 )
+from folding.passes.base import Peephole
 
 
 def takes_any_order(flatten: ir.Node) -> bool:

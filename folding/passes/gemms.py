@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from folding.passes.base import Peephole
-from folding.passes.tools import (
+from folding.ir.edit import (
     attribute,
     dims,
     insert,
@@ -21,6 +20,7 @@ from folding.passes.tools import (
     remove_if_unused,
     replace,
 )
+from folding.passes.base import Peephole
 
 _UNIDIRECTIONAL = 7  # opset from which Gemm's C broadcasts as numpy does
 

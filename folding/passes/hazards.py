@@ -15,8 +15,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from folding.ir.edit import all_graphs, attribute, graph_of, initializer, is_op, opset, rank
 from folding.passes.normalizations import as_arithmetic
-from folding.passes.tools import all_graphs, attribute, graph_of, initializer, is_op, opset, rank
 
 _PAD_HAS_AXES = 18
 

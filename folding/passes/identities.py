@@ -9,8 +9,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from folding.passes.base import Peephole
-from folding.passes.tools import (
+from folding.ir.edit import (
     array,
     attribute,
     axes_of,
@@ -23,6 +22,7 @@ from folding.passes.tools import (
     tensor,
     unused,
 )
+from folding.passes.base import Peephole
 
 
 def _pass_through(node: ir.Node) -> bool:

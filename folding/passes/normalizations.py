@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from folding.ir.edit import array, attribute, graph_of, initializer, insert, is_op, rank, replace
 from folding.passes.base import Peephole
-from folding.passes.tools import array, attribute, graph_of, initializer, insert, is_op, rank, replace
 
 
 def as_arithmetic(node: ir.Node) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from folding.passes.tools import (
+from folding.ir.edit import (
     STANDARD,
     attribute,
     dims,

@@ -12,10 +12,10 @@ import onnx
 import onnx.version_converter
 import onnx_ir as ir
 
-from folding import skeleton
 from folding.errors import UnsupportedModel
+from folding.ir import weightless
+from folding.ir.edit import adopt, all_graphs
 from folding.passes.opset_adapters import NoWayError, relabel
-from folding.passes.tools import adopt, all_graphs
 
 
 def convert(model: ir.Model, target: int) -> bool:
@@ -59,9 +59,9 @@ def _by_schema(model: ir.Model, target: int) -> None:
 
 
 def _by_converter(model: ir.Model, target: int) -> None:
-    proto, tensors = skeleton.serialize(model)
+    proto, tensors = weightless.serialize(model)
     declared = [value.name for value in proto.graph.input]
-    skeleton.as_inputs(proto, tensors)
+    weightless.as_inputs(proto, tensors)
     _adopt(model, onnx.version_converter.convert_version(proto, target), declared, tensors)
     adopt(model)
 

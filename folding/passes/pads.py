@@ -12,9 +12,9 @@ import math
 
 import onnx_ir as ir
 
+from folding.ir.edit import attribute, dims, ints, is_op, rank, remove_if_unused, scalar
+from folding.ir.non_negative import never_negative
 from folding.passes.base import Peephole
-from folding.passes.signs import never_negative
-from folding.passes.tools import attribute, dims, ints, is_op, rank, remove_if_unused, scalar
 
 
 def _spatial(pad: ir.Node) -> list[int] | None:

@@ -13,8 +13,7 @@ import re
 import numpy as np
 import onnx_ir as ir
 
-from folding.passes.base import Peephole
-from folding.passes.tools import (
+from folding.ir.edit import (
     array,
     attribute,
     axes_of,
@@ -28,6 +27,7 @@ from folding.passes.tools import (
     replace,
     scalar,
 )
+from folding.passes.base import Peephole
 
 _IDEMPOTENT = ("Ceil", "Floor", "Round", "Sign", "Abs")
 _REDUCTIONS = ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2",

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from folding.ir.edit import attribute, axes_of, dims, insert, is_op, only_user, rank, replace
 from folding.passes.base import Peephole
-from folding.passes.tools import attribute, axes_of, dims, insert, is_op, only_user, rank, replace
 
 _PLANAR = 4  # over one axis it may be half of a layer normalization, which runtimes fuse from ReduceMean
 _NAMES = {"ReduceMean": "GlobalAveragePool", "ReduceMax": "GlobalMaxPool"}

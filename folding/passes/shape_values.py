@@ -14,8 +14,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from folding.passes.constants import become_initializer
-from folding.passes.tools import (
+from folding.ir.edit import (
     all_graphs,
     attribute,
     axes_of,
@@ -27,6 +26,7 @@ from folding.passes.tools import (
     rank,
     tensor,
 )
+from folding.passes.constants import become_initializer
 
 Element = int | tuple[ir.Value, int] | None
 Elements = list[Element]

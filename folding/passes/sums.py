@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from folding.ir.edit import graph_of, initializer, insert, is_op, only_user, replace, tensor
 from folding.passes.base import Peephole
-from folding.passes.tools import graph_of, initializer, insert, is_op, only_user, replace, tensor
 
 _SMALL = 1 << 12  # elements: an Add less is worth 16 kB
 

@@ -13,8 +13,7 @@ import math
 
 import onnx_ir as ir
 
-from folding.passes.base import Peephole
-from folding.passes.tools import (
+from folding.ir.edit import (
     array,
     attribute,
     axes_of,
@@ -27,6 +26,7 @@ from folding.passes.tools import (
     scalar,
     shape_of,
 )
+from folding.passes.base import Peephole
 
 _LAYER_NORM_SINCE, _GELU_SINCE = 17, 20
 _CLOSE = 1e-4  # constants rendered with four digits (0.7979, 0.0447) occur

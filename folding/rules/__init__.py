@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from folding import graph as g
+from folding.ir import query as g
+from folding.ir.ensure_shapes import ensure_shapes
 from folding.norms import find
 from folding.norms.base import BatchNorm
 from folding.norms.constants import Constants
-from folding.norms.shapes import ensure_shapes
 from folding.options import FoldOptions
 from folding.passes.freeze import freeze_inputs
 from folding.rules import decide, sites

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from folding import graph as g
+from folding.ir import query as g
 from folding.norms.base import BatchNorm
 from folding.rules import leftovers, standalone
 from folding.rules.absorbers.linear import Linear

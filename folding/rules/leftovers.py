@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from folding import graph as g
+from folding.ir import query as g
 from folding.rules import standalone
 from folding.rules.absorbers.linear import Linear
 from folding.rules.affine import Affine

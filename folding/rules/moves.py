@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 import onnx_ir as ir
 
-from folding import graph as g
+from folding.ir import query as g
 from folding.norms.base import Float64Array
 from folding.norms.constants import Constants
 from folding.options import FoldOptions

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import onnx_ir as ir
 
-from folding import graph as g
+from folding.ir import query as g
 from folding.norms import elementwise
 from folding.norms.base import BatchNorm
 from folding.rules.absorbers import matmul

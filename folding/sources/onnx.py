@@ -9,10 +9,10 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from folding import collector, wire
 from folding.errors import AmbiguousModel, CorruptModel, UsageError
 from folding.export import ir_version
-from folding.graph import tensor_info
+from folding.ir import gc_pause, protobuf_wire
+from folding.ir.query import tensor_info
 from folding.options import FoldOptions, Scalar
 from folding.progress import Progress
 from folding.report import Assumption, Inspection, SourceReport
@@ -85,18 +85,18 @@ def looks_like_onnx(path: Path) -> bool:
     seen = set()
     try:
         while at < len(head):
-            tag, body = wire.read_varint(head, at, len(head))
+            tag, body = protobuf_wire.read_varint(head, at, len(head))
             number, wire_type = tag >> 3, tag & 7
             if _MODEL_FIELDS.get(number) != wire_type:
                 return False
             seen.add(number)
-            value, body = wire.read_varint(head, body, len(head))
-            if number == wire.MODEL_GRAPH:
+            value, body = protobuf_wire.read_varint(head, body, len(head))
+            if number == protobuf_wire.MODEL_GRAPH:
                 return (1 in seen or value <= size) and _begins_like_graph(head, body, value)
             if number == 2 and value > _LONGEST_PRODUCER:
                 return False  # a SavedModel begins the same way, and has its graph here
             at = body + (value if wire_type == 2 else 0)
-    except wire.WireError:
+    except protobuf_wire.WireError:
         return False
     return False
 
@@ -105,10 +105,10 @@ def _begins_like_graph(head: memoryview, at: int, length: int) -> bool:
     """The first field of a GraphProto: all of them are messages or text. Weights begin with anything."""
     if not length or at >= len(head):
         return True
-    tag, at = wire.read_varint(head, at, len(head))
+    tag, at = protobuf_wire.read_varint(head, at, len(head))
     if tag & 7 != 2 or tag >> 3 not in _GRAPH_FIELDS:
         return False
-    inner, _ = wire.read_varint(head, at, len(head)) if at < len(head) else (0, at)
+    inner, _ = protobuf_wire.read_varint(head, at, len(head)) if at < len(head) else (0, at)
     return inner <= length
 
 
@@ -144,7 +144,7 @@ def _bind(proto: onnx.ModelProto, tensors: dict[str, ir.TensorProtocol]) -> ir.M
             tensor.data_location = onnx.TensorProto.EXTERNAL
             del tensor.external_data[:]
             tensor.external_data.add(key="location", value="detached")
-    with collector.paused():
+    with gc_pause.paused():
         model = ir.serde.deserialize_model(proto)
     for name, tensor in tensors.items():
         model.graph.initializers[name].const_value = tensor

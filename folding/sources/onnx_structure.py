@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import onnx
 import onnx_ir as ir
 
-from folding import skeleton
 from folding.errors import CorruptModel, UnsupportedModel
+from folding.ir import weightless
 
 # Domains whose operators are not in onnx's own registry but which ONNX Runtime brings along.
 RUNTIME_DOMAINS = frozenset({"com.microsoft", "com.microsoft.nchwc", "ai.onnx.contrib"})
@@ -40,9 +40,9 @@ def check(proto: onnx.ModelProto, tensors: dict[str, ir.TensorProtocol]) -> None
     kept = [t for t in structure.graph.initializer if t.name not in tensors]
     del structure.graph.initializer[:]
     structure.graph.initializer.extend(kept)
-    skeleton.give_shapes(structure)
+    weightless.give_shapes(structure)
     try:
-        onnx.checker.check_model(skeleton.as_inputs(structure, tensors))
+        onnx.checker.check_model(weightless.as_inputs(structure, tensors))
     except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:  # a name that is no text
         raise CorruptModel(
             f"The file is not a valid ONNX model: {str(error).splitlines()[0]}",

@@ -15,8 +15,8 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from folding import wire
 from folding.errors import CorruptModel, UnsafeModel, UnsupportedModel
+from folding.ir import protobuf_wire
 
 MAX_DENSE_BYTES = 1 << 30  # a sparse initializer is a small file that asks for much memory
 
@@ -46,9 +46,9 @@ def read(path: Path, root: Path) -> tuple[onnx.ModelProto, dict[str, ir.TensorPr
     maps = Maps()
     buffer = maps.view(path)
     try:
-        detached = wire.detach(memoryview(buffer))
+        detached = protobuf_wire.detach(memoryview(buffer))
         proto = onnx.load_model_from_string(detached.skeleton)
-    except (wire.WireError, ValueError, RuntimeError) as error:
+    except (protobuf_wire.WireError, ValueError, RuntimeError) as error:
         raise _truncated(path, error) from error
     except Exception as error:  # protobuf's DecodeError, which it exports from no stable place
         if type(error).__name__ != "DecodeError":

@@ -25,8 +25,8 @@ import numpy as np
 
 OURS = ["folding", "zipfile", "tarfile", "json", "numpy.lib"]
 with atheris.instrument_imports(include=OURS):
-    from folding import wire
     from folding.errors import BnfoldError
+    from folding.ir import protobuf_wire
     from folding.options import FoldOptions
     from folding.sources import onnx_weights
     from folding.sources.gates import archive, hdf5, keras_config
@@ -46,8 +46,8 @@ def _written(data: bytes, folder: Path, name: str) -> Path:
 
 
 def _wire(data: bytes, folder: Path) -> None:
-    with contextlib.suppress(wire.WireError):
-        wire.detach(memoryview(data), threshold=8)
+    with contextlib.suppress(protobuf_wire.WireError):
+        protobuf_wire.detach(memoryview(data), threshold=8)
 
 
 def _onnx(data: bytes, folder: Path) -> None:

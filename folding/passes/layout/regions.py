@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
+from folding.ir.edit import attribute, dims, is_op, rank, tensor
 from folding.passes.layout.permutation import Perm, compose, identity, inverse
 from folding.passes.layout.transparent import Transparent, relaxed, transparent
-from folding.passes.tools import attribute, dims, is_op, rank, tensor
 
 
 @dataclass

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from folding.ir.edit import become_output, dims, fresh_name, remove_if_unused, shape_of
 from folding.passes.layout.permutation import Perm, compose, identity, inverse
 from folding.passes.layout.regions import Demand, Region, Root, accepts
 from folding.passes.layout.transparent import Transparent, move, relax
-from folding.passes.tools import become_output, dims, fresh_name, remove_if_unused, shape_of
 
 
 def rewrite(region: Region, found: list[Root], layout: dict[ir.Node, Perm]) -> None:

@@ -12,9 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from folding.passes.flatten import reorder_rows, takes_any_order
-from folding.passes.layout.permutation import Perm, inverse
-from folding.passes.tools import (
+from folding.ir.edit import (
     INFERRED,
     array,
     attribute,
@@ -29,6 +27,8 @@ from folding.passes.tools import (
     rank,
     tensor,
 )
+from folding.passes.flatten import reorder_rows, takes_any_order
+from folding.passes.layout.permutation import Perm, inverse
 
 _PINNED = "bnfold.layout_pinned"
 

@@ -14,7 +14,7 @@ from math import prod
 import numpy as np
 import onnx_ir as ir
 
-from folding import graph as g
+from folding.ir import query as g
 from folding.norms.base import Float64Array
 from folding.rules.absorbers.linear import Linear, LinearRule, Vector, column, constant_weight
 from folding.rules.absorbers.window import Window, window_of

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from folding import graph as g
+from folding.ir import query as g
 from folding.norms.base import Float64Array
 from folding.rules.absorbers.conv import border_pays
 from folding.rules.absorbers.linear import Linear, LinearRule, Vector, column, constant_weight

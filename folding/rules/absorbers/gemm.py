@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from folding import graph as g
+from folding.ir import query as g
 from folding.norms.base import Float64Array
 from folding.rules.absorbers.linear import Linear, LinearRule, Vector, constant_weight
 from folding.rules.base import Skip

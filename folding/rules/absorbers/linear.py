@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx_ir as ir
 
-from folding import graph as g
+from folding.ir import query as g
 from folding.norms.base import Array, Float64Array
 from folding.rules.affine import Affine
 from folding.rules.base import Skip, SkipReason

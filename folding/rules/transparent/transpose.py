@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from folding import graph as g
+from folding.ir import query as g
 from folding.rules.affine import Affine
 from folding.rules.moves import Context, Move, Passed, unknown
 

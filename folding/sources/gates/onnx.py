@@ -17,8 +17,8 @@ from typing import Any, Final, NoReturn
 
 import numpy as np
 
-from folding import wire
 from folding.errors import UnsupportedModel
+from folding.ir import protobuf_wire
 from folding.sources.gates.graphdef import check_expansion
 from folding.sources.gates.limits import LIMITS, Limits, corrupt, refuse, shown
 from folding.sources.gates.onnx_text import check_text
@@ -102,13 +102,13 @@ def _parse(path: Path) -> tuple[Any, dict[str, int]]:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             view = memoryview(data)
             try:
-                detached = wire.detach(view)
+                detached = protobuf_wire.detach(view)
             finally:
                 view.release()
         model = onnx.ModelProto()
         model.ParseFromString(detached.skeleton)
         check_text(model, detached.skeleton)
-    except (wire.WireError, DecodeError, ValueError, RecursionError) as error:
+    except (protobuf_wire.WireError, DecodeError, ValueError, RecursionError) as error:
         corrupt(f"{shown(path.name)!r} is no complete ONNX model: {shown(error)}.", name=path.name)
     return model, {name: length for name, (_, length) in detached.payloads.items()}
 

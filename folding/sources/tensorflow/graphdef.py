@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from folding import wire
 from folding.errors import AmbiguousModel, CorruptModel
+from folding.ir import protobuf_wire
 from folding.options import FoldOptions
 from folding.progress import Progress
 from folding.report import Inspection
@@ -97,16 +97,16 @@ def looks_like_graphdef(path: Path) -> bool:
     at = 0
     try:
         while at < len(buffer):
-            tag, at = wire.read_varint(buffer, at, len(buffer))
+            tag, at = protobuf_wire.read_varint(buffer, at, len(buffer))
             if tag not in (0x0A, 0x12, 0x18, 0x22):  # node, library, version, versions
                 return False
-            value, at = wire.read_varint(buffer, at, len(buffer))
+            value, at = protobuf_wire.read_varint(buffer, at, len(buffer))
             if tag == 0x18:
                 continue
             if tag == 0x0A:
                 return _is_node(buffer, at, min(at + value, len(buffer)))
             at += value
-    except wire.WireError:
+    except protobuf_wire.WireError:
         return False
     return False
 
@@ -117,7 +117,7 @@ def _is_node(buffer: memoryview, at: int, end: int) -> bool:
     for number in (0x0A, 0x12):
         if at >= end or buffer[at] != number:
             return False
-        length, at = wire.read_varint(buffer, at + 1, end)
+        length, at = protobuf_wire.read_varint(buffer, at + 1, end)
         texts.append(bytes(buffer[at : min(at + length, end)]))
         at += length
     return (

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from folding.errors import UsageError
-from folding.graph import tensor_info
+from folding.ir.query import tensor_info
 from folding.norms.base import NormHint
 from folding.options import FoldOptions
 from folding.progress import Progress

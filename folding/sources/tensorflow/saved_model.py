@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from folding import wire
 from folding.errors import AmbiguousModel, CorruptModel, UnsupportedModel, UsageError
+from folding.ir import protobuf_wire
 from folding.options import FoldOptions
 from folding.progress import Progress
 from folding.report import Assumption, Inspection, TensorInfo
@@ -73,14 +73,14 @@ def looks_like_saved_model(path: Path) -> bool:
     try:
         at = 0
         if buffer and buffer[0] == 0x08:
-            version, at = wire.read_varint(buffer, 1, len(buffer))
+            version, at = protobuf_wire.read_varint(buffer, 1, len(buffer))
             if version > 16:
                 return False
         if at >= len(buffer) or buffer[at] != 0x12:
             return False
-        length, at = wire.read_varint(buffer, at + 1, len(buffer))
+        length, at = protobuf_wire.read_varint(buffer, at + 1, len(buffer))
         return length > 8 and at < len(buffer) and buffer[at] in (0x0A, 0x12)
-    except wire.WireError:
+    except protobuf_wire.WireError:
         return False
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from folding.ir.edit import adopt
+from folding.ir.infer_shapes import infer_shapes
 from folding.passes.layout import eliminate_transposes
 from folding.passes.layout.cut import INFINITE, SINK, SOURCE, Network
 from folding.passes.layout.permutation import compose, identity, inverse
-from folding.passes.shapes import infer_shapes
-from folding.passes.tools import adopt
 from tests.folding.passes.graphs import assert_same, copy, counts, kinds, model
 
 rng = np.random.default_rng(0)

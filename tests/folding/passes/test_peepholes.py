@@ -10,13 +10,13 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from folding.ir.edit import adopt
+from folding.ir.infer_shapes import infer_shapes
 from folding.passes import activations, chains, gemms, hazards, identities, normalizations, pads, pools
 from folding.passes.base import peepholes
 from folding.passes.constants import fold_all, fold_structure, lift_constants
 from folding.passes.dead_code import remove_dead_code
 from folding.passes.duplicates import merge_initializers, merge_nodes
-from folding.passes.shapes import infer_shapes
-from folding.passes.tools import adopt
 from tests.folding.passes.graphs import assert_same, copy, kinds, model
 
 rng = np.random.default_rng(0)

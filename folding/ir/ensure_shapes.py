@@ -14,7 +14,7 @@ def ensure_shapes(model: ir.Model) -> None:
     inferred stays unknown.
     """
     if model.functions:
-        from folding.passes.functions import inline_functions
+        from folding.ir.inline_functions import inline_functions
 
         inline_functions(model)
     if model.meta.get(_TRIED):
@@ -23,7 +23,7 @@ def ensure_shapes(model: ir.Model) -> None:
         value.shape is not None for node in model.graph.all_nodes() for value in node.outputs if value.name
     ):
         return
-    from folding.passes.shapes import infer_shapes  # pulls in onnx
+    from folding.ir.infer_shapes import infer_shapes  # pulls in onnx
 
     infer_shapes(model)
     model.meta[_TRIED] = True

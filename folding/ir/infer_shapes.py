@@ -9,9 +9,9 @@ from __future__ import annotations
 import onnx
 import onnx_ir as ir
 
-from folding import skeleton
-from folding.graph import dims, dims_by_weights, keeps_shape
-from folding.passes.tools import INFERRED, all_graphs
+from folding.ir import weightless
+from folding.ir.edit import INFERRED, all_graphs
+from folding.ir.query import dims, dims_by_weights, keeps_shape
 
 
 def infer_shapes(model: ir.Model) -> bool:
@@ -40,8 +40,8 @@ def _seed(model: ir.Model) -> bool:
 
 
 def _infer(model: ir.Model) -> bool:
-    proto, tensors = skeleton.serialize(model)
-    skeleton.as_inputs(proto, tensors)
+    proto, tensors = weightless.serialize(model)
+    weightless.as_inputs(proto, tensors)
     for check_type in (True, False):  # without it, onnx does not look into operators defined as functions
         try:
             inferred = onnx.shape_inference.infer_shapes(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from folding.passes.tools import all_graphs
+from folding.ir.edit import all_graphs
 
 LIMIT = 200_000
 
