@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from folding.ir.ensure_shapes import ensure_shapes
 from folding.norms import arithmetic, batch_statistics, onnx_batch_norm
-from folding.norms import hints as hinted
+from folding.norms import match_names as hinted
 from folding.norms.base import BatchNorm, NormHint
 from folding.norms.constants import Constants
 

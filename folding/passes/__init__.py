@@ -17,15 +17,15 @@ from folding.passes import (
     chains,
     conv1d,
     flatten,
+    fuse_decomposed,
+    fuse_pairs,
     gemms,
     hazards,
     identities,
     normalizations,
     pads,
-    pairs,
     pools,
     sums,
-    written_out,
 )
 from folding.passes.base import ROUNDS, Pass, peepholes, run_once, run_until_stable
 from folding.passes.branches import resolve
@@ -53,11 +53,11 @@ PREPARE = (
         "identities", peepholes(identities.RULES), "Dropout and Identity stand between a layer and its norm"
     ),
     Pass("chains", peepholes(chains.RULES), "after identities: what stood between two reshapes is gone"),
-    Pass("pairs", peepholes(pairs.RULES), "an Einsum becomes the MatMul that rules know"),
+    Pass("pairs", peepholes(fuse_pairs.RULES), "an Einsum becomes the MatMul that rules know"),
     Pass("activations", peepholes(activations.RULES), "a hard swish is one node to a rule, not four affines"),
     Pass(
         "written_out",
-        peepholes(written_out.RULES),
+        peepholes(fuse_decomposed.RULES),
         "before rules: scales of GELU and layer norm are not affines",
     ),
     Pass("conv1d", peepholes(conv1d.RULES), "before layout: leaves Transposes of rank 3 behind"),
@@ -70,7 +70,7 @@ PASSES = (
     Pass("identities", peepholes(identities.RULES), "folding makes neutral elements: x * 1, x + 0"),
     Pass("chains", peepholes(chains.RULES), "after identities: neighbours have met"),
     Pass("activations", peepholes(activations.RULES), "before layout: fewer nodes to move"),
-    Pass("pairs", peepholes(pairs.RULES), "likewise"),
+    Pass("pairs", peepholes(fuse_pairs.RULES), "likewise"),
     Pass("pads", peepholes(pads.RULES), "before layout: Pad next to Conv is how it is written"),
     Pass("normalizations", peepholes(normalizations.RULES), "before layout: a norm would hold it in place"),
     Pass("eliminate_transposes", eliminate_transposes, "folded norms no longer hold a layout in place"),

@@ -11,10 +11,10 @@ from folding.norms.base import BatchNorm
 from folding.norms.constants import Constants
 from folding.options import FoldOptions
 from folding.passes.freeze import freeze_inputs
-from folding.rules import decide, sites
+from folding.rules import driver, sites
 from folding.rules.base import FoldResult
 from folding.rules.engine import Search
-from folding.rules.moves import Context, Rule
+from folding.rules.interface import Context, Rule
 from folding.rules.registry import RULES
 
 
@@ -41,5 +41,5 @@ def _round(model: ir.Model, norms: list[BatchNorm], options: FoldOptions) -> tup
     by_op: dict[str, Rule] = {op: rule for rule in RULES for op in rule.ops}
     found, refused = sites.collect(ctx, norms)
     search = Search(ctx, by_op, found)
-    result = decide.Fold(ctx, search, found, refused, norms).run()
+    result = driver.Fold(ctx, search, found, refused, norms).run()
     return result, search.writer.borders

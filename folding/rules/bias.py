@@ -15,13 +15,13 @@ import onnx_ir as ir
 
 from folding.ir import query as g
 from folding.norms.base import Array, Float64Array
-from folding.rules import standalone
+from folding.rules import certificate as cert
+from folding.rules import emit_affine
 from folding.rules.absorbers.linear import Linear
 from folding.rules.affine import Affine
 from folding.rules.base import Skip, SkipReason
-from folding.rules.moves import Context
+from folding.rules.interface import Context
 from folding.rules.rounding import rounded
-from folding.verify import certificate as cert
 
 
 @dataclass(eq=False)
@@ -162,14 +162,14 @@ class Bias:
         affine = Affine.of(gain.astype(np.float64), shift.astype(np.float64))
         if self.ctx.dims(bias) == [*(self.ctx.dims(bias) or [])[:1], gain.size] and affine.rank == 1:
             affine = affine.map(lambda array: array.reshape(1, -1))  # a matrix: one node says it
-        value = standalone.emit(self.ctx, bias, affine, f"{linear.name}/bias", node, before=True)
+        value = emit_affine.emit(self.ctx, bias, affine, f"{linear.name}/bias", node, before=True)
         assert linear.bias_index is not None
         node.replace_input_with(linear.bias_index, value)
 
 
 def _new_constant(ctx: Context, node: ir.Node, name: str, array: Array) -> ir.Value:
     assert isinstance(node.graph, ir.Graph)
-    return standalone.constant(ctx, node.graph, name, array, ir.DataType.from_numpy(array.dtype))
+    return emit_affine.constant(ctx, node.graph, name, array, ir.DataType.from_numpy(array.dtype))
 
 
 def _add_after(ctx: Context, linear: Linear, array: Array, name: str) -> None:
@@ -182,7 +182,7 @@ def _add_after(ctx: Context, linear: Linear, array: Array, name: str) -> None:
     inner = ir.node("Add", [output, _new_constant(ctx, node, name, array)], name=ctx.unique(f"{name}/Add"))
     result = inner.outputs[0]
     lead = (1,) * ((ctx.rank(output) or array.ndim) - array.ndim)
-    standalone.broadcast(ctx, inner, array.reshape(lead + array.shape))
+    emit_affine.broadcast(ctx, inner, array.reshape(lead + array.shape))
     node.graph.insert_after(node, inner)
     result.type, result.shape = output.type, output.shape
     was_output = output.is_graph_output()
@@ -236,4 +236,4 @@ def store(ctx: Context, old: ir.Value, array: Array, node: ir.Node, *, exclusive
     assert isinstance(node.graph, ir.Graph)
     leaf = next(iter(ctx.constants.leaves(old)), old)
     base = f"{leaf.name or node.name or node.op_type}_folded"
-    return standalone.constant(ctx, node.graph, base, array, dtype)
+    return emit_affine.constant(ctx, node.graph, base, array, dtype)

@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from folding.norms.base import BatchNorm
-from folding.rules import standalone
+from folding.rules import emit_affine
 from folding.rules.absorbers import constant
 from folding.rules.absorbers.linear import Linear
 from folding.rules.affine import Affine
 from folding.rules.base import Direction, Skip, SkipReason
-from folding.rules.moves import Absorbed, Context, Passed, Rule, label
+from folding.rules.interface import Absorbed, Context, Passed, Rule, label
 from folding.rules.transparent.branches import carried
 from folding.rules.transparent.select import Census, alone_among_slices, census
 from folding.rules.transparent.shape_only import blind
@@ -98,7 +98,7 @@ class Search:
             return self.writer.preview(host, side, move.scale, move.shift) or move
         assert isinstance(host, Site)
         merged = host.affine.then(move.affine) if side == "out" else move.affine.then(host.affine)
-        if standalone.representable(merged, host.output.dtype):
+        if emit_affine.representable(merged, host.output.dtype):
             return move
         return Skip(
             SkipReason.WOULD_OVERFLOW, f"merged with `{host.name}` it would leave the range of its type"

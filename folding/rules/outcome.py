@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from folding.norms.base import BatchNorm
+from folding.rules import certificate as cert
 from folding.rules.absorbers.linear import Linear
 from folding.rules.base import Decision, Direction, Skip, SkipReason
 from folding.rules.engine import Journey, Site
-from folding.rules.moves import Absorbed
-from folding.verify import certificate as cert
+from folding.rules.interface import Absorbed
 
 Written = Mapping[Linear, cert.Rounding | Skip]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from folding.rules.absorbers import conv, conv_transpose, gemm, matmul, norm_parameters, recurrent
-from folding.rules.moves import Rule
+from folding.rules.interface import Rule
 from folding.rules.transparent import (
     addition,
     branches,

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from folding.norms.base import Array, Float64Array
-from folding.verify.certificate import Rounding, measure
+from folding.rules.certificate import Rounding, measure
 
 _BLOCK = 1 << 16
 

@@ -14,7 +14,7 @@ from folding.rules.absorbers import matmul
 from folding.rules.affine import Affine
 from folding.rules.base import Skip, SkipReason
 from folding.rules.engine import Site
-from folding.rules.moves import Context
+from folding.rules.interface import Context
 
 # A constant beside one of these is part of an activation or a norm that runtimes fuse as a whole: GELU, Swish
 # and their like with scalars, a decomposed LayerNormalization with vectors.

@@ -13,13 +13,13 @@ import numpy as np
 import onnx_ir as ir
 
 from folding.norms.base import Array, Float64Array
+from folding.rules import certificate as cert
 from folding.rules.absorbers import quantized
 from folding.rules.absorbers.linear import Linear
 from folding.rules.base import Skip, SkipReason
 from folding.rules.bias import Bias, dtype_of, forget, refuse, store
-from folding.rules.moves import Context
+from folding.rules.interface import Context
 from folding.rules.rounding import scaled
-from folding.verify import certificate as cert
 
 _NARROW = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 _WIDE_RANGE = 2.0**40  # float32 weights times less than this are nowhere near the ends of the range

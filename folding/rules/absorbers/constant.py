@@ -15,7 +15,7 @@ from folding.rules.absorbers import quantized
 from folding.rules.absorbers.linear import Linear, Vector, constant_weight
 from folding.rules.affine import Affine
 from folding.rules.base import Skip
-from folding.rules.moves import Absorbed, Context, Move, lost, unknown
+from folding.rules.interface import Absorbed, Context, Move, lost, unknown
 
 
 def reader(value: ir.Value, users: frozenset[ir.Node], ctx: Context) -> tuple[ir.Node, int] | None:

@@ -19,7 +19,7 @@ from folding.norms.base import Float64Array
 from folding.rules.absorbers.linear import Linear, LinearRule, Vector, column, constant_weight
 from folding.rules.absorbers.window import Window, window_of
 from folding.rules.base import Skip
-from folding.rules.moves import Context, label, lost
+from folding.rules.interface import Context, label, lost
 
 
 class ConvRule(LinearRule):

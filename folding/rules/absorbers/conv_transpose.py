@@ -19,7 +19,7 @@ from folding.rules.absorbers.conv import border_pays
 from folding.rules.absorbers.linear import Linear, LinearRule, Vector, column, constant_weight
 from folding.rules.absorbers.window import window_of
 from folding.rules.base import Skip
-from folding.rules.moves import Context, label, lost
+from folding.rules.interface import Context, label, lost
 
 
 class ConvTransposeRule(LinearRule):

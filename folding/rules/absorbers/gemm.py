@@ -15,7 +15,7 @@ from folding.ir import query as g
 from folding.norms.base import Float64Array
 from folding.rules.absorbers.linear import Linear, LinearRule, Vector, constant_weight
 from folding.rules.base import Skip
-from folding.rules.moves import Context, label, lost
+from folding.rules.interface import Context, label, lost
 
 
 class GemmRule(LinearRule):

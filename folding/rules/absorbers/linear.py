@@ -18,7 +18,7 @@ from folding.ir import query as g
 from folding.norms.base import Array, Float64Array
 from folding.rules.affine import Affine
 from folding.rules.base import Skip, SkipReason
-from folding.rules.moves import Absorbed, Context, Move, label, lost
+from folding.rules.interface import Absorbed, Context, Move, label, lost
 
 Vector = Float64Array
 

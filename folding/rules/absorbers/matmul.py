@@ -21,7 +21,7 @@ from folding.norms import elementwise
 from folding.norms.base import Float64Array
 from folding.rules.absorbers.linear import Linear, LinearRule, Vector, constant_weight
 from folding.rules.base import Skip
-from folding.rules.moves import Context, label, lost
+from folding.rules.interface import Context, label, lost
 
 
 class MatMulRule(LinearRule):

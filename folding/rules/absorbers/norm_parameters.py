@@ -14,7 +14,7 @@ import onnx_ir as ir
 from folding.rules.absorbers.linear import Linear, LinearRule, constant_weight
 from folding.rules.affine import Affine
 from folding.rules.base import Skip, SkipReason
-from folding.rules.moves import Context, Move, label, lost, unknown
+from folding.rules.interface import Context, Move, label, lost, unknown
 
 
 class NormParametersRule(LinearRule):

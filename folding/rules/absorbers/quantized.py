@@ -21,12 +21,12 @@ import onnx_ir as ir
 from folding.ir import query as g
 from folding.norms.base import Array, Float64Array
 from folding.norms.operators import along_axis
-from folding.rules import standalone
+from folding.rules import emit_affine
 from folding.rules.absorbers.linear import Linear
 from folding.rules.base import Skip, SkipReason
-from folding.rules.moves import Context, label
+from folding.rules.certificate import Rounding
+from folding.rules.interface import Context, label
 from folding.rules.rounding import rounded
-from folding.verify.certificate import Rounding
 
 _PER_CHANNEL_SINCE = 13
 
@@ -120,12 +120,12 @@ def place(linear: Linear, made: Quantized, ctx: Context) -> None:
     data, name = _operand(old, 0), linear.name
     if made.integers is not None:
         dtype = data.dtype or ir.DataType.from_numpy(made.integers.dtype)
-        data = standalone.constant(ctx, graph, f"{name}/quantized", made.integers, dtype)
+        data = emit_affine.constant(ctx, graph, f"{name}/quantized", made.integers, dtype)
     scale_type = ir.DataType.from_numpy(made.scale.dtype)
-    inputs = [data, standalone.constant(ctx, graph, f"{name}/scale", made.scale, scale_type)]
+    inputs = [data, emit_affine.constant(ctx, graph, f"{name}/scale", made.scale, scale_type)]
     if made.zero is not None:
         zero_type = _operand(old, 2).dtype or ir.DataType.from_numpy(made.zero.dtype)
-        inputs.append(standalone.constant(ctx, graph, f"{name}/zero", made.zero, zero_type))
+        inputs.append(emit_affine.constant(ctx, graph, f"{name}/zero", made.zero, zero_type))
     node = ir.node("DequantizeLinear", inputs, name=ctx.unique(f"{name}/DequantizeLinear"))
     node.attributes.update(old.attributes)
     if made.scale.ndim:

@@ -13,7 +13,7 @@ import onnx_ir as ir
 from folding.rules.absorbers.linear import Linear, LinearRule, Vector, constant_weight
 from folding.rules.affine import Affine
 from folding.rules.base import Skip, SkipReason
-from folding.rules.moves import Context, Move, label, lost
+from folding.rules.interface import Context, Move, label, lost
 
 
 class RecurrentRule(LinearRule):

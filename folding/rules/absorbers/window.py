@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from folding.ir import query as g
 from folding.norms.base import Float64Array
-from folding.rules.moves import Context
+from folding.rules.interface import Context
 
 
 @dataclass(frozen=True, eq=False)

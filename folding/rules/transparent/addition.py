@@ -12,7 +12,7 @@ from folding.ir import query as g
 from folding.rules.absorbers import matmul
 from folding.rules.affine import Affine
 from folding.rules.base import Skip, SkipReason
-from folding.rules.moves import Context, Move, Passed, label, unknown
+from folding.rules.interface import Context, Move, Passed, label, unknown
 
 
 class AdditionRule:

@@ -14,7 +14,7 @@ import onnx_ir as ir
 from folding.ir import query as g
 from folding.norms.base import Float64Array
 from folding.rules.affine import Affine
-from folding.rules.moves import Context, Move, Passed, label, lost, unknown
+from folding.rules.interface import Context, Move, Passed, label, lost, unknown
 
 
 class DepthSpaceRule:

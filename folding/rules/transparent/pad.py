@@ -12,10 +12,10 @@ import onnx_ir as ir
 
 from folding.ir import query as g
 from folding.norms.base import Float64Array
-from folding.rules import standalone
+from folding.rules import emit_affine
 from folding.rules.affine import Affine
 from folding.rules.base import Skip, SkipReason
-from folding.rules.moves import Context, Move, Passed, label, lost, unknown
+from folding.rules.interface import Context, Move, Passed, label, lost, unknown
 
 
 class PadRule:
@@ -88,7 +88,7 @@ def _rewrite(node: ir.Node, value: float, ctx: Context) -> None:
     source = node.inputs[0]
     dtype = (source.dtype if source is not None else None) or ir.DataType.FLOAT
     assert isinstance(node.graph, ir.Graph)
-    const = standalone.constant(ctx, node.graph, f"{node.name or 'pad'}/value", np.array(value), dtype)
+    const = emit_affine.constant(ctx, node.graph, f"{node.name or 'pad'}/value", np.array(value), dtype)
     if len(node.inputs) < 3:
         node.resize_inputs(3)
     node.replace_input_with(2, const)

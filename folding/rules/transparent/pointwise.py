@@ -11,7 +11,7 @@ import onnx_ir as ir
 from folding.ir import query as g
 from folding.rules.affine import Affine
 from folding.rules.base import Skip, SkipReason
-from folding.rules.moves import Context, Move, Passed, label
+from folding.rules.interface import Context, Move, Passed, label
 
 _NARROW = {ir.DataType.FLOAT16: 2.0**8, ir.DataType.BFLOAT16: 2.0**60}
 

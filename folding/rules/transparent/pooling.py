@@ -15,7 +15,7 @@ from folding.ir import query as g
 from folding.norms.operators import axes_of
 from folding.rules.affine import Affine
 from folding.rules.base import Skip, SkipReason
-from folding.rules.moves import Context, Move, Passed, label, unknown
+from folding.rules.interface import Context, Move, Passed, label, unknown
 
 MEAN = ("AveragePool", "GlobalAveragePool", "ReduceMean")
 MAX = ("MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin")

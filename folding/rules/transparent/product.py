@@ -10,7 +10,7 @@ import onnx_ir as ir
 from folding.ir import query as g
 from folding.rules.affine import Affine
 from folding.rules.base import Skip, SkipReason
-from folding.rules.moves import Context, Move, Passed, label, unknown
+from folding.rules.interface import Context, Move, Passed, label, unknown
 from folding.rules.transparent.addition import spans
 
 _LIKELY = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization")

@@ -20,7 +20,7 @@ import onnx_ir as ir
 from folding.norms.base import Float64Array
 from folding.rules.affine import Affine
 from folding.rules.base import Skip
-from folding.rules.moves import Context, Move, Passed, unknown
+from folding.rules.interface import Context, Move, Passed, unknown
 
 _MAX_ELEMENTS = 1 << 24  # numbers that one group of axes may be broadcast to
 Dim = int | str | None

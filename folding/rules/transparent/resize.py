@@ -12,7 +12,7 @@ from folding.ir import query as g
 from folding.norms.base import Float64Array
 from folding.rules.affine import Affine
 from folding.rules.base import Skip, SkipReason
-from folding.rules.moves import Context, Move, Passed, label, lost, unknown
+from folding.rules.interface import Context, Move, Passed, label, lost, unknown
 
 
 class ResizeRule:

@@ -7,7 +7,7 @@ import onnx_ir as ir
 from folding.ir import query as g
 from folding.rules.affine import Affine
 from folding.rules.base import Skip, SkipReason
-from folding.rules.moves import Context, Move, Passed, label
+from folding.rules.interface import Context, Move, Passed, label
 
 
 class ShapeOnlyRule:

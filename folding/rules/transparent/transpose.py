@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from folding.ir import query as g
 from folding.rules.affine import Affine
-from folding.rules.moves import Context, Move, Passed, unknown
+from folding.rules.interface import Context, Move, Passed, unknown
 
 
 class TransposeRule:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from folding.passes import pairs, sums, written_out
+from folding.passes import fuse_decomposed, fuse_pairs, sums
 from folding.passes.base import peepholes
 from tests.folding.passes.graphs import model
 from tests.folding.passes.test_peepholes import X2, X4, check, floats, ints, number
@@ -41,7 +41,7 @@ def test_pairs(name: str) -> None:
     text, weights, expected = PAIRS[name]
     if name == "an einsum that is none":
         text = text.replace("float[N,5,?] y", "float[N,4,5] y")
-    check(peepholes(pairs.RULES), model(text, **weights), expected)
+    check(peepholes(fuse_pairs.RULES), model(text, **weights), expected)
 
 
 SUMS = {
@@ -88,4 +88,4 @@ WRITTEN = {
 @pytest.mark.parametrize("name", WRITTEN)
 def test_written_out(name: str) -> None:
     opset, text, weights, expected = WRITTEN[name]
-    check(peepholes(written_out.RULES), model(text, opset, **weights), expected)
+    check(peepholes(fuse_decomposed.RULES), model(text, opset, **weights), expected)

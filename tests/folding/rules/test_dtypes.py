@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from folding.norms.base import Array
 from folding.rules.base import SkipReason
-from folding.verify.certificate import UNIT_ROUNDOFF
+from folding.rules.certificate import UNIT_ROUNDOFF
 from tests.folding.rules.models import Folded, difference, fold, model, norm_arrays
 
 RNG = np.random.default_rng(31)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from folding.verify.certificate import UNIT_ROUNDOFF, certify, merge
+from folding.rules.certificate import UNIT_ROUNDOFF, certify, merge
 
 RNG = np.random.default_rng(2)
 DTYPES = {"float16": np.float16, "float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float64": np.float64}

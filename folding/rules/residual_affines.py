@@ -6,11 +6,11 @@ import numpy as np
 import onnx_ir as ir
 
 from folding.ir import query as g
-from folding.rules import standalone
+from folding.rules import emit_affine
 from folding.rules.absorbers.linear import Linear
 from folding.rules.affine import Affine
 from folding.rules.engine import Site
-from folding.rules.moves import Context
+from folding.rules.interface import Context
 
 
 def spell_out(ctx: Context, linear: Linear) -> None:
@@ -20,14 +20,14 @@ def spell_out(ctx: Context, linear: Linear) -> None:
         assert linear.s_out is not None
         assert linear.t_out is not None
         affine = _along(linear.s_out, linear.t_out, linear.out_axis, ctx.rank(linear.weight))
-        value = standalone.emit(ctx, linear.weight, affine, name, linear.node, before=True)
+        value = emit_affine.emit(ctx, linear.weight, affine, name, linear.node, before=True)
         linear.node.replace_input_with(linear.weight_index, value)
         return
     if linear.s_in is not None and linear.t_in is not None:
         x = linear.node.inputs[linear.x_index]
         assert x is not None
         affine = _along(linear.s_in, linear.t_in, linear.in_axis, ctx.rank(x))
-        value = standalone.emit(ctx, x, affine, f"{name}/input", linear.node, before=True)
+        value = emit_affine.emit(ctx, x, affine, f"{name}/input", linear.node, before=True)
         linear.node.replace_input_with(linear.x_index, value)
     if linear.s_out is not None and linear.t_out is not None:
         output = linear.output
@@ -39,7 +39,7 @@ def _append_after(ctx: Context, value: ir.Value, affine: Affine, name: str) -> N
     node = value.producer()
     assert node is not None
     users = list(value.uses())
-    result = standalone.emit(ctx, value, affine, name, node, before=False)
+    result = emit_affine.emit(ctx, value, affine, name, node, before=False)
     if result is value:
         return
     for user, index in users:
@@ -59,7 +59,7 @@ def restate(ctx: Context, site: Site) -> None:
     last = target.producer()
     assert last is not None
     if isinstance(last.graph, ir.Graph):
-        result = standalone.emit(ctx, source, site.affine, site.name, last, before=True)
+        result = emit_affine.emit(ctx, source, site.affine, site.name, last, before=True)
         named = target.is_graph_output()
         g.replace_value(target, result)
         if not named and result is not source:

@@ -15,7 +15,7 @@ import onnx_ir as ir
 from folding.ir import query as g
 from folding.norms.base import Array, Float64Array
 from folding.rules.affine import Affine
-from folding.rules.moves import Context
+from folding.rules.interface import Context
 
 _SINCE_PLAIN_BATCH_NORM = 9  # earlier ones carry `spatial`
 _SINCE_BROADCAST = 7  # earlier Mul and Add align by attributes

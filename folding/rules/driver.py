@@ -7,14 +7,14 @@ import onnx_ir as ir
 
 from folding.ir import query as g
 from folding.norms.base import BatchNorm
-from folding.rules import leftovers, standalone
+from folding.rules import certificate as cert
+from folding.rules import emit_affine, residual_affines
 from folding.rules.absorbers.linear import Linear
 from folding.rules.affine import Affine
 from folding.rules.base import Decision, FoldResult, Skip, SkipReason
 from folding.rules.engine import Journey, Search, Site
-from folding.rules.moves import Absorbed, Context
+from folding.rules.interface import Absorbed, Context
 from folding.rules.outcome import decision, direction
-from folding.verify import certificate as cert
 
 
 class Fold:
@@ -55,7 +55,7 @@ class Fold:
         self._write()
         for site in self.sites:
             if not _is_gone(site) and self._can_be_shorter(site):
-                leftovers.restate(self.ctx, site)
+                residual_affines.restate(self.ctx, site)
         decisions = tuple(self._decision(norm) for norm in self.norms)
         names = dict.fromkeys(value.name for value in self.fold_sites if value.name)
         return FoldResult(decisions, tuple(names), tuple(self.notes))
@@ -75,9 +75,9 @@ class Fold:
             g.prune(list(site.nodes))
 
     def _can_be_shorter(self, site: Site) -> bool:
-        if not site.rewritten and len(site.nodes) <= standalone.count(self.ctx, site.affine):
+        if not site.rewritten and len(site.nodes) <= emit_affine.count(self.ctx, site.affine):
             return False
-        return site.merged or standalone.representable(site.affine, site.output.dtype)
+        return site.merged or emit_affine.representable(site.affine, site.output.dtype)
 
     def _journey(self, site: Site, side: str, affine: Affine) -> Journey | Skip:
         return (
@@ -150,13 +150,13 @@ class Fold:
 
     def _half(self, site: Site, side: str, half: Affine, rest: Affine, other: str) -> bool:
         """Let `half` leave by `side` and the rest by the `other`, if that is worth it."""
-        if not standalone.representable(rest, site.output.dtype):
+        if not emit_affine.representable(rest, site.output.dtype):
             return False
         journey = self._journey(site, side, half)
         if isinstance(journey, Skip) or not all(isinstance(m.absorber, Linear) for m in journey.absorbed):
             return False  # half a norm moved into another that stays would be no node fewer
         padded = site.skips[side == "in"].reason is SkipReason.PADDED_SHIFT
-        shorter = standalone.count(self.ctx, site.affine) > 1
+        shorter = emit_affine.count(self.ctx, site.affine) > 1
         if not (padded or shorter or isinstance(self._journey(site, other, rest), Journey)):
             return False  # one Add for one BatchNormalization: runtimes fuse the latter better
         self._leave(site, journey, side, rest)
@@ -182,7 +182,7 @@ class Fold:
             outcome = writer.write(linear)
             self.roundings[linear] = outcome
             if isinstance(outcome, Skip):
-                leftovers.spell_out(self.ctx, linear)
+                residual_affines.spell_out(self.ctx, linear)
 
     # -- reporting ----------------------------------------------------------------------------------
 
