@@ -23,7 +23,7 @@ from folding.sources.unpack import open_upload
 # folder may hold a bare graph; ONNX and Keras files are unmistakable and come first.
 FORMATS: tuple[str, ...] = (
     "folding.sources.tensorflow.keras_model",
-    "folding.sources.onnx",
+    "folding.sources.onnx.importer",
     "folding.sources.tensorflow.saved_model",
     "folding.sources.tensorflow.checkpoint",
     "folding.sources.tensorflow.graphdef",

@@ -16,8 +16,8 @@ import onnx
 from onnx import TensorProto, external_data_helper, helper, numpy_helper
 
 from folding.ort import OrtSession
-from folding.sources import onnx_weights
 from folding.sources.base import Feeds
+from folding.sources.onnx import weights as onnx_weights
 
 # Consumers that want a constant, or whose parameters are not weights: theirs stay in the graph.
 CONSTANT_CONSUMERS = frozenset(

@@ -79,7 +79,7 @@ def _against_the_standard(source: Path) -> str | None:
     """
     import onnx
 
-    from folding.sources.onnx import looks_like_onnx
+    from folding.sources.onnx.importer import looks_like_onnx
 
     if not source.is_file() or not looks_like_onnx(source):
         return None

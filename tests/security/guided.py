@@ -28,11 +28,11 @@ with atheris.instrument_imports(include=OURS):
     from folding.errors import BnfoldError
     from folding.ir import protobuf_wire
     from folding.options import FoldOptions
-    from folding.sources import onnx_weights
     from folding.sources.gates import archive, hdf5, keras_config
     from folding.sources.gates import onnx as onnx_gate
     from folding.sources.gates.graphdef import check_graphdef
     from folding.sources.gates.npz import read_npz
+    from folding.sources.onnx import weights
     from folding.sources.unpack import open_upload
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,7 +54,7 @@ def _onnx(data: bytes, folder: Path) -> None:
     path = _written(data, folder, "model.onnx")
     if data:
         onnx_gate.check_onnx(path)
-        onnx_weights.read(path, folder)
+        weights.read(path, folder)
 
 
 def _fold(data: bytes, folder: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from folding import export, norms, passes, rules
 from folding.options import FoldOptions
 from folding.rules.base import FoldResult, SkipReason
-from folding.sources.onnx_weights import densify
+from folding.sources.onnx.weights import densify
 from tests.folding.rules.models import Folded as Pair
 from tests.folding.rules.models import difference, model, norm_arrays
 

@@ -23,7 +23,7 @@ from folding.errors import (
 from folding.options import FoldOptions
 from folding.progress import Progress
 from folding.sources.base import Imported, Upload
-from folding.sources.onnx import FORMAT, looks_like_onnx
+from folding.sources.onnx.importer import FORMAT, looks_like_onnx
 
 WEIGHT = np.arange(3 * 4 * 5 * 5, dtype=np.float32).reshape(4, 3, 5, 5) / 100
 

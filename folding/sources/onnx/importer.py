@@ -16,9 +16,9 @@ from folding.ir.query import tensor_info
 from folding.options import FoldOptions, Scalar
 from folding.progress import Progress
 from folding.report import Assumption, Inspection, SourceReport
-from folding.sources import onnx_structure, onnx_weights
 from folding.sources.base import Imported, Upload
 from folding.sources.gates.onnx import check_onnx
+from folding.sources.onnx import structure, weights
 
 _MODEL_FIELDS = {1: 0, 2: 2, 3: 2, 4: 2, 5: 0, 6: 2, 7: 2, 8: 2, 14: 2, 20: 2, 25: 2, 26: 2}
 _SNIFF_BYTES = 1 << 16
@@ -39,10 +39,10 @@ class OnnxFormat:
         path = _choose(upload)
         progress.report("read", 0.1, f"reading {path.name}")
         check_onnx(path, upload.root)
-        proto, tensors = onnx_weights.read(path, upload.root)
-        sparse = onnx_weights.densify(proto)
-        onnx_structure.check(proto, tensors)
-        legacy = onnx_structure.drop_legacy_inputs(proto)
+        proto, tensors = weights.read(path, upload.root)
+        sparse = weights.densify(proto)
+        structure.check(proto, tensors)
+        legacy = structure.drop_legacy_inputs(proto)
         model = _bind(proto, tensors)
         source = SourceReport(format=self.name, framework=_framework(proto), digest=upload.digest)
         if sparse:
@@ -60,7 +60,7 @@ class OnnxFormat:
         self, upload: Upload, options: FoldOptions, workdir: Path
     ) -> tuple[Inspection, dict[str, np.ndarray]]:
         """Inputs, outputs, and every batch norm with its statistics and health."""
-        from folding.sources.onnx_inspect import inspect_model
+        from folding.sources.onnx.inspection import inspect_model
 
         imported = self.load(upload, options, workdir, Progress())
         return inspect_model(imported, options)
