@@ -57,7 +57,7 @@ def ours(source: str, target: str, *, verify: bool = False) -> dict[str, Any]:
     """Seconds and peak bytes of one fold, TensorFlow imported beforehand."""
     from folding import pipeline
     from folding.options import FoldOptions
-    from folding.sources.tensorflow.runtime import tensorflow, tf2onnx
+    from folding.sources.tensorflow.graph.runtime import tensorflow, tf2onnx
 
     tensorflow()
     tf2onnx()

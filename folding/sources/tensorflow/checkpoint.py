@@ -17,11 +17,15 @@ from folding.options import FoldOptions
 from folding.progress import Progress
 from folding.report import Assumption, Inspection, TensorInfo
 from folding.sources.base import Imported, Upload
-from folding.sources.tensorflow import ema, feeders, files, graphdef, importer, ports, restore, tables
-from folding.sources.tensorflow.bare import inspect_weights
-from folding.sources.tensorflow.graph import TfGraph
-from folding.sources.tensorflow.program import Port, Program
-from folding.sources.tensorflow.weights import CheckpointWeights
+from folding.sources.tensorflow import ema, graphdef
+from folding.sources.tensorflow.convert import importer
+from folding.sources.tensorflow.graph import protobuf_io
+from folding.sources.tensorflow.graph.program import Port, Program
+from folding.sources.tensorflow.graph.tf_graph import TfGraph
+from folding.sources.tensorflow.graph.weights import CheckpointWeights
+from folding.sources.tensorflow.infer import input_pipelines, signature
+from folding.sources.tensorflow.rewrite import lookup_tables, saver_slots
+from folding.sources.tensorflow.weights_only import inspect_weights
 
 _TABLE_MAGIC = bytes.fromhex("57fb808b247547db")  # the last eight bytes of a LevelDB table
 _SHARD = re.compile(r"(?P<prefix>.+)\.data-\d{5}-of-\d{5}$")
@@ -84,7 +88,7 @@ class CheckpointFormat:
             inspection, arrays = inspect_weights(self.name, upload, weights, "tensorflow")
             graph = program.full or program.graph
             inspection.input_candidates = [
-                ports.info(graph, Port(f"{p}:0", f"{p}:0")) for p in feeders.placeholders(graph)
+                signature.info(graph, Port(f"{p}:0", f"{p}:0")) for p in input_pipelines.placeholders(graph)
             ]
             inspection.output_candidates = _candidates(graph, error)
             inspection.notes.append(f"{error.message} {error.hint or ''}".strip())
@@ -125,23 +129,23 @@ class CheckpointFormat:
         program.assumptions += assumptions
         if program.full is None:
             program.full = program.graph.copy()
-        program.tables = tables.read(program.graph, [upload.root / name for name in upload.files])
+        program.tables = lookup_tables.read(program.graph, [upload.root / name for name in upload.files])
         if options.use_ema:
             ema.shadow(program)
-        signature = program.signatures_ports.get("serving_default")
-        if signature and not options.outputs:
-            ports.settle(program, options, inputs=signature[0], outputs=signature[1])
+        served = program.signatures_ports.get("serving_default")
+        if served and not options.outputs:
+            signature.settle(program, options, inputs=served[0], outputs=served[1])
         else:
-            ports.settle(program, options)
+            signature.settle(program, options)
         return program
 
 
 def read_meta(path: Path, weights: CheckpointWeights) -> Program:
     """The program of a MetaGraph file and its weights."""
-    meta = files.parse(path, "MetaGraphDef")
+    meta = protobuf_io.parse(path, "MetaGraphDef")
     if not meta.graph_def.node:
         raise CorruptModel(f"{path.name!r} holds a MetaGraph without nodes.", code="empty_graph")
-    files.gate("graphdef", "check_graphdef", meta.graph_def, purpose="training")
+    protobuf_io.gate("graphdef", "check_graphdef", meta.graph_def, purpose="training")
     return from_meta(meta, weights)
 
 
@@ -157,7 +161,7 @@ def from_meta(meta: Any, weights: Any) -> Program:
     return Program(
         graph,
         weights,
-        slots=restore.slots(graph, meta.saver_def),
+        slots=saver_slots.slots(graph, meta.saver_def),
         collections=collections,
         framework=f"tensorflow {version}".strip(),
         labels=collections.get("targets", []),
@@ -262,7 +266,7 @@ def _version(found: list[Found]) -> str:
 
 def _candidates(graph: TfGraph, error: Any) -> list[TensorInfo]:
     names = [str(name) for name in error.details.get("candidates", ())]
-    return [ports.info(graph, Port(name, name)) for name in names if name.split(":")[0] in graph.nodes]
+    return [signature.info(graph, Port(name, name)) for name in names if name.split(":")[0] in graph.nodes]
 
 
 FORMAT = CheckpointFormat()

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from folding.errors import UsageError
 from folding.report import Assumption
-from folding.sources.tensorflow.graph import VARIABLE_OPS
-from folding.sources.tensorflow.program import Program, Slot
+from folding.sources.tensorflow.graph.program import Program, Slot
+from folding.sources.tensorflow.graph.tf_graph import VARIABLE_OPS
 
 SUFFIX = "/ExponentialMovingAverage"
 

@@ -12,9 +12,12 @@ from folding.options import FoldOptions
 from folding.progress import Progress
 from folding.report import Inspection
 from folding.sources.base import Imported, Upload
-from folding.sources.tensorflow import files, importer, ports, tables
-from folding.sources.tensorflow.graph import VARIABLE_OPS, TfGraph
-from folding.sources.tensorflow.program import NoWeights, Program
+from folding.sources.tensorflow.convert import importer
+from folding.sources.tensorflow.graph import protobuf_io
+from folding.sources.tensorflow.graph.program import NoWeights, Program
+from folding.sources.tensorflow.graph.tf_graph import VARIABLE_OPS, TfGraph
+from folding.sources.tensorflow.infer import signature
+from folding.sources.tensorflow.rewrite import lookup_tables
 
 _HEAD = 1 << 16
 
@@ -50,8 +53,8 @@ class GraphDefFormat:
         graph = read_graph(found[0])
         held = [name for name, node in graph.nodes.items() if node.op in VARIABLE_OPS]
         program = Program(graph, NoWeights(), framework=f"tensorflow (producer {graph.versions.producer})")
-        program.tables = tables.read(graph, [upload.root / name for name in upload.files])
-        ports.settle(program, options)
+        program.tables = lookup_tables.read(graph, [upload.root / name for name in upload.files])
+        signature.settle(program, options)
         needed = graph.ancestors([port.tensor for port in program.outputs], control=False)
         unbound = sorted(name for name in held if name in needed)
         if unbound:
@@ -69,9 +72,9 @@ class GraphDefFormat:
 
 def read_graph(path: Path) -> TfGraph:
     """Parse and gate a GraphDef."""
-    graph_def = files.parse(path, "GraphDef")
+    graph_def = protobuf_io.parse(path, "GraphDef")
     trains = any(node.op in VARIABLE_OPS for node in graph_def.node)
-    files.gate("graphdef", "check_graphdef", graph_def, purpose="training" if trains else "frozen")
+    protobuf_io.gate("graphdef", "check_graphdef", graph_def, purpose="training" if trains else "frozen")
     if not graph_def.node:
         raise CorruptModel(f"{path.name!r} holds a graph without nodes.", code="empty_graph")
     return TfGraph(graph_def)
@@ -90,7 +93,7 @@ def looks_like_graphdef(path: Path) -> bool:
             head = file.read(_HEAD)
     except OSError:
         return False
-    if files.looks_like_text(head[:4096]):
+    if protobuf_io.looks_like_text(head[:4096]):
         text = head.lstrip()
         return text.startswith((b"node", b"versions", b"library")) or b"\nnode {" in head
     buffer = memoryview(head)

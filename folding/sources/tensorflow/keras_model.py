@@ -22,11 +22,13 @@ from folding.options import FoldOptions
 from folding.progress import Progress
 from folding.report import Inspection, TensorInfo
 from folding.sources.base import Feeds, Imported, Upload
-from folding.sources.tensorflow import files, importer, ports
-from folding.sources.tensorflow.graph import TfGraph, shape_attr
-from folding.sources.tensorflow.program import Port, Program, Slot
-from folding.sources.tensorflow.runtime import tensorflow
-from folding.sources.tensorflow.weights import ArrayWeights
+from folding.sources.tensorflow.convert import importer
+from folding.sources.tensorflow.graph import protobuf_io
+from folding.sources.tensorflow.graph.program import Port, Program, Slot
+from folding.sources.tensorflow.graph.runtime import tensorflow
+from folding.sources.tensorflow.graph.tf_graph import TfGraph, shape_attr
+from folding.sources.tensorflow.graph.weights import ArrayWeights
+from folding.sources.tensorflow.infer import signature
 from folding.sources.unpack import is_keras
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -57,7 +59,7 @@ class KerasFormat:
         """See `folding.sources.base.Format`; a weights-only `.h5` is read without a graph."""
         path = _only(_files(upload))
         if (weights := weights_only(path)) is not None:
-            from folding.sources.tensorflow.bare import inspect_weights
+            from folding.sources.tensorflow.weights_only import inspect_weights
 
             return inspect_weights(self.name, upload, weights, "keras weights file")
         model, flavour = open_model(path)
@@ -96,10 +98,10 @@ def open_model(path: Path) -> tuple[Any, str]:
         CorruptModel: `corrupt_keras` when the file itself cannot be read.
     """
     if is_keras(path):
-        files.gate("keras_config", "check_keras_archive", path)
+        protobuf_io.gate("keras_config", "check_keras_archive", path)
         order = ["keras"]
     else:
-        files.gate("hdf5", "check_h5", path)
+        protobuf_io.gate("hdf5", "check_h5", path)
         if weights_only(path) is not None:
             raise UnsupportedModel(
                 f"{path.name!r} holds weights and no model configuration.",
@@ -264,12 +266,12 @@ def _program(model: Any, flavour: str, concrete: Any, names: list[str], options:
             "outputs": [_info(graph, port) for port in outputs],
         }
     }
-    program.inputs, program.outputs = ports.choose(graph, options, inputs=inputs, outputs=outputs)
+    program.inputs, program.outputs = signature.choose(graph, options, inputs=inputs, outputs=outputs)
     return program
 
 
 def _info(graph: TfGraph, port: Port) -> TensorInfo:
-    return ports.info(graph, port)
+    return signature.info(graph, port)
 
 
 class _LazyArrays(ArrayWeights):

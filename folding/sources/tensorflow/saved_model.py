@@ -19,11 +19,16 @@ from folding.options import FoldOptions
 from folding.progress import Progress
 from folding.report import Assumption, Inspection, TensorInfo
 from folding.sources.base import Imported, Upload
-from folding.sources.tensorflow import captures, ema, feeders, files, importer, ports, tables, traced
+from folding.sources.tensorflow import ema
 from folding.sources.tensorflow.checkpoint import from_meta
-from folding.sources.tensorflow.graph import VARIABLE_OPS, TfGraph
-from folding.sources.tensorflow.program import NoWeights, Port, Program, Weights
-from folding.sources.tensorflow.weights import CheckpointWeights
+from folding.sources.tensorflow.convert import importer
+from folding.sources.tensorflow.functions import captures, signature_from_trace
+from folding.sources.tensorflow.graph import protobuf_io
+from folding.sources.tensorflow.graph.program import NoWeights, Port, Program, Weights
+from folding.sources.tensorflow.graph.tf_graph import VARIABLE_OPS, TfGraph
+from folding.sources.tensorflow.graph.weights import CheckpointWeights
+from folding.sources.tensorflow.infer import input_pipelines, signature
+from folding.sources.tensorflow.rewrite import lookup_tables
 
 NAMES = ("saved_model.pb", "saved_model.pbtxt")
 _INIT = "__saved_model_init_op"
@@ -67,7 +72,7 @@ def looks_like_saved_model(path: Path) -> bool:
             head = file.read(1 << 12)
     except OSError:
         return False
-    if files.looks_like_text(head):
+    if protobuf_io.looks_like_text(head):
         return b"saved_model_schema_version" in head or head.lstrip().startswith(b"meta_graphs")
     buffer = memoryview(head)
     try:
@@ -96,22 +101,22 @@ def read(upload: Upload, options: FoldOptions) -> Program:
             details={"candidates": names},
         )
     path = roots[0]
-    message = files.parse(path, "SavedModel")
-    files.gate("saved_model", "check_message", message)
+    message = protobuf_io.parse(path, "SavedModel")
+    protobuf_io.gate("saved_model", "check_message", message)
     meta = _meta_graph(message, options)
     program = from_meta(meta, _weights(path.parent, meta))
-    tables.name_assets(program.graph, meta.asset_file_def)
+    lookup_tables.name_assets(program.graph, meta.asset_file_def)
     captures.own_handles(meta, program)
-    entry = traced.present(meta, program, options)
+    entry = signature_from_trace.present(meta, program, options)
     program.full = program.graph.copy()
-    program.tables = tables.read(program.graph, _assets(path.parent, upload))
+    program.tables = lookup_tables.read(program.graph, _assets(path.parent, upload))
     program.signatures |= _signatures(meta)
     key = entry or _signature(meta, options, program.graph)
     if options.use_ema:
         ema.shadow(program)
     if key is None:
         program.assumptions.append(_UNSIGNED)
-        ports.settle(program, options)
+        signature.settle(program, options)
         program.display = _display(program)
         return program
     inputs = [Port(info.name, name) for name, info in _sorted(meta.signature_def[key].inputs)]
@@ -126,7 +131,7 @@ def read(upload: Upload, options: FoldOptions) -> Program:
                 override="--signature KEY",
             )
         )
-    ports.settle(program, options, inputs=inputs, outputs=outputs)
+    signature.settle(program, options, inputs=inputs, outputs=outputs)
     program.display = _display(program)
     return program
 
@@ -189,7 +194,7 @@ def _signature(meta: Any, options: FoldOptions, graph: TfGraph) -> str | None:
         return "serving_default"
     if len(keys) == 1:
         return str(keys[0])
-    if not keys and feeders.placeholders(graph):
+    if not keys and input_pipelines.placeholders(graph):
         return None
     if not keys:
         raise UnsupportedModel(

@@ -21,7 +21,7 @@ from folding.errors import (
     UsageError,
 )
 from folding.options import FoldOptions
-from folding.sources.tensorflow.runtime import tensorflow
+from folding.sources.tensorflow.graph.runtime import tensorflow
 from tests.folding.sources.programs import Maker
 from tests.folding.sources.tf1 import ROOT
 

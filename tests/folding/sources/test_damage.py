@@ -16,7 +16,7 @@ import pytest
 from folding import pipeline
 from folding.errors import BnfoldError
 from folding.options import FoldOptions
-from folding.sources.tensorflow import files
+from folding.sources.tensorflow.graph import protobuf_io
 from tests.folding.sources import tf1
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -102,7 +102,7 @@ def _copy(name: str, into: Path) -> tuple[Path, Path]:
 def _damage_structure(name: str, seed: int, into: Path) -> None:
     rng = random.Random(seed)
     source, path = _copy(name, into)
-    message = files.parse(path, GRAPHS[name])
+    message = protobuf_io.parse(path, GRAPHS[name])
     graph = {"SavedModel": lambda: message.meta_graphs[0].graph_def, "GraphDef": lambda: message}.get(
         GRAPHS[name], lambda: message.graph_def
     )()
@@ -147,7 +147,7 @@ def test_what_crashes_tensorflow_never_reaches_it(tmp_path: Path) -> None:
 
     outputs = [o["name"] for o in tf1.expected("s004_ema_cond_small")["outputs"]]
     for break_it in ("index", "cycle"):
-        graph = files.parse(tf1.ROOT / "s004_ema_cond_small" / "frozen.pb", "GraphDef")
+        graph = protobuf_io.parse(tf1.ROOT / "s004_ema_cond_small" / "frozen.pb", "GraphDef")
         node = next(node for node in graph.node if node.op in ("MatMul", "Conv2D"))
         node.input[0] = node.name if break_it == "cycle" else f"{node.input[0].split(':')[0]}:{10**12}"
         (tmp_path / "broken.pb").write_bytes(graph.SerializeToString())

@@ -12,7 +12,7 @@ import pytest
 from folding import pipeline
 from folding.errors import UnsupportedModel
 from folding.options import FoldOptions
-from folding.sources.tensorflow.runtime import tensorflow
+from folding.sources.tensorflow.graph.runtime import tensorflow
 from tests.folding.sources.training import Trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore")

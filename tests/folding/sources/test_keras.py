@@ -13,7 +13,7 @@ import pytest
 from folding import pipeline
 from folding.errors import AmbiguousModel, BnfoldError, UsageError
 from folding.options import FoldOptions
-from folding.sources.tensorflow.runtime import tensorflow
+from folding.sources.tensorflow.graph.runtime import tensorflow
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 MODELS: dict[str, Callable[[Any], Any]] = {}

@@ -22,7 +22,7 @@ WIDTH = 1024
 MAKE = """
 import sys
 import numpy as np
-from folding.sources.tensorflow.runtime import tensorflow
+from folding.sources.tensorflow.graph.runtime import tensorflow
 tf = tensorflow()
 v1, rows, folder = tf.compat.v1, int(sys.argv[1]), sys.argv[2]
 rng = np.random.default_rng(0)

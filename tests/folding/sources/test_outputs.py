@@ -31,7 +31,7 @@ def test_outputs_are_the_expected_ones(case: tf1.Case, tmp_path: Path) -> None:
 
 
 def test_candidates_are_listed_where_it_cannot_be_told(tmp_path: Path) -> None:
-    from folding.sources.tensorflow.runtime import tensorflow
+    from folding.sources.tensorflow.graph.runtime import tensorflow
 
     v1 = tensorflow().compat.v1
     with v1.Graph().as_default(), v1.Session() as session:
@@ -49,7 +49,7 @@ def test_candidates_are_listed_where_it_cannot_be_told(tmp_path: Path) -> None:
 
 def test_a_saved_model_without_signature(tmp_path: Path) -> None:
     """TensorFlow 1's builder asked for none; one of TensorFlow 2 that holds no function either is refused."""
-    from folding.sources.tensorflow.runtime import tensorflow
+    from folding.sources.tensorflow.graph.runtime import tensorflow
     from tests.folding.sources.training import Trainer
 
     tf = tensorflow()

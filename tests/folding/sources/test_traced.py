@@ -14,8 +14,8 @@ from folding import pipeline
 from folding.errors import AmbiguousModel, BnfoldError, UsageError, catalogue
 from folding.options import FoldOptions
 from folding.report import Report
-from folding.sources.tensorflow.runtime import tensorflow
-from folding.sources.tensorflow.weights import CheckpointWeights
+from folding.sources.tensorflow.graph.runtime import tensorflow
+from folding.sources.tensorflow.graph.weights import CheckpointWeights
 from tests.folding.sources.modules import MODULES, image, net, spec
 from tests.security.mutants import mutate_message
 

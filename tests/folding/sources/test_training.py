@@ -10,7 +10,7 @@ import pytest
 
 from folding import pipeline
 from folding.options import FoldOptions
-from folding.sources.tensorflow.runtime import tensorflow
+from folding.sources.tensorflow.graph.runtime import tensorflow
 from tests.folding.sources.training import PROGRAMS
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -1,0 +1,84 @@
+"""Dropout in an inference graph: found by its random mask, whatever its rate is called.
+
+Given:  mask = GreaterEqual(uniform, rate=0)  |  mask = Floor(keep=1 + uniform)
+Result: mask = 1
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from folding.sources.tensorflow.graph.constant_eval import evaluate
+from folding.sources.tensorflow.graph.tf_graph import (
+    RANDOM_OPS,
+    Node,
+    TfGraph,
+    data_inputs,
+    dtype_of,
+    numpy_dtype,
+    split,
+)
+
+
+@dataclass(frozen=True)
+class DropoutMask:
+    """`GreaterEqual(uniform, rate)` or `Floor(keep + uniform)`, uniform in [0, 1)."""
+
+    graph: TfGraph
+    node: Node
+    rate: str
+
+    def is_off(self, known: dict[str, np.ndarray] | None = None) -> bool:
+        """True where no element is ever dropped."""
+        value = evaluate(self.graph, self.rate, known)
+        if value is None or value.size != 1:
+            return False
+        return bool(value <= 0) if self.node.op == "GreaterEqual" else bool(value == 1)
+
+
+def dropout_masks(graph: TfGraph, names: set[str]) -> list[DropoutMask]:
+    """Every dropout mask among the named nodes."""
+    masks = []
+    for name in sorted(names):
+        node = graph.nodes[name]
+        inputs = data_inputs(node)
+        if node.op == "GreaterEqual" and _uniform(graph, inputs[0]):
+            masks.append(DropoutMask(graph, node, inputs[1]))
+        elif node.op == "Floor":
+            added = graph.nodes.get(split(inputs[0])[0])
+            if added is not None and added.op in ("Add", "AddV2"):
+                left, right = data_inputs(added)
+                for rate, noise in ((left, right), (right, left)):
+                    if _uniform(graph, noise):
+                        masks.append(DropoutMask(graph, node, rate))
+    return masks
+
+
+def _uniform(graph: TfGraph, ref: str, depth: int = 0) -> bool:
+    """A uniform random tensor in [0, 1), through `* (1 - 0) + 0`, switches and identities."""
+    node = graph.nodes.get(split(ref)[0])
+    if node is None or depth > 8:
+        return False
+    if node.op in RANDOM_OPS:
+        return True
+    inputs = data_inputs(node)
+    if node.op in ("Identity", "Cast"):
+        return _uniform(graph, inputs[0], depth + 1)
+    neutral = {"Mul": 1.0, "Add": 0.0, "AddV2": 0.0}.get(node.op)
+    if neutral is None:
+        return False
+    for noise, constant in (inputs[:2], inputs[1::-1]):
+        value = evaluate(graph, constant)
+        if value is not None and value.size == 1 and value == neutral and _uniform(graph, noise, depth + 1):
+            return True
+    return False
+
+
+def turn_dropout_off(graph: TfGraph, names: set[str]) -> None:
+    """Masks that drop nothing become the constant 1 (True for a comparison)."""
+    for mask in dropout_masks(graph, names):
+        if mask.is_off():
+            dtype = np.bool_ if mask.node.op == "GreaterEqual" else numpy_dtype(dtype_of(mask.node))
+            graph.set_constant(mask.node.name, np.asarray(1, dtype))
