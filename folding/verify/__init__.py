@@ -41,7 +41,7 @@ def verify_fold(
     Returns: the verification. `pass` only when every judged row passes and the evidence reacts.
     Raises: UsageError for a probe that does not fit the model.
     """
-    from folding.verify import core
+    from folding.verify import pipeline
     from folding.verify.verdict import Evidence
 
     evidence = Evidence()
@@ -52,7 +52,7 @@ def verify_fold(
                 evidence.faults.append(
                     f"the certificate of {decision.norm.name!r} does not hold: {decision.certificate.detail}"
                 )
-    return core.examine(
+    return pipeline.examine(
         unfolded,
         artifact,
         reference,
@@ -82,14 +82,16 @@ def verify(
     import tempfile
 
     from folding import export, sources
-    from folding.verify import core
+    from folding.verify import pipeline
 
     options, progress = options or FoldOptions(), progress or Progress()
     with tempfile.TemporaryDirectory(prefix="bnfold-", dir=workdir) as scratch:
         imported = sources.load(Path(a), options, Path(scratch), progress)
         path = imported.onnx_path or export.write_plain(imported.model, Path(scratch) / "a.onnx")
         try:
-            return core.examine(path, Path(b), imported.reference, options, probe=probe, progress=progress)
+            return pipeline.examine(
+                path, Path(b), imported.reference, options, probe=probe, progress=progress
+            )
         finally:
             if imported.reference is not None:
                 imported.reference.close()
@@ -108,9 +110,9 @@ def recheck(
 
     Raises: ModelError subclasses when `source` cannot be read.
     """
-    from folding.verify import closed_form
+    from folding.verify.steps import recheck_certificates
 
-    return closed_form.recheck(
+    return recheck_certificates.recheck(
         Path(source), Path(artifact), options or FoldOptions(), probe, progress, workdir
     )
 

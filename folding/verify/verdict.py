@@ -12,7 +12,7 @@ EXACT_LAYERS = "float64, layer by layer"
 BRANCHES = "onnx-unfolded, branches forced"
 
 if TYPE_CHECKING:
-    from folding.verify.study import Study
+    from folding.verify.context import Study
 
 
 @dataclass

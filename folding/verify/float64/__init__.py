@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from folding.sources.base import Feeds
+from folding.verify.compare.rows import Answers
+from folding.verify.compare.segments import Engine
 from folding.verify.float64.evaluator import Float64UnavailableError, evaluate
-from folding.verify.graphs import Loaded
-from folding.verify.layers import Engine
-from folding.verify.noise import distance
-from folding.verify.rows import Answers
+from folding.verify.model import Loaded
+from folding.verify.noise.ulp_noise import distance
 
 if TYPE_CHECKING:
-    from folding.verify.study import Study
+    from folding.verify.context import Study
 
 # float64 evaluation in numpy costs about this many float32 runs of ONNX Runtime (measured on ResNet50).
 COST = 6.0

@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 from folding.sources.base import Feeds
 from folding.verify.float64.kernels import KERNELS
 from folding.verify.float64.node import Node
-from folding.verify.graphs import Loaded, read_tensor
+from folding.verify.model import Loaded, read_tensor
 
 Array = np.ndarray
 FLOAT_KINDS = (

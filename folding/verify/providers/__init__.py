@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from folding.errors import UsageError
 from folding.ort import runtime
-from folding.verify.base import Provider
+from folding.verify.providers.base import Provider
 from folding.verify.providers.cpu import Cpu
 from folding.verify.providers.cuda import Cuda
 from folding.verify.providers.generic import Generic, short

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from folding.ort import OrtSession
-from folding.verify.base import Session
+from folding.verify.providers.base import Session
 
 
 class Cpu:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from folding.ort import OrtSession, runtime
-from folding.verify.base import Session
+from folding.verify.providers.base import Session
 
 EXACT: dict[str, Any] = {"use_tf32": "0", "cudnn_conv_algo_search": "DEFAULT"}
 VARIANTS: dict[str, tuple[dict[str, Any], bool]] = {"cuda": (EXACT, True), "cuda tf32": ({}, False)}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from folding.ort import OrtSession, runtime
-from folding.verify.base import Session
+from folding.verify.providers.base import Session
 from folding.verify.providers.cuda import ProviderLostError
 
 

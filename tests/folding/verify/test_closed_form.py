@@ -10,7 +10,8 @@ from onnx import numpy_helper
 
 from folding import pipeline
 from folding.report import Verdict
-from folding.verify import closed_form, recheck
+from folding.verify import recheck
+from folding.verify.steps import recheck_certificates
 from tests.folding.verify import nets
 from tests.folding.verify.models import write
 
@@ -21,7 +22,10 @@ def test_what_the_pipeline_folds_is_certified_again(kind: str, tmp_path: Path) -
     pipeline.fold(pair.unfolded, tmp_path / "artifact.onnx")
     found = recheck(pair.unfolded, tmp_path / "artifact.onnx")
     assert found.verdict is Verdict.PASS, found.summary
-    assert [row.reference for row in found.rows] == [closed_form.SEGMENTS, closed_form.WEIGHTS]
+    assert [row.reference for row in found.rows] == [
+        recheck_certificates.SEGMENTS,
+        recheck_certificates.WEIGHTS,
+    ]
     assert found.rows[1].figures["max_relative"] == 0.0
 
 

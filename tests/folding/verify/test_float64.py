@@ -9,7 +9,7 @@ import pytest
 
 from folding.ort import OrtSession
 from folding.verify.float64 import Float64UnavailableError, evaluate
-from folding.verify.graphs import load
+from folding.verify.model import load
 from tests.folding.verify import nets
 from tests.folding.verify.models import array, check, write
 

@@ -12,7 +12,7 @@ from folding import pipeline
 from folding.errors.catalogue import HAZARDS
 from folding.ort import OrtSession
 from folding.report import Verdict
-from folding.verify import hazards
+from folding.verify.steps import find_hazards
 from tests.folding.verify.models import array, check, write
 
 BN = {"g": array(6), "b": array(6, salt=1), "m": array(6, salt=2), "v": np.abs(array(6, salt=3)) + 0.1}
@@ -79,17 +79,17 @@ def test_bisection_finds_two_culprits_that_act_together() -> None:
     def mended(level: str, disabled: object) -> bool:
         return level == "enable_basic" or guilty <= set(disabled)  # type: ignore[call-overload]
 
-    level, names = hazards.bisect(mended)
+    level, names = find_hazards.bisect(mended)
     assert level == "enable_extended"
     assert set(names) == guilty
 
 
 def test_bisection_admits_what_cannot_be_switched_off() -> None:
-    assert hazards.bisect(lambda level, disabled: False) == ("enable_basic", [])
+    assert find_hazards.bisect(lambda level, disabled: False) == ("enable_basic", [])
 
 
 def test_every_code_is_explained() -> None:
-    codes = {known.code for known in hazards.KNOWN} | {hazards.UNKNOWN}
+    codes = {known.code for known in find_hazards.KNOWN} | {find_hazards.UNKNOWN}
     assert codes <= set(HAZARDS)
     page = (Path(__file__).parents[3] / "docs/reference/hazards.md").read_text()
     assert all(f"`{code}`" in page for code in codes)

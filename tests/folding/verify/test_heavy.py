@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper, save_model
 
-from folding.verify import effort, noise
 from folding.verify.float64 import evaluate
-from folding.verify.graphs import load, same
+from folding.verify.model import load, same
+from folding.verify.noise import ulp_noise
+from folding.verify.probes import budget
 from tests.folding.verify.models import array, write
 
 ROWS, WIDTH = 80_000, 1024  # 328 MB
@@ -20,7 +21,7 @@ TIMES = 4.0  # of the weights: two for a session of the runtime, one read, one m
 VERIFY = """
 import json, sys
 from pathlib import Path
-import folding.verify.core
+import folding.verify.pipeline
 from folding import pipeline
 from folding.options import FoldOptions
 peak = lambda: 1024 * int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
@@ -55,7 +56,7 @@ def embedding(path: Path) -> int:
 
 def test_proof_of_a_heavy_model_fits_in_a_few_times_its_weights(tmp_path: Path) -> None:
     bytes_ = embedding(tmp_path / "model.onnx")
-    assert bytes_ > effort.HEAVY
+    assert bytes_ > budget.HEAVY
     command = [sys.executable, "-c", VERIFY, str(tmp_path / "model.onnx"), str(tmp_path / "out.onnx")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -87,8 +88,8 @@ def test_the_same_is_bit_by_bit() -> None:
 
 def test_every_block_of_a_large_array_is_moved() -> None:
     """Its last element too, and none by more than one unit in the last place; what is stored stays."""
-    stored = np.ones(2 * noise.BLOCK + 3, np.float32)
-    moved = noise.neighbour(stored, np.random.default_rng(0))
+    stored = np.ones(2 * ulp_noise.BLOCK + 3, np.float32)
+    moved = ulp_noise.neighbour(stored, np.random.default_rng(0))
     steps = (moved.view(np.int32) - stored.view(np.int32)).reshape(-1)
     assert set(np.unique(steps)) == {-1, 1}
     assert abs(float(steps.mean())) < 0.01
@@ -98,7 +99,7 @@ def test_every_block_of_a_large_array_is_moved() -> None:
 def test_a_read_only_or_strided_array_is_moved_into_a_copy() -> None:
     held = np.arange(1, 13, dtype=np.float32).reshape(3, 4).T
     held.flags.writeable = False
-    moved = noise.neighbour(held, np.random.default_rng(0))
+    moved = ulp_noise.neighbour(held, np.random.default_rng(0))
     assert moved.shape == held.shape
     assert (moved != held).all()
     assert np.allclose(moved, held)
@@ -108,7 +109,7 @@ def test_infinities_and_the_largest_number_stay_finite_or_as_they_are() -> None:
     top = np.finfo(np.float32).max
     held = np.array([np.inf, -np.inf, np.nan, top, -top], np.float32)
     for seed in range(8):
-        moved = noise.neighbour(held, np.random.default_rng(seed))
+        moved = ulp_noise.neighbour(held, np.random.default_rng(seed))
         np.testing.assert_array_equal(moved[:3], held[:3])
         assert np.isfinite(moved[3:]).all()
 

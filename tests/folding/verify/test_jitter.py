@@ -11,9 +11,9 @@ import pytest
 
 from folding import pipeline
 from folding.report import Verdict
-from folding.verify import study
-from folding.verify.graphs import Loaded, load
-from folding.verify.jitter import jittered, narrowed, shaken_weights
+from folding.verify import context
+from folding.verify.model import Loaded, load
+from folding.verify.noise.rounding_perturbation import jittered, narrowed, shaken_weights
 from tests.folding.verify.models import array, check, write
 
 # As Keras writes a layer under mixed_float16: weights stay float32 and are cast where they are used.
@@ -81,7 +81,7 @@ def test_a_moved_graph_that_does_not_load_is_left_out_and_said(
         proto.graph.node[0].op_type = "Frobnicate"
         return [replace(source, proto=proto)]
 
-    monkeypatch.setattr(study, "jittered", broken)
+    monkeypatch.setattr(context, "jittered", broken)
     same = write(tmp_path / "a.onnx", "g (float[N,4] x) => (float[N,4] y) { y = Tanh(x) }")
     found = check(same, same)
     assert found.verdict is Verdict.PASS

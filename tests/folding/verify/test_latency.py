@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from folding.verify import latency
-from folding.verify.providers import Cpu
+from folding.verify.providers import Cpu, latency
 from tests.folding.verify import nets
 from tests.folding.verify.models import array, check
 

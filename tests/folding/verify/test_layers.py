@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from folding.sources.base import Feeds
-from folding.verify.graphs import load
-from folding.verify.layers import LayerCheck, Layers, alignment, judge
-from folding.verify.noise import neighbours
-from folding.verify.reuse import reusable
+from folding.verify.compare.reusable_names import reusable
+from folding.verify.compare.segments import LayerCheck, Layers, alignment, judge
+from folding.verify.model import load
+from folding.verify.noise.ulp_noise import neighbours
 from tests.folding.verify import nets
 from tests.folding.verify.models import array, write
 

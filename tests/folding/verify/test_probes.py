@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from folding.report import Verdict
-from folding.verify import effort, noise
-from folding.verify.graphs import load
-from folding.verify.probes import FLOAT_KINDS, generate
-from folding.verify.ranges import inputs_of
+from folding.verify.model import load
+from folding.verify.noise import ulp_noise
+from folding.verify.probes import budget
+from folding.verify.probes.generate import FLOAT_KINDS, generate
+from folding.verify.probes.input_ranges import inputs_of
 from tests.folding.verify import nets
 from tests.folding.verify.models import array, check, write
 
@@ -100,7 +101,7 @@ def test_a_neighbour_is_one_unit_in_the_last_place_away(dtype: type) -> None:
     values = np.concatenate(
         [array(500).astype(dtype), np.zeros(3, dtype), np.array([np.finfo(dtype).max], dtype)]
     )
-    moved = noise.neighbour(values, np.random.default_rng(0))
+    moved = ulp_noise.neighbour(values, np.random.default_rng(0))
     assert moved.dtype == dtype
     assert (moved[500:503] == 0).all()
     assert np.isfinite(moved).all()
@@ -112,16 +113,16 @@ def test_a_neighbour_is_one_unit_in_the_last_place_away(dtype: type) -> None:
 
 
 def test_effort_falls_with_cost_and_is_the_same_each_time(tmp_path: Path) -> None:
-    plans = [effort.plan(seconds) for seconds in (0.001, 0.01, 0.05, 0.2, 5.0)]
+    plans = [budget.plan(seconds) for seconds in (0.001, 0.01, 0.05, 0.2, 5.0)]
     assert [p.probes for p in plans] == sorted((p.probes for p in plans), reverse=True)
     assert plans[-1].probes >= 3
     pair = nets.build("residual", tmp_path, 1)
     source = load(pair.unfolded)
-    small, large = (effort.estimate(source, {"x": array(n, 3, 16, 16)}) for n in (1, 8))
+    small, large = (budget.estimate(source, {"x": array(n, 3, 16, 16)}) for n in (1, 8))
     assert small is not None
     assert large is not None
     assert 0 < small < large
-    assert effort.estimate(source, {"x": array(1, 3, 16, 16)}) == small
+    assert budget.estimate(source, {"x": array(1, 3, 16, 16)}) == small
 
 
 def test_many_outputs_and_discrete_ones(tmp_path: Path) -> None:

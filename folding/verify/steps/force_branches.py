@@ -14,12 +14,12 @@ import onnx
 
 from folding.report import OutputComparison, VerificationRow
 from folding.sources.base import Feeds
-from folding.verify.compare import compare, summarize
-from folding.verify.graphs import Loaded, all_nodes, bodies, live_values
-from folding.verify.layers import judge
-from folding.verify.noise import neighbours
-from folding.verify.study import Study
-from folding.verify.tolerance import Tolerance
+from folding.verify.compare.outputs import compare, summarize
+from folding.verify.compare.segments import judge
+from folding.verify.context import Study
+from folding.verify.model import Loaded, all_nodes, bodies, live_values
+from folding.verify.noise.tolerance import Tolerance
+from folding.verify.noise.ulp_noise import neighbours
 from folding.verify.verdict import BRANCHES
 
 MOST = 16  # conditionals forced; more are said to be left out

@@ -10,9 +10,9 @@ import numpy as np
 
 from folding.report import VerificationRow
 from folding.sources.base import Feeds
-from folding.verify.compare import Comparison, compare, summarize
-from folding.verify.probes import Probe
-from folding.verify.tolerance import Tolerance
+from folding.verify.compare.outputs import Comparison, compare, summarize
+from folding.verify.noise.tolerance import Tolerance
+from folding.verify.probes.generate import Probe
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Answers = dict[str, Feeds]  # probe name -> outputs by name

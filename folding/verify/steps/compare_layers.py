@@ -11,9 +11,9 @@ import onnx
 from folding.report import VerificationRow
 from folding.sources.base import Feeds
 from folding.verify import float64, providers
+from folding.verify.compare.segments import Cut, LayerCheck, Layers, alignment, drift_row, floats
+from folding.verify.context import Study
 from folding.verify.float64.evaluator import Float64UnavailableError, widen
-from folding.verify.layers import Cut, LayerCheck, Layers, alignment, drift_row, floats
-from folding.verify.study import Study
 from folding.verify.verdict import EXACT_LAYERS, LAYERWISE
 
 RANDOM_OPS = frozenset(

@@ -8,10 +8,10 @@ from folding.errors import BnfoldError
 from folding.report import VerificationRow
 from folding.sources.base import Reference
 from folding.verify import providers
-from folding.verify.noise import distance
+from folding.verify.compare.rows import Answers, Candidate, row, run_all
+from folding.verify.context import Study
+from folding.verify.noise.ulp_noise import distance
 from folding.verify.providers.cuda import ProviderLostError
-from folding.verify.rows import Answers, Candidate, row, run_all
-from folding.verify.study import Study
 
 
 def framework_answers(study: Study, reference: Reference | None) -> Answers | None:

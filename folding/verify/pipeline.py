@@ -10,15 +10,17 @@ from folding.options import FoldOptions
 from folding.progress import Progress
 from folding.report import Verification
 from folding.sources.base import Feeds, Reference
-from folding.verify import branches, float64, hazards, latency, providers
-from folding.verify.candidates import float64_row, framework_answers, run_candidates
-from folding.verify.graphs import load
-from folding.verify.inputs import prepare
-from folding.verify.interface import match_outputs
-from folding.verify.layerwise import device_drift, layer_by_layer
-from folding.verify.reaction import react
-from folding.verify.rows import row
-from folding.verify.study import SPARED, Study, measure_noise
+from folding.verify import float64, providers
+from folding.verify.compare.rows import row
+from folding.verify.context import SPARED, Study, measure_noise
+from folding.verify.model import load
+from folding.verify.providers import latency
+from folding.verify.steps import find_hazards, force_branches
+from folding.verify.steps.check_interface import match_outputs
+from folding.verify.steps.check_sensitivity import react
+from folding.verify.steps.compare_layers import device_drift, layer_by_layer
+from folding.verify.steps.run_candidates import float64_row, framework_answers, run_candidates
+from folding.verify.steps.select_probes import prepare
 from folding.verify.verdict import Evidence, conclude
 
 UNFOLDED = "onnx-unfolded"
@@ -54,10 +56,10 @@ def examine(
             if float64_rows is not None:
                 study.rows.append(float64_row(study, float64_rows, candidate))
         layer_by_layer(study, exact=float64_rows is not None)
-        branches.force(study)
+        force_branches.force(study)
         device_drift(study)
         study.forget_shaken()
-        study.hazards.extend(hazards.find(study, candidates))
+        study.hazards.extend(find_hazards.find(study, candidates))
         if options.latency:
             study.latency = measure_latency(study)
     return conclude(study)

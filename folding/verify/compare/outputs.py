@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from folding.report import OutputComparison
-from folding.verify.noise import scale_of
-from folding.verify.tolerance import Tolerance
+from folding.verify.noise.tolerance import Tolerance
+from folding.verify.noise.ulp_noise import scale_of
 
 
 @dataclass(frozen=True)

@@ -20,16 +20,16 @@ from folding.options import FoldOptions
 from folding.progress import Progress
 from folding.report import OutputComparison, ToleranceReport, Verdict, Verification, VerificationRow
 from folding.sources.base import Feeds, Imported
-from folding.verify import shapes
+from folding.verify.compare.segments import Layers
 from folding.verify.float64 import Float64UnavailableError, engine
 from folding.verify.float64.evaluator import widen
-from folding.verify.graphs import Loaded, load
-from folding.verify.interface import interface
-from folding.verify.jitter import shaken_weights
-from folding.verify.layers import Layers
-from folding.verify.noise import unit_roundoff
-from folding.verify.probes import make
-from folding.verify.ranges import inputs_of
+from folding.verify.model import Loaded, load
+from folding.verify.noise.rounding_perturbation import shaken_weights
+from folding.verify.noise.ulp_noise import unit_roundoff
+from folding.verify.probes import dynamic_shapes
+from folding.verify.probes.generate import make
+from folding.verify.probes.input_ranges import inputs_of
+from folding.verify.steps.check_interface import interface
 
 SEGMENTS = "closed form, float64 segments"
 WEIGHTS = "closed form, stored weights"
@@ -93,7 +93,7 @@ def segment_row(
         wide = {name: widen(array) for name, array in feeds.items()}
         shaken = [shaken_weights(source, rng) for _ in range(2)]
         check = Layers(source, artifact, sites, wide, engine=engine()).check(rng, shaken)
-    except (Float64UnavailableError, shapes.NoSizesError) as exc:
+    except (Float64UnavailableError, dynamic_shapes.NoSizesError) as exc:
         row.status, row.detail = "unavailable", f"no float64 evaluation: {exc}"
         return row
     bad = [o for o in check.outputs if not o.passed]
@@ -110,7 +110,7 @@ def segment_row(
 def random_feeds(source: Loaded, seed: int) -> Feeds:
     """A generic input of a size that runs."""
     specs = inputs_of(source)
-    sizes, _, _ = shapes.settle(specs, source.session(), seed)
+    sizes, _, _ = dynamic_shapes.settle(specs, source.session(), seed)
     return make(specs, {**sizes, "": max(1, sizes[""])}, seed, "certificate", "N(0, 1)", "normal").feeds
 
 

@@ -9,7 +9,7 @@ import onnx
 from onnx import helper, shape_inference
 
 from folding.sources.base import Feeds
-from folding.verify.graphs import Loaded, variant
+from folding.verify.model import Loaded, variant
 
 MACS_PER_SECOND = 80e9  # two current x86-64 cores, float32 convolutions
 ELEMENTS_PER_SECOND = 2e9

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from folding.verify.graphs import Loaded
+from folding.verify.model import Loaded
 
 # Nodes through which an input keeps its values; the set says whether the axes stay as they are too.
 SAME_VALUES = frozenset(

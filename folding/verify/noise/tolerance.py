@@ -16,7 +16,7 @@ import numpy as np
 
 from folding.options import FoldOptions
 from folding.report import ToleranceReport
-from folding.verify.noise import Noise, unit_roundoff
+from folding.verify.noise.ulp_noise import Noise, unit_roundoff
 
 GUARD = 8.0
 

@@ -16,12 +16,12 @@ import numpy as np
 from folding.ort import OrtSession
 from folding.report import Hazard
 from folding.sources.base import Feeds
-from folding.verify.compare import compare
-from folding.verify.optimizers import OPTIMIZERS
-from folding.verify.rows import Candidate
+from folding.verify.compare.outputs import compare
+from folding.verify.compare.rows import Candidate
+from folding.verify.providers.ort_optimizers import OPTIMIZERS
 
 if TYPE_CHECKING:
-    from folding.verify.study import Study
+    from folding.verify.context import Study
 
 LEVELS = ("enable_basic", "enable_extended", "enable_layout", "enable_all")
 Answer = Callable[[str, Sequence[str]], Feeds]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from folding.sources.base import Feeds
-from folding.verify.graphs import FedSession
-from folding.verify.probes import Dims, Probe, make
-from folding.verify.ranges import InputSpec
+from folding.verify.model import FedSession
+from folding.verify.probes.generate import Dims, Probe, make
+from folding.verify.probes.input_ranges import InputSpec
 
 # By rank of the largest input: spatial sizes of images (deep nets need 32 and more), lengths of sequences.
 CANDIDATES = {

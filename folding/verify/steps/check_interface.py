@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from folding.verify.graphs import Loaded
-from folding.verify.study import Study
+from folding.verify.context import Study
+from folding.verify.model import Loaded
 
 
 def match_outputs(study: Study) -> dict[str, str]:

@@ -21,11 +21,11 @@ import numpy as np
 
 from folding.report import DriftRow, OutputComparison, ToleranceReport
 from folding.sources.base import Feeds
-from folding.verify.graphs import Loaded
-from folding.verify.jitter import shaken_weights
-from folding.verify.noise import neighbours, unit_roundoff
-from folding.verify.reuse import reusable
-from folding.verify.tolerance import GUARD
+from folding.verify.compare.reusable_names import reusable
+from folding.verify.model import Loaded
+from folding.verify.noise.rounding_perturbation import shaken_weights
+from folding.verify.noise.tolerance import GUARD
+from folding.verify.noise.ulp_noise import neighbours, unit_roundoff
 
 ALIGNED = 1e-2  # root mean square distance, relative, within which a shared name means the same value
 BYTES = 96 << 20  # activations held for one side

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from folding.verify.graphs import Loaded, live_values
-from folding.verify.noise import Noise, scale_of
-from folding.verify.study import Study
+from folding.verify.context import Study
+from folding.verify.model import Loaded, live_values
+from folding.verify.noise.ulp_noise import Noise, scale_of
 
 
 def react(study: Study) -> None:

@@ -12,18 +12,18 @@ from folding.options import FoldOptions
 from folding.progress import Progress
 from folding.report import Hazard, VerificationRow
 from folding.sources.base import Feeds
-from folding.verify import effort
-from folding.verify.graphs import FedSession, Loaded, depth
-from folding.verify.jitter import jittered, shaken_weights
-from folding.verify.layers import LayerCheck
-from folding.verify.noise import Noise, neighbours, scale_of
-from folding.verify.probes import Probe
-from folding.verify.ranges import InputSpec
-from folding.verify.rows import Answers
-from folding.verify.tolerance import Tolerance, derive
+from folding.verify.compare.rows import Answers
+from folding.verify.compare.segments import LayerCheck
+from folding.verify.model import FedSession, Loaded, depth
+from folding.verify.noise.rounding_perturbation import jittered, shaken_weights
+from folding.verify.noise.tolerance import Tolerance, derive
+from folding.verify.noise.ulp_noise import Noise, neighbours, scale_of
+from folding.verify.probes import budget
+from folding.verify.probes.generate import Probe
+from folding.verify.probes.input_ranges import InputSpec
 from folding.verify.verdict import Evidence
 
-SPARED = effort.HEAVY  # bytes of shaken weights beyond which making them again is better than holding them
+SPARED = budget.HEAVY  # bytes of shaken weights beyond which making them again is better than holding them
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Study:
     sites: Sequence[str] = ()
     specs: list[InputSpec] = field(default_factory=list)
     probes: list[Probe] = field(default_factory=list)
-    effort: effort.Effort = field(default_factory=lambda: effort.plan(0.0))
+    effort: budget.Effort = field(default_factory=lambda: budget.plan(0.0))
     unfolded: Answers = field(default_factory=dict)
     noise: dict[str, Noise] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)

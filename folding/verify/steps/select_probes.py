@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from folding.errors import UsageError
 from folding.sources.base import Feeds
-from folding.verify import effort, shapes
-from folding.verify.graphs import FedSession
-from folding.verify.interface import overridable
-from folding.verify.probes import Probe, generate, make
-from folding.verify.ranges import InputSpec, inputs_of, stored_array
-from folding.verify.study import Study
+from folding.verify.context import Study
+from folding.verify.model import FedSession
+from folding.verify.probes import budget, dynamic_shapes
+from folding.verify.probes.generate import Probe, generate, make
+from folding.verify.probes.input_ranges import InputSpec, inputs_of, stored_array
+from folding.verify.steps.check_interface import overridable
 
 
 def prepare(study: Study, user: Feeds | None) -> bool:
@@ -28,8 +28,8 @@ def prepare(study: Study, user: Feeds | None) -> bool:
         check_user_probe(study.specs, user)
         study.probes.append(Probe("user", user, "given by the user"))
     try:
-        sizes, first, outputs = shapes.settle(study.specs, session, seed)
-    except shapes.NoSizesError as exc:
+        sizes, first, outputs = dynamic_shapes.settle(study.specs, session, seed)
+    except dynamic_shapes.NoSizesError as exc:
         if not user:
             study.evidence.gaps.append(
                 f"no generated input runs on the unfolded graph ({exc}); "
@@ -47,20 +47,20 @@ def prepare(study: Study, user: Feeds | None) -> bool:
     study.probes.extend(list(generate(study.specs, sizes, seed))[: study.effort.probes])
     if not study.options.freeze_inputs:
         study.probes.extend(overriding_probe(study, first))
-    for i, other in enumerate(shapes.other_sizes(study.specs, sizes)):
+    for i, other in enumerate(dynamic_shapes.other_sizes(study.specs, sizes)):
         study.probes.append(make(study.specs, other, seed, f"size-{i + 1}", "N(0, 1)", "normal"))
     return keep_runnable(study, session)
 
 
-def planned(study: Study, session: FedSession, feeds: Feeds) -> effort.Effort:
+def planned(study: Study, session: FedSession, feeds: Feeds) -> budget.Effort:
     """What this model is worth, by one run on `feeds`."""
     weights = sum(array.nbytes for array in study.source.weights.values())
-    return effort.plan(cost(study, session, feeds), weights)
+    return budget.plan(cost(study, session, feeds), weights)
 
 
 def cost(study: Study, session: FedSession, feeds: Feeds) -> float:
     """Seconds of one run: from shapes where they are known, else measured."""
-    estimated = effort.estimate(study.source, feeds)
+    estimated = budget.estimate(study.source, feeds)
     if estimated is not None:
         return estimated
     try:

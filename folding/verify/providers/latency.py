@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from folding.sources.base import Feeds
-from folding.verify.base import Provider, Session
+from folding.verify.providers.base import Provider, Session
 
 SECONDS = 2.0  # for both sides together
 LEAST, MOST = 11, 400

@@ -19,8 +19,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 from folding.sources.base import Feeds
-from folding.verify.graphs import FLOATS, Loaded, variant
-from folding.verify.noise import neighbours
+from folding.verify.model import FLOATS, Loaded, variant
+from folding.verify.noise.ulp_noise import neighbours
 
 # To nearest only: Floor, Ceil and Cast jump at whole numbers, where values are often exact (indices).
 ROUNDING = frozenset(("QuantizeLinear", "DynamicQuantizeLinear", "Round"))

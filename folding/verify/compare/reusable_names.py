@@ -6,7 +6,7 @@ may a name of the source stand for something else in the artifact; elsewhere equ
 
 from __future__ import annotations
 
-from folding.verify.graphs import Loaded
+from folding.verify.model import Loaded
 
 # Nodes past which rules move an affine, or the scale of one.
 TRANSPARENT = frozenset(
