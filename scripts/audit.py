@@ -1,8 +1,8 @@
 """Known vulnerabilities in the pinned dependencies: `make audit`.
 
 Two parts. Offline: every pinned package carries a hash, and none is below a safe version that we know of
-(`service/runner/floors.py`). Online: pip-audit looks every package up; one that it skips, or a database that
-it cannot reach, fails the audit. Without the network the answer is "not checked", exit code 3, never "ok".
+(`service/runner/minimum_versions.py`). Online: pip-audit looks every package up; one that it skips, or a
+database that it cannot reach, fails the audit. Without the network the answer is "not checked", exit code 3, never "ok".
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from packaging.markers import Marker
 
-from service.runner import floors
+from service.runner import minimum_versions
 
 ROOT = Path(__file__).resolve().parents[1]
 NOT_CHECKED = 3
@@ -46,7 +46,9 @@ def offline(packages: dict[str, tuple[str, int]]) -> list[str]:
         f"{name}=={version} has no hash" for name, (version, hashes) in packages.items() if not hashes
     ]
     return problems + [
-        problem for name, (version, _) in packages.items() if (problem := floors.hole(name, version))
+        problem
+        for name, (version, _) in packages.items()
+        if (problem := minimum_versions.hole(name, version))
     ]
 
 

@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from service.cli import failures
 from service.cli.output import Output
 from service.cli.text import size
-from service.runner import floors
+from service.runner import minimum_versions
 
 State = Literal["ok", "warn", "fail"]
 ENOUGH_DISK = 2 << 30  # a ResNet-sized job needs source, unfolded graph and artifact side by side
@@ -66,7 +66,7 @@ def _python() -> Check:
 
 def _floors() -> Check:
     """What is installed against what pyproject asks for, and against known holes."""
-    low = list(floors.too_old().values())
+    low = list(minimum_versions.too_old().values())
     for line in metadata.requires("bnfold") or []:
         requirement = Requirement(line)
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):

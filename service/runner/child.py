@@ -15,7 +15,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from service.runner import canary, jail
+from service.runner.jail import canary, sandbox
 
 _LINE_BYTES = 1 << 20
 
@@ -63,9 +63,9 @@ def main() -> None:
     start = channel.receive()
     if start is None:
         return
-    spec = jail.JailSpec.from_dict(start["jail"])
+    spec = sandbox.JailSpec.from_dict(start["jail"])
     namespaces = canary.own_namespaces()
-    layers = jail.enter(spec)
+    layers = sandbox.enter(spec)
     os.chdir(Path(spec.folder) / "work")
     bait = start.get("canary")
     acts = canary.run({**bait, "out": int(sys.argv[1])}, namespaces) if bait else {}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from service.runner.jail import LAYERS
+from service.runner.jail.sandbox import LAYERS
 from service.runner.warm import MODULES
 
 GIB: Final = 1 << 30

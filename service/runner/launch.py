@@ -23,11 +23,12 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from folding.errors import TemporaryFailure
-from service.runner import bubblewrap, tree
-from service.runner.canary import Trap, level_of
+from service.runner import safe_rmtree
 from service.runner.cgroup import Cgroup
 from service.runner.config import NOBODY, RunnerConfig, environment
-from service.runner.jail import JailSpec, installation
+from service.runner.jail import bubblewrap
+from service.runner.jail.canary import Trap, level_of
+from service.runner.jail.sandbox import JailSpec, installation
 
 _LINE_BYTES: Final = 4 << 20
 _LOG_LINES: Final = 200
@@ -314,7 +315,7 @@ class Child:
             os.close(self._out)
         if self.cgroup is not None:
             self.cgroup.close()
-        tree.remove(self.folder)
+        safe_rmtree.remove(self.folder)
 
 
 def start_child(

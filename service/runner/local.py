@@ -23,10 +23,10 @@ from folding.progress import Listener, silent
 from folding.report import Report
 from service.runner.base import Crash, JobOutcome, JobSpec, Limits, OnEvent, Status
 from service.runner.config import RunnerConfig
-from service.runner.floors import assert_floors
+from service.runner.file_transfer import Staged, bring_in
 from service.runner.launch import best_way, reachable, runner_user, start_child
+from service.runner.minimum_versions import assert_floors
 from service.runner.process import require, run_in
-from service.runner.stage import Staged, bring_in
 
 # A folder of models has tens of files; in one with more, only those that share the name's stem are shown.
 _SIBLINGS: Final = 256

@@ -18,9 +18,9 @@ from typing import Final
 from folding.errors import BnfoldError, TemporaryFailure
 from service.runner.base import Crash, JobOutcome, JobSpec, OnEvent, Status
 from service.runner.config import RunnerConfig
-from service.runner.floors import assert_floors
+from service.runner.file_transfer import Staged, bring_in, safe_name, take_out
 from service.runner.launch import Child, best_way, start_child
-from service.runner.stage import Staged, bring_in, safe_name, take_out
+from service.runner.minimum_versions import assert_floors
 from service.runner.watch import End, Watch, bind_memory, bind_processor
 
 _LOG = logging.getLogger("bnfold.runner")

@@ -20,7 +20,7 @@ from folding.progress import Event
 from service.logs import storable
 from service.runner.base import Crash, Limits, OnEvent
 from service.runner.launch import Child
-from service.runner.tree import usage
+from service.runner.safe_rmtree import usage
 
 _LOG = logging.getLogger("bnfold.runner")
 TICK: Final = 0.05

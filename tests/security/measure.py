@@ -37,10 +37,10 @@ from typing import Any
 
 from bench.duel import interval as bootstrap
 from folding.progress import Event
-from service.runner import bubblewrap
 from service.runner.base import JobOutcome, JobSpec
 from service.runner.config import RunnerConfig
-from service.runner.jail import LAYERS
+from service.runner.jail import bubblewrap
+from service.runner.jail.sandbox import LAYERS
 from service.runner.process import ProcessRunner
 
 ROOT = Path(__file__).resolve().parents[2]

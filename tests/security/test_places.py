@@ -20,10 +20,10 @@ from pathlib import Path
 
 import pytest
 
-from service.runner import bubblewrap, landlock, seccomp
 from service.runner.config import NOBODY
-from service.runner.jail import installation
-from service.runner.syscalls import MACHINES
+from service.runner.jail import bubblewrap, landlock, seccomp
+from service.runner.jail.sandbox import installation
+from service.runner.jail.syscalls import MACHINES
 from tests.security.conftest import ROOT
 
 NEEDED = [*installation(), str(ROOT / "examples")]

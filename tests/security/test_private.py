@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from scripts import audit
-from service.runner import floors
+from service.runner import minimum_versions
 
 _CODE = """
 import sys
@@ -98,13 +98,13 @@ def test_telemetry_is_off_in_every_runner(tmp_path: Path) -> None:
 
 
 def test_installed_versions_are_safe() -> None:
-    assert floors.too_old() == {}
+    assert minimum_versions.too_old() == {}
 
 
 def test_an_old_version_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(floors.metadata, "version", lambda name: "1.0.0")
-    with pytest.raises(floors.DependencyTooOld, match="is older than"):
-        floors.assert_floors()
+    monkeypatch.setattr(minimum_versions.metadata, "version", lambda name: "1.0.0")
+    with pytest.raises(minimum_versions.DependencyTooOld, match="is older than"):
+        minimum_versions.assert_floors()
 
 
 def test_what_the_product_asks_for_is_never_older_than_what_is_safe() -> None:
@@ -116,9 +116,9 @@ def test_what_the_product_asks_for_is_never_older_than_what_is_safe() -> None:
         requirement = Requirement(line)
         (bound,) = requirement.specifier
         assert bound.operator == ">="
-        if requirement.name in floors.FLOORS:
+        if requirement.name in minimum_versions.FLOORS:
             seen.add(requirement.name)
-            assert Version(bound.version) >= Version(floors.FLOORS[requirement.name].version), line
+            assert Version(bound.version) >= Version(minimum_versions.FLOORS[requirement.name].version), line
     assert {"keras", "onnx", "onnxruntime", "python-multipart", "h5py", "jinja2", "cryptography"} <= seen
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from service.runner import seccomp
+from service.runner.jail import seccomp
 
 _JOB: Final = """
 import json, sys, threading

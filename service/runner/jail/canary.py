@@ -30,7 +30,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from service.runner.syscalls import MACHINES
+from service.runner.jail.syscalls import MACHINES
 
 NAMESPACES: Final = ("mnt", "pid", "net", "ipc")
 Facts = dict[str, Any]

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from service.runner import landlock, seccomp
+from service.runner.jail import landlock, seccomp
 
 LAYERS: Final = ("rlimits", "privileges", "landlock", "seccomp")
 

@@ -26,7 +26,7 @@ import platform
 import struct
 from typing import Final
 
-from service.runner.syscalls import MACHINES
+from service.runner.jail.syscalls import MACHINES
 
 _ALLOWED: Final = """
     mmap munmap mprotect mremap madvise brk msync mincore mbind get_mempolicy membarrier read write

@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from service.runner.jail import CUDA_DEVICES, CUDA_FILES, JailSpec, installation
+from service.runner.jail.sandbox import CUDA_DEVICES, CUDA_FILES, JailSpec, installation
 
 _SYSTEM = (
     "/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/share/zoneinfo", "/etc/ld.so.cache", "/etc/localtime",
