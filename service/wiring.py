@@ -17,7 +17,7 @@ from service.releases import Releases
 from service.runner.base import JobRunner
 from service.settings import Settings
 from service.store.blobs import Blobs, Verifier, open_blobs
-from service.store.changes import Changes
+from service.store.change_feed import Changes
 from service.store.collector import Collector
 from service.store.db import Database
 from service.store.migrate import migrate

@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 
 from service.errors import ServiceError
 from service.jobs.model import State
-from service.store import roster, tables
+from service.store import tables, workers
 from service.store.db import now
 from service.wiring import Services
 
@@ -59,7 +59,7 @@ class DatabaseGauges:
             ).scalar()
             stored = connection.execute(select(func.coalesce(func.sum(B.size), 0))).scalar_one()
             waiting = connection.execute(select(func.count()).where(D.state == "pending")).scalar_one()
-        live = roster.alive(self._ports.db, self._ports.settings)
+        live = workers.alive(self._ports.db, self._ports.settings)
         age = max(0.0, now() - oldest) if oldest is not None else 0.0
         yield GaugeMetricFamily("bnfold_oldest_queued_seconds", "Age of the oldest waiting job.", value=age)
         yield GaugeMetricFamily("bnfold_workers", "Workers heard of within a lease.", value=len(live))

@@ -25,7 +25,7 @@ from service.errors import ServiceError
 from service.jobs import leases
 from service.jobs.worker import Worker
 from service.settings import Settings
-from service.store.changes import Changes
+from service.store.change_feed import Changes
 
 log = logging.getLogger("bnfold.engine")
 

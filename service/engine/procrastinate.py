@@ -22,7 +22,7 @@ from sqlalchemy import Connection, text
 from service.errors import ServiceError, Unavailable
 from service.jobs.worker import Worker
 from service.settings import Settings
-from service.store import roster
+from service.store import workers
 from service.store.db import Database
 
 log = logging.getLogger("bnfold.engine")
@@ -62,7 +62,7 @@ class ProcrastinateQueue:
 
     def health(self) -> dict[str, Any]:
         """Jobs are taken also while no worker lives: they wait."""
-        live = roster.alive(self._db, self._settings)
+        live = workers.alive(self._db, self._settings)
         detail = "" if live else "no worker has been heard of lately; jobs wait"
         return {"ok": True, "engine": "procrastinate", "workers": len(live), "detail": detail}
 

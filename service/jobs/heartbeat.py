@@ -11,8 +11,8 @@ from service.errors import ServiceError
 from service.jobs import leases
 from service.jobs.model import State
 from service.jobs.worker import Attempt, Worker
-from service.store import roster
-from service.store.changes import Changes
+from service.store import workers
+from service.store.change_feed import Changes
 
 log = logging.getLogger("bnfold.worker")
 
@@ -37,7 +37,7 @@ class Heartbeat:
             return  # never started
         self._thread.join(timeout=5)
         with suppress(ServiceError):
-            roster.leave(self._worker.db, self._worker.name)
+            workers.leave(self._worker.db, self._worker.name)
 
     def _loop(self) -> None:
         interval = self._worker.settings.lease / 3
@@ -56,7 +56,7 @@ class Heartbeat:
 
     def _report(self) -> None:
         worker = self._worker
-        roster.report(worker.db, worker.settings, worker.name, worker.runner.level())
+        workers.report(worker.db, worker.settings, worker.name, worker.runner.level())
 
     def _beat(self, *, renew: bool) -> None:
         attempts = dict(self._worker.active)

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, func, or_, select, update
 
 from service.engine.base import Queue
-from service.jobs import rows
+from service.jobs import repository
 from service.jobs.model import Job, State
 from service.jobs.transitions import Cause
 from service.settings import Settings
@@ -33,11 +33,11 @@ def next_queued(db: Database, pools: list[str], limit: int = 8) -> list[str]:
 def claim(db: Database, settings: Settings, job_id: str, owner: str) -> Job | None:
     """Take the lease; None when the job is no longer queued, or its tenant runs as many as it may."""
     with db.write() as connection:
-        job = rows.load(connection, job_id)
+        job = repository.load(connection, job_id)
         if job is None or job.state is not State.QUEUED or _at_limit(db, connection, settings, job.tenant):
             return None
         clock = now()
-        return rows.move(
+        return repository.move(
             db,
             connection,
             job,
@@ -95,7 +95,7 @@ def lose(db: Database, queue: Queue, settings: Settings, job: Job) -> bool:
     """One lost attempt: back to the queue, or to `failed` when it was the last."""
     losses = job.losses + 1
     with db.write() as connection:
-        fresh = rows.load(connection, job.id)
+        fresh = repository.load(connection, job.id)
         if fresh is None or fresh.attempt != job.attempt or (fresh.lease_until or 0) >= now():
             return False
         if losses >= settings.max_attempts and fresh.state is State.RUNNING:
@@ -115,4 +115,4 @@ def lose(db: Database, queue: Queue, settings: Settings, job: Job) -> bool:
 
 
 def _moved(db: Database, connection: Connection, job: Job, cause: Cause, **values: Any) -> bool:
-    return rows.move(db, connection, job, cause, attempt=job.attempt, **values) is not None
+    return repository.move(db, connection, job, cause, attempt=job.attempt, **values) is not None

@@ -10,7 +10,7 @@ from typing import Any
 
 from folding.errors import InternalError, UnsafeModel
 from folding.report import Inspection, Report
-from service.jobs import rows
+from service.jobs import repository
 from service.jobs.model import Job, Kind
 from service.jobs.transitions import Cause
 from service.runner.base import JobOutcome
@@ -84,11 +84,11 @@ def _read(path: Path, kind: type[Report] | type[Inspection]) -> dict[str, Any]:
 def commit(db: Database, job: Job, stored: Stored) -> Job | None:
     """Publish or quarantine; None when this attempt no longer holds the job: its late result is refused."""
     with db.write() as connection:
-        current = rows.load(connection, job.id)
+        current = repository.load(connection, job.id)
         if current is None or current.attempt != job.attempt or current.done:
             return None
         values = {"progress": 1.0, "stage": None, "message": None} | stored.values
-        moved = rows.move(db, connection, current, stored.cause, attempt=job.attempt, **values)
+        moved = repository.move(db, connection, current, stored.cause, attempt=job.attempt, **values)
         if moved is None:
             return None
         for digest, size in stored.sizes:

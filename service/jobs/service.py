@@ -9,7 +9,7 @@ from sqlalchemy import Connection, delete, func, select, tuple_
 
 from service.engine.base import Queue
 from service.errors import Conflict, CorruptBlob, NotFound, TooMany, Unprocessable
-from service.jobs import rows
+from service.jobs import repository
 from service.jobs.model import TERMINAL, Job, Kind, State
 from service.jobs.requests import Submission
 from service.jobs.transitions import Cause, after
@@ -53,9 +53,9 @@ class Jobs:
                     return Submitted(earlier, "replay")
             values = self._values(ask, job_id)
             if hit is not None:
-                return Submitted(rows.create(self.db, connection, values | _result_of(hit)), "hit")
+                return Submitted(repository.create(self.db, connection, values | _result_of(hit)), "hit")
             self._check_quota(connection, ask.tenant)
-            job = rows.create(self.db, connection, values)
+            job = repository.create(self.db, connection, values)
             self.queue.enqueue(connection, job.id, job.pool)
             return Submitted(job, "new")
 
@@ -76,7 +76,7 @@ class Jobs:
                 code="idempotency_key_reused",
                 hint="Use a new key for new work.",
             )
-        return rows.find(connection, ask.tenant, found.job_id)
+        return repository.find(connection, ask.tenant, found.job_id)
 
     def _values(self, ask: Submission, job_id: str) -> dict[str, Any]:
         clock = now()
@@ -125,7 +125,7 @@ class Jobs:
     def get(self, tenant: str, job_id: str) -> Job:
         """One job."""
         with self.db.read() as connection:
-            return rows.find(connection, tenant, job_id)
+            return repository.find(connection, tenant, job_id)
 
     def page(
         self, tenant: str, *, limit: int, before: tuple[float, str] | None, **filters: str | None
@@ -145,17 +145,17 @@ class Jobs:
         """Stop it: at once while it waits, as soon as its worker has killed the runner while it runs."""
         while True:
             with self.db.write() as connection:
-                job = rows.find(connection, tenant, job_id)
+                job = repository.find(connection, tenant, job_id)
                 if after(job.state, Cause.CANCEL) is job.state:
                     return job
-                moved = rows.move(self.db, connection, job, Cause.CANCEL)
+                moved = repository.move(self.db, connection, job, Cause.CANCEL)
                 if moved is not None:
                     return moved
 
     def retry(self, tenant: str, job_id: str) -> Job:
         """Run a failed, cancelled or rejected job again; attempts go on counting."""
         with self.db.write() as connection:
-            job = rows.find(connection, tenant, job_id)
+            job = repository.find(connection, tenant, job_id)
             references.require_blob(connection, tenant, job.input_digest)
             after(job.state, Cause.RETRY)
             self._check_quota(connection, tenant)
@@ -163,7 +163,7 @@ class Jobs:
                 ("error", "verdict", "report_digest", "artifact_digest", "artifact_bytes", "cached_from",
                  "started_at", "finished_at", "message", "sandbox")
             )  # fmt: skip
-            moved = rows.move(
+            moved = repository.move(
                 self.db, connection, job, Cause.RETRY, losses=0, crashes=0, not_before=now(), **fresh
             )
             if moved is None:
@@ -174,7 +174,7 @@ class Jobs:
     def delete(self, tenant: str, job_id: str) -> None:
         """Remove a finished job; an artifact that a release points to keeps it from going."""
         with self.db.write() as connection:
-            job = rows.find(connection, tenant, job_id)
+            job = repository.find(connection, tenant, job_id)
             if job.state not in TERMINAL:
                 raise Conflict(f"The job is {job.state}.", code="wrong_state", hint="Cancel it first.")
             if job.artifact_digest and references.is_released(connection, tenant, job.artifact_digest):
@@ -188,7 +188,7 @@ class Jobs:
     def events(self, job_id: str, seq: int) -> list[Any]:
         """Events past `seq`; the caller has checked the tenant."""
         with self.db.read() as connection:
-            return rows.events_after(connection, job_id, seq)
+            return repository.events_after(connection, job_id, seq)
 
     def counts(self) -> dict[tuple[str, str, str], int]:
         """Jobs by (kind, state, pool), for metrics."""

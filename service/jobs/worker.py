@@ -21,7 +21,7 @@ from folding.progress import Event
 from service import telemetry
 from service.engine.base import Queue
 from service.errors import CorruptBlob, NotFound, StorageFull, Unavailable
-from service.jobs import leases, results, rows
+from service.jobs import leases, repository, results
 from service.jobs.model import Job, State
 from service.jobs.service import find_cached
 from service.jobs.transitions import Cause
@@ -180,12 +180,12 @@ class Worker:
 
     def _end(self, job: Job, cause: Cause, **values: Any) -> Job | None:
         with self.db.write() as connection:
-            current = rows.load(connection, job.id)
+            current = repository.load(connection, job.id)
             if current is None or current.attempt != job.attempt or current.done:
                 return None
             if cause is Cause.STOPPED and current.state is State.RUNNING:
                 cause = Cause.RELEASE  # cancelled here, but nobody asked for it: another worker may go on
-            moved = rows.move(self.db, connection, current, cause, attempt=job.attempt, **values)
+            moved = repository.move(self.db, connection, current, cause, attempt=job.attempt, **values)
             if moved is not None and moved.state is State.QUEUED:
                 self.queue.enqueue(connection, job.id, job.pool, max(0.0, moved.not_before - now()))
             return moved
@@ -229,7 +229,7 @@ class Worker:
         data["message"] = storable(event.message)[:2000]
         held = (attempt.job.id, attempt.job.attempt)
         with suppress(StorageFull, Unavailable), self.db.write() as connection:  # progress may be missed
-            rows.note(
+            repository.note(
                 self.db, connection, held, "progress", data,
                 stage=data["stage"], progress=event.fraction, message=data["message"] or None,
             )  # fmt: skip

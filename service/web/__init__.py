@@ -12,8 +12,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.web import apidocs, netron, pages, reports, signin, static
-from service.web.backend import ApiError
+from service.web import apidocs, pages, reports, signin, static
+from service.web.api_client import ApiError
+from service.web.graph import netron
 from service.web.headers import SecurityHeaders
 from service.web.session import SessionCookie
 from service.web.templating import render

@@ -13,10 +13,12 @@ from starlette.responses import RedirectResponse, Response
 
 from folding.errors import catalogue
 from folding.report import Report
-from service.web import calibration, latency, netron, snippets, views
-from service.web.backend import Api, ApiError, public_base
+from service.web import snippets, views
+from service.web.api_client import Api, ApiError, public_base
+from service.web.api_records import download_name, inspection_of, job_of, problem_of
+from service.web.charts import calibration, latency
 from service.web.forms import options_form
-from service.web.records import download_name, inspection_of, job_of, problem_of
+from service.web.graph import netron
 from service.web.templating import render
 
 router = APIRouter(include_in_schema=False)

@@ -12,8 +12,8 @@ from starlette.responses import Response
 
 from folding.report import GraphMap
 from service.api.jobs_view import REPORT_CSP
-from service.web import layered
-from service.web.backend import Api, ApiError
+from service.web.api_client import Api, ApiError
+from service.web.graph import sugiyama
 
 router = APIRouter(include_in_schema=False)
 REPORTS = {
@@ -38,7 +38,7 @@ def _graph_part(report: bytes) -> str:
     wanted = ("name", "channels", "epsilon", "decision", "direction", "reason", "into", "certificate")
     norms = [{name: norm.get(name) for name in wanted} for norm in found.get("batch_norms", [])]
     graphs = found.get("graph_map")
-    layout = layered.layout(GraphMap.model_validate(graphs)).to_json() if graphs else None
+    layout = sugiyama.layout(GraphMap.model_validate(graphs)).to_json() if graphs else None
     return json.dumps({"graph_map": graphs, "layout": layout, "batch_norms": norms}, separators=(",", ":"))
 
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Form
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from service.web.backend import Api, ApiError, public_base
+from service.web.api_client import Api, ApiError, public_base
 from service.web.session import COOKIE, from_own_page, key_of
 from service.web.templating import render
 

@@ -21,7 +21,8 @@ from folding.report import (
     VerificationRow,
 )
 from folding.report.render import words
-from service.web import charts, formats
+from service.web import formats
+from service.web.charts import svg
 
 ROLES = (
     ("moving_mean", "mean"),
@@ -101,7 +102,7 @@ class ResultView:
     flagged: list[tuple[str, int]]
     folded: int
     kept: int
-    chart: charts.ErrorChart | None
+    chart: svg.ErrorChart | None
     rows: list[VerificationRow]
     absent: list[str]
     hidden: int = 0
@@ -119,7 +120,7 @@ def result(report: Report, *, everything: bool = False) -> ResultView:
         flagged=flagged(report.batch_norms),
         folded=folded,
         kept=len(report.batch_norms) - folded,
-        chart=charts.error_chart(report.drift, report.first_divergence),
+        chart=svg.error_chart(report.drift, report.first_divergence),
         rows=words.gathered(report.verification),
         absent=compared_on(report),
         hidden=len(report.batch_norms) - len(shown),
@@ -229,7 +230,7 @@ def histogram(title: str, stats: ArrayStats | None) -> Histogram | None:
     if stats.non_finite:
         text += f", {stats.non_finite} not finite"
     return Histogram(
-        title, charts.bars(stats.histogram), charts.zero_mark(stats), low, high, text, stats.non_finite
+        title, svg.bars(stats.histogram), svg.zero_mark(stats), low, high, text, stats.non_finite
     )
 
 

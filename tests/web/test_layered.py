@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from folding.report import GraphMap, GraphSide, NormSite
-from service.web import layered, placing, union
+from service.web.graph import coordinates, merge_graphs, sugiyama
 from tests.web import sample
 
 Edges = list[list[int]]
@@ -61,13 +61,13 @@ def graphs(draw: st.DrawFn) -> GraphMap:
 @settings(max_examples=150, deadline=None)
 @given(graphs())
 def test_nothing_overlaps_and_every_line_goes_down(graph: GraphMap) -> None:
-    found = layered.layout(graph)
-    whole = union.union(graph)
+    found = sugiyama.layout(graph)
+    whole = merge_graphs.union(graph)
     per_layer: dict[int, list[tuple[int, int]]] = {}
     for box, (layer, x) in enumerate(zip(found.layer, found.x, strict=True)):
-        per_layer.setdefault(layer, []).append((x, placing.NODE))
+        per_layer.setdefault(layer, []).append((x, coordinates.NODE))
         for step, bend in enumerate(found.trunk.get(box, []), start=1):
-            per_layer.setdefault(layer + step, []).append((bend, placing.BEND))
+            per_layer.setdefault(layer + step, []).append((bend, coordinates.BEND))
     for items in per_layer.values():
         for (one, wide), (two, broad) in pairwise(sorted(items)):
             assert two - one >= (wide + broad) / 2 - 2  # places are rounded to pixels
@@ -90,11 +90,11 @@ def test_nothing_overlaps_and_every_line_goes_down(graph: GraphMap) -> None:
 @settings(max_examples=60, deadline=None)
 @given(graphs())
 def test_the_same_graph_has_the_same_layout(graph: GraphMap) -> None:
-    assert layered.layout(graph) == layered.layout(graph.model_copy(deep=True))
+    assert sugiyama.layout(graph) == sugiyama.layout(graph.model_copy(deep=True))
 
 
 def test_a_removed_node_leaves_a_straight_line() -> None:
-    found = layered.layout(alike([[], [0], [1], [2]], frozenset({2})))
+    found = sugiyama.layout(alike([[], [0], [1], [2]], frozenset({2})))
     assert found.layer == [0, 1, 2, 3]
     assert len(set(found.x)) == 1
     assert found.around[1] == {(1, 3): [2]}
@@ -102,26 +102,26 @@ def test_a_removed_node_leaves_a_straight_line() -> None:
 
 
 def test_branches_stand_beside_each_other() -> None:
-    found = layered.layout(alike([[], [0], [0], [0], [1], [4, 2, 3]]))
+    found = sugiyama.layout(alike([[], [0], [0], [0], [1], [4, 2, 3]]))
     assert found.layer == [0, 1, 1, 1, 2, 3]
     places = sorted(found.x[1:4])
-    assert all(two - one >= placing.NODE for one, two in pairwise(places))
+    assert all(two - one >= coordinates.NODE for one, two in pairwise(places))
     assert found.x[4] == found.x[1]
 
 
 def test_a_skip_connection_is_a_line_beside_its_block() -> None:
-    found = layered.layout(alike([[], [0], [1], [2, 0]]))
+    found = sugiyama.layout(alike([[], [0], [1], [2, 0]]))
     assert len(found.trunk[0]) == 2
     assert len(set(found.trunk[0])) == 1
     assert len({found.x[1], found.x[2]}) == 1
-    assert abs(found.trunk[0][0] - found.x[1]) >= (placing.NODE + placing.BEND) / 2
+    assert abs(found.trunk[0][0] - found.x[1]) >= (coordinates.NODE + coordinates.BEND) / 2
 
 
 def test_a_batch_norm_of_many_nodes_is_one_box() -> None:
     # input, conv, constant, rsqrt, mul(conv, rsqrt), constant, sub(constant, rsqrt), add(mul, sub), relu
     graph = alike([[], [0], [], [2], [1, 3], [], [5, 3], [4, 6], [7]])
     graph.sites.append(NormSite(name="bn", before=[2, 3, 4, 5, 6, 7], after=[1], scale=[1.0], shift=[0.0]))
-    whole = union.union(graph)
+    whole = merge_graphs.union(graph)
     assert whole.box == [0, 1, 2, 2, 2, 2, 2, 2, 3]
     assert whole.edges[0] == {(0, 1), (1, 2), (2, 3)}
 
@@ -129,25 +129,25 @@ def test_a_batch_norm_of_many_nodes_is_one_box() -> None:
 def test_a_batch_norm_that_is_read_in_its_middle_stays_open_there() -> None:
     graph = alike([[], [0], [1], [2], [2, 3]])  # the Mul (2) of Mul, Add is read by another node too
     graph.sites.append(NormSite(name="bn", before=[2, 3], after=[], scale=[1.0], shift=[0.0]))
-    assert union.union(graph).box == [0, 1, 2, 3, 4]
+    assert merge_graphs.union(graph).box == [0, 1, 2, 3, 4]
 
 
 def test_values_that_live_too_long_are_drawn_broken() -> None:
     count = 3000
     inputs: Edges = [[]] + [[node - 1, *([0] if node % 7 else [node // 2])] for node in range(1, count)]
-    found = layered.layout(alike([list(dict.fromkeys(sources)) for sources in inputs]))
+    found = sugiyama.layout(alike([list(dict.fromkeys(sources)) for sources in inputs]))
     assert found.far
-    assert sum(map(len, found.trunk.values())) <= layered.BENDS * count + 1000
+    assert sum(map(len, found.trunk.values())) <= sugiyama.BENDS * count + 1000
 
 
 @pytest.mark.parametrize("layers", [0, 1, 40])
 def test_residual_networks_are_narrow(layers: int) -> None:
-    found = layered.layout(sample.graph(layers))
-    assert found.width <= placing.NODE + 3 * placing.BEND + 20
+    found = sugiyama.layout(sample.graph(layers))
+    assert found.width <= coordinates.NODE + 3 * coordinates.BEND + 20
     assert max(found.layer) + 1 <= 4 * layers + 2
 
 
 def test_an_empty_graph_has_an_empty_layout() -> None:
-    assert layered.layout(GraphMap()).to_json() == {
+    assert sugiyama.layout(GraphMap()).to_json() == {
         "box": [], "layer": [], "x": [], "width": 0, "trunk": {}, "around": [[], []], "far": [],
     }  # fmt: skip

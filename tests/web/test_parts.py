@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from folding.options import FoldOptions
 from folding.report import ArrayStats, DriftRow
-from service.web import apidocs, calibration, charts, formats, latency, snippets, views
+from service.web import apidocs, formats, snippets, views
+from service.web.api_records import download_name
+from service.web.charts import calibration, latency, svg
 from service.web.forms import options_form
-from service.web.records import download_name
 from tests.web import sample
 
 
@@ -43,17 +44,17 @@ def test_the_form_offers_what_the_inspection_found() -> None:
 
 @given(st.lists(st.integers(0, 10**9), max_size=60))
 def test_bars_stay_inside_their_box(counts: list[int]) -> None:
-    path = charts.bars(counts)
+    path = svg.bars(counts)
     assert path.count("z") == sum(count > 0 for count in counts)
     assert "nan" not in path
     assert "inf" not in path
     for part in path.split("M")[1:]:
-        assert 0 <= float(part.split(" ")[0]) <= charts.HISTOGRAM[0]
+        assert 0 <= float(part.split(" ")[0]) <= svg.HISTOGRAM[0]
 
 
 def test_zero_is_marked_where_it_lies() -> None:
     def of(low: float | None, high: float | None) -> float | None:
-        return charts.zero_mark(ArrayStats(dtype="float32", size=2, min=low, max=high))
+        return svg.zero_mark(ArrayStats(dtype="float32", size=2, min=low, max=high))
 
     assert of(-1, 3) == 24
     assert of(1, 3) is None
@@ -63,7 +64,7 @@ def test_zero_is_marked_where_it_lies() -> None:
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True, min_value=None), min_size=1, max_size=40))
 def test_the_error_chart_takes_any_numbers(errors: list[float]) -> None:
     rows = [DriftRow(value=f"v{i}", max_abs=0, max_rel=error, scale=1) for i, error in enumerate(errors)]
-    chart = charts.error_chart(rows, "v0")
+    chart = svg.error_chart(rows, "v0")
     assert (chart is None) is (not any(math.isfinite(error) for error in errors))
     for series in chart.series if chart else []:
         for point in series.points:
@@ -73,7 +74,7 @@ def test_the_error_chart_takes_any_numbers(errors: list[float]) -> None:
 
 
 def test_providers_stand_beside_each_other_in_the_chart() -> None:
-    chart = charts.error_chart(sample.report().drift, "block2/relu")
+    chart = svg.error_chart(sample.report().drift, "block2/relu")
     assert chart is not None
     assert [series.provider for series in chart.series] == ["cpu", "cuda"]
     assert [p.x for p in chart.series[0].points] == [p.x for p in chart.series[1].points]
@@ -175,9 +176,9 @@ def test_a_long_chart_keeps_the_worst_of_each_run_and_the_first_divergence() -> 
         for i in range(3000)
     ]
     rows[1234] = rows[1234].model_copy(update={"max_rel": 0.5})
-    chart = charts.error_chart(rows, "v7")
+    chart = svg.error_chart(rows, "v7")
     assert chart is not None
     shown = [point.label for point in chart.series[0].points]
-    assert len(shown) <= charts.POINTS + 1
+    assert len(shown) <= svg.POINTS + 1
     assert {"v7", "v1234"} <= set(shown)
     assert shown == [point.label for point in chart.series[1].points]

@@ -13,7 +13,7 @@ from service.api import bundle, files
 from service.api.deps import Digest, Ports, Reader
 from service.auth.principal import Principal
 from service.errors import Forbidden, Gone, NotFound
-from service.jobs import rows
+from service.jobs import repository
 from service.jobs.model import Job
 from service.jobs.results import ZIP
 from service.store import tables
@@ -121,4 +121,4 @@ def get_attestation(digest: Digest, ports: Ports, who: Reader) -> JSONResponse:
 
 def _job(ports: Services, who: Principal, job_id: str) -> Job:
     with ports.db.read() as connection:
-        return rows.find(connection, who.tenant, job_id)
+        return repository.find(connection, who.tenant, job_id)

@@ -17,7 +17,7 @@ from folding.options import FoldOptions
 from service.api import metrics
 from service.api.deps import Ports, Reader
 from service.api.jobs_view import FORMS
-from service.store import roster
+from service.store import workers
 from service.wiring import Services
 
 router = APIRouter(tags=["system"])
@@ -88,7 +88,7 @@ def look(ports: Services) -> Ready:
     if checks["database"].ok:
         health = ports.queue.health()
     checks["engine"] = Check(ok=bool(health.get("ok")), detail=str(health.get("detail", "")))
-    live = roster.alive(ports.db, ports.settings) if checks["database"].ok else []
+    live = workers.alive(ports.db, ports.settings) if checks["database"].ok else []
     order = ("none", "partial", "strong", "full")
     levels = sorted(
         (row.sandbox for row in live), key=lambda level: order.index(level) if level in order else 0
@@ -113,7 +113,7 @@ def _try(act: Any) -> Check:
 def capabilities(ports: Ports, who: Reader) -> Capabilities:
     """Options, limits, report forms, pools and versions."""
     settings = ports.settings
-    live = roster.alive(ports.db, settings)
+    live = workers.alive(ports.db, settings)
     return Capabilities(
         version=getattr(folding, "__version__", "0"),
         engine=settings.engine,

@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from service.web.layered import Items
+    from service.web.graph.sugiyama import Items
 
 NODE = 160  # pixels of a box with its margin
 BEND = 16  # pixels between two lines

@@ -11,7 +11,7 @@ from bisect import bisect_left, insort
 from dataclasses import dataclass, field
 
 from folding.report import GraphMap
-from service.web import placing, union
+from service.web.graph import coordinates, merge_graphs
 
 BENDS = 4  # bends for each box at most, on the average; the longest values are drawn broken above it
 NEAR = 4  # layers that a value may live in any case
@@ -54,7 +54,7 @@ class Layout:
 
 def layout(graphs: GraphMap) -> Layout:
     """The layout of both sides; linear but for sorting within layers."""
-    whole = union.union(graphs)
+    whole = merge_graphs.union(graphs)
     left, right = whole.edges
     around = (ways_around(whole, 0), ways_around(whole, 1))
     layer = layers(whole.count, sorted(left | right), whole.fed)
@@ -62,13 +62,13 @@ def layout(graphs: GraphMap) -> Layout:
     far = too_far(short, layer)
     items = build(layer, [edge for edge in short if edge not in far])
     order(items)
-    places, width = placing.place(items)
+    places, width = coordinates.place(items)
     trunk = {box: [round(places[bend]) for bend in bends] for box, bends in items.trunk.items()}
     across = [round(x) for x in places[: whole.count]]
     return Layout(whole.box, layer, across, round(width), trunk, around, far)
 
 
-def ways_around(whole: union.Union, which: int) -> dict[Edge, list[int]]:
+def ways_around(whole: merge_graphs.Union, which: int) -> dict[Edge, list[int]]:
     """Edges of one side that have on the other one a way through boxes which this side lacks.
 
     Conv to Relu, where a batch norm went from between: the line runs through the empty place, not around it.
