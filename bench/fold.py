@@ -8,9 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bench import measure
-from bench.duel import duel
 from bench.measure import Figures
 from bench.nets import NETS, chain
+from bench.paired_timing import duel
 from bench.peers import PEERS
 
 # Artifacts with operators of one runtime are no ONNX model to deploy elsewhere: shown, not competed with.

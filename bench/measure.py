@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from bench.duel import Duel
+from bench.paired_timing import Duel
 from bench.sessions import session
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

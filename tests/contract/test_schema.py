@@ -23,7 +23,7 @@ from schemathesis.specs.openapi.checks import (
 
 from tests.service.conftest import settings_of
 from tests.service.harness import Deployment, deployment, eventually
-from tests.service.inside import digest_of, orders
+from tests.service.in_process import digest_of, orders
 
 CASES = int(os.environ.get("BNFOLD_CASES", "6"))
 PATH = Path(__file__).parents[2] / "openapi" / "openapi.json"

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e import networks, steps
+from tests.e2e import networks, page_actions
 from tests.e2e.conftest import Visit
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -19,17 +19,17 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 def test_drop_watch_verdict_download(visit: Visit, tmp_path: Path) -> None:
     model = networks.residual(tmp_path / "network.onnx", 30)
-    page = steps.drop(visit, model)
+    page = page_actions.drop(visit, model)
     expect(page.locator("h1")).to_have_text("network.onnx")
     expect(page.locator("table.health tbody tr")).to_have_count(30)
     expect(page.locator("main")).to_contain_text("image")
     visit.picture("model")
-    steps.send(page)
+    page_actions.send(page)
     expect(page.locator("#stages li.done").first).to_be_visible()
     visit.picture("live")
-    assert steps.verdict(page) == "pass"
+    assert page_actions.verdict(page) == "pass"
     expect(page.locator("#verdict")).to_have_text("Verified equivalent")
-    steps.graph(page)
+    page_actions.graph(page)
     visit.picture("result")
     with page.expect_download() as waiting:
         page.click("#download")
@@ -44,33 +44,39 @@ def test_drop_watch_verdict_download(visit: Visit, tmp_path: Path) -> None:
 
 def test_several_files_travel_as_one_archive(visit: Visit) -> None:
     folder = EXAMPLES / "tf1_checkpoint"
-    page = steps.pick(visit, *(path for path in folder.iterdir() if path.name.startswith("model.ckpt")))
+    page = page_actions.pick(
+        visit, *(path for path in folder.iterdir() if path.name.startswith("model.ckpt"))
+    )
     expect(page.locator("dl.figures")).to_contain_text("checkpoint")
-    steps.send(page)
-    assert steps.verdict(page) == "pass"
+    page_actions.send(page)
+    assert page_actions.verdict(page) == "pass"
     visit.picture("result")
 
 
 def test_unhealthy_statistics_are_told_before_and_after(visit: Visit) -> None:
     folder = EXAMPLES / "never_updated"
-    page = steps.pick(visit, *(path for path in folder.iterdir() if path.name.startswith("model.ckpt")))
+    page = page_actions.pick(
+        visit, *(path for path in folder.iterdir() if path.name.startswith("model.ckpt"))
+    )
     expect(page.locator(".notice.unsure")).to_contain_text("never updated")
     page.locator(".finding summary").first.click()
     expect(page.locator(".finding p").first).to_be_visible()
     visit.picture("model")
-    steps.send(page)
-    steps.verdict(page)
+    page_actions.send(page)
+    page_actions.verdict(page)
     expect(page.locator("#health-rows")).to_contain_text("never updated")
 
 
 def test_statistics_are_measured_again_from_data(visit: Visit) -> None:
     folder = EXAMPLES / "never_updated"
-    page = steps.pick(visit, *(path for path in folder.iterdir() if path.name.startswith("model.ckpt")))
+    page = page_actions.pick(
+        visit, *(path for path in folder.iterdir() if path.name.startswith("model.ckpt"))
+    )
     page.click("summary:has-text('Statistics')")
     page.check("[data-option=recalibrate] input")
     page.set_input_files("#calibration", folder / "calibration.npz")
-    steps.send(page)
-    assert steps.verdict(page) == "pass"
+    page_actions.send(page)
+    assert page_actions.verdict(page) == "pass"
     expect(page.locator("section[aria-labelledby=calibration]")).to_contain_text(
         "The measured statistics were folded."
     )
@@ -78,8 +84,8 @@ def test_statistics_are_measured_again_from_data(visit: Visit) -> None:
 
 
 def test_cancel_stops_a_running_job(visit: Visit, tmp_path: Path) -> None:
-    page = steps.pick(visit, networks.residual(tmp_path / "deep.onnx", 900))
-    job = steps.send(page)
+    page = page_actions.pick(visit, networks.residual(tmp_path / "deep.onnx", 900))
+    job = page_actions.send(page)
     page.wait_for_selector("#stages li.now")
     page.click("#cancel")
     expect(page.locator(".verdict h2")).to_have_text("Cancelled")
@@ -89,11 +95,11 @@ def test_cancel_stops_a_running_job(visit: Visit, tmp_path: Path) -> None:
 
 
 def test_a_failing_verdict_keeps_the_artifact_back(visit: Visit, tmp_path: Path) -> None:
-    page = steps.pick(visit, networks.residual(tmp_path / "strict.onnx", 4))
-    steps.option(page, "rtol", "0")
-    steps.option(page, "atol", "0")
-    job = steps.send(page)
-    assert steps.verdict(page) == "fail"
+    page = page_actions.pick(visit, networks.residual(tmp_path / "strict.onnx", 4))
+    page_actions.option(page, "rtol", "0")
+    page_actions.option(page, "atol", "0")
+    job = page_actions.send(page)
+    assert page_actions.verdict(page) == "fail"
     expect(page.locator("#verdict")).to_have_text("Not equivalent")
     expect(page.locator("#download")).to_have_count(0)
     expect(page.locator("main")).to_contain_text("quarantined")
@@ -116,10 +122,10 @@ def test_a_file_that_is_no_model_says_what_to_do(visit: Visit, tmp_path: Path) -
 
 def test_hostile_names_are_text(visit: Visit, tmp_path: Path) -> None:
     model = networks.residual(tmp_path / "hostile.onnx", 2, prefix=networks.HOSTILE)
-    page = steps.pick(visit, model)
+    page = page_actions.pick(visit, model)
     expect(page.locator("table.health")).to_contain_text(networks.HOSTILE)
-    steps.send(page)
-    steps.verdict(page)
+    page_actions.send(page)
+    page_actions.verdict(page)
     expect(page.locator("#health-rows")).to_contain_text(networks.HOSTILE)
     page.locator("#graph-view").scroll_into_view_if_needed()
     page.click("#graph-next")
@@ -153,7 +159,7 @@ def test_uploads_go_on_after_a_lost_connection_and_after_a_reload(visit: Visit, 
     page.unroute_all()
     page.reload()
     page.set_input_files("#files", model)
-    steps.inspected(page)
+    page_actions.inspected(page)
     assert began == ["POST"], "the second try began anew"
     assert patches[:2] == ["0", str(32 << 20)]
     digest = hashlib.sha256(model.read_bytes()).hexdigest()
@@ -177,9 +183,9 @@ def test_an_upload_can_be_paused_and_given_up(visit: Visit, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("link", ["Artifact in Netron", "Source in Netron"])
 def test_netron_opens_both_sides(visit: Visit, tmp_path: Path, link: str) -> None:
-    page = steps.pick(visit, networks.residual(tmp_path / "look.onnx", 2))
-    steps.send(page)
-    steps.verdict(page)
+    page = page_actions.pick(visit, networks.residual(tmp_path / "look.onnx", 2))
+    page_actions.send(page)
+    page_actions.verdict(page)
     with visit.context.expect_page() as opening:
         page.click(f"text={link}")
     netron = opening.value
@@ -192,9 +198,9 @@ def test_netron_opens_both_sides(visit: Visit, tmp_path: Path, link: str) -> Non
 
 
 def test_a_release_is_made_and_listed(visit: Visit, tmp_path: Path) -> None:
-    page = steps.pick(visit, networks.residual(tmp_path / "released.onnx", 2))
-    steps.send(page)
-    assert steps.verdict(page) == "pass"
+    page = page_actions.pick(visit, networks.residual(tmp_path / "released.onnx", 2))
+    page_actions.send(page)
+    assert page_actions.verdict(page) == "pass"
     for version in (1, 2):
         page.fill("#release-name", "resnet")
         page.click("#release-form button")

@@ -17,7 +17,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from tests.e2e import networks, steps
+from tests.e2e import networks, page_actions
 from tests.e2e.conftest import Visit
 from tests.live import Live, live_service
 
@@ -102,7 +102,7 @@ def test_everything_works_by_keyboard(visit: Visit, finished: dict[str, str]) ->
     expect(page.locator(".skip")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.locator("#main")).to_be_focused()
-    steps.graph(page)
+    page_actions.graph(page)
     page.focus(".graph-scroll")
     page.keyboard.press("n")
     expect(page.locator(".graph-detail")).to_contain_text("Its affine")
@@ -134,7 +134,7 @@ WIDTH = """() => document.querySelector(".g-box")?.getBoundingClientRect().width
 def test_the_graphs_are_drawn_with_branches_side_by_side_and_both_sides_aligned(
     visit: Visit, service: Live, tmp_path: Path
 ) -> None:
-    job = steps.submitted(service.url, networks.branches(tmp_path / "branches.onnx"))
+    job = page_actions.submitted(service.url, networks.branches(tmp_path / "branches.onnx"))
     page = visit.go(f"/jobs/{job}")
     page.locator("#graph-view").scroll_into_view_if_needed()
     page.click("#graph-next")
@@ -220,7 +220,7 @@ def test_a_graph_of_ten_thousand_nodes_stays_usable(visit: Visit, tmp_path: Path
         # Without the proof: what is tried here is the page.
         job = client.post("/v1/jobs", json={"input": digest, "options": {"verify": False}}).json()
     page = visit.go(f"/jobs/{job['id']}")
-    assert steps.verdict(page) == "inconclusive"
+    assert page_actions.verdict(page) == "inconclusive"
     page.locator("#graph-view").scroll_into_view_if_needed()
     began = time.perf_counter()
     page.wait_for_selector(".graph-scroll [data-row]")
@@ -266,9 +266,9 @@ def test_a_signed_in_browser(browser: Browser, tmp_path: Path) -> None:
         order = tmp_path / "order.json"
         order.write_text('{"seconds": 0.5}')
         page.set_input_files("#files", order)
-        steps.inspected(page)
-        steps.send(page)
-        assert steps.verdict(page) == "pass"
+        page_actions.inspected(page)
+        page_actions.send(page)
+        assert page_actions.verdict(page) == "pass"
         with page.expect_download():
             page.click("#download")
         context.close()

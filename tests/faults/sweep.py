@@ -29,7 +29,7 @@ from service.store.db import now
 from service.wiring import Services, build
 from tests.faults.actors import Acks, digest, payload
 from tests.service.harness import ROOT
-from tests.service.inside import upload
+from tests.service.in_process import upload
 
 # What makes things durable or visible: files of SQLite and the blob folder; over a network, what is sent.
 # The long form takes each occurrence of each; pwrite64 is how SQLite writes its log and its pages.

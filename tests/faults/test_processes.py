@@ -22,7 +22,7 @@ import pytest
 from tests.faults.actors import digest
 from tests.service.conftest import settings_of
 from tests.service.harness import Deployment, deployment, eventually, free_port, http
-from tests.service.inside import open_services, orders, submit
+from tests.service.in_process import open_services, orders, submit
 from tests.service.test_deploy import SERVICES, command, start
 
 
@@ -149,7 +149,7 @@ def test_stopped_supervisor_comes_back_too_late(tmp_path: Path) -> None:
             # The lock is still held by the stopped one: the lease, not the lock, decides about the job.
             services = open_services(made.folder / "data", lease=1.5)
             from service.jobs import leases
-            from tests.service.inside import worker
+            from tests.service.in_process import worker
 
             eventually(lambda: leases.reap(services.db, services.queue, services.settings), 10, "reaped")
             assert worker(services, name="other").run(job["id"])

@@ -35,7 +35,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.duel import interval as bootstrap
+from bench.paired_timing import interval as bootstrap
 from folding.progress import Event
 from service.runner.base import JobOutcome, JobSpec
 from service.runner.config import RunnerConfig

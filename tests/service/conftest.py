@@ -10,7 +10,7 @@ import pytest
 
 from service.wiring import Services
 from tests.service.harness import S3, Postgres, S3rver, reason_no_postgres, reason_no_s3rver
-from tests.service.inside import open_services
+from tests.service.in_process import open_services
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from service.errors import Forbidden, NotFound, TooMany, Unauthorized, Unprocess
 from service.settings import Settings
 from service.store import tables
 from service.wiring import Services
-from tests.service.inside import (
+from tests.service.in_process import (
     TestClient,
     digest_of,
     open_services,

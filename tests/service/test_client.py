@@ -17,7 +17,7 @@ from folding.options import FoldOptions
 from folding.progress import Event
 from service.client import Client, packed, transfer
 from tests.service.harness import Deployment, deployment
-from tests.service.inside import orders
+from tests.service.in_process import orders
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from service.engine import embedded
 from service.engine.embedded import CANNOT_START, EmbeddedQueue, Lock, environment_of, lock_path
 from service.settings import Settings
 from tests.service.harness import ROOT, eventually
-from tests.service.inside import settings
+from tests.service.in_process import settings
 
 REFUSING = """
 import service.runner.process as process

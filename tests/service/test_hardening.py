@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.service.harness import Deployment, deployment, http
-from tests.service.inside import digest_of, orders
+from tests.service.in_process import digest_of, orders
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from service.store import tables
 from service.store.blobs import put_bytes
 from service.wiring import Services
 from tests.service.harness import eventually
-from tests.service.inside import open_services, orders, submit, worker
+from tests.service.in_process import open_services, orders, submit, worker
 
 
 class Gate(MemoryRunner):

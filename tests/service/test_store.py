@@ -22,7 +22,7 @@ from service.store.backup import backup, restore
 from service.store.blobs import fetch, put_bytes
 from service.store.db import Database, now
 from service.wiring import Services
-from tests.service.inside import digest_of, open_services, settings, submit, upload, worker
+from tests.service.in_process import digest_of, open_services, settings, submit, upload, worker
 
 
 def finished(services: Services, **more: object) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.service.harness import deployment, eventually, http
-from tests.service.inside import orders
+from tests.service.in_process import orders
 
 
 @pytest.fixture

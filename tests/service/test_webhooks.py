@@ -23,7 +23,7 @@ from service.store import tables
 from service.webhooks import targets
 from service.webhooks.dispatch import Dispatcher, sign
 from service.wiring import Services
-from tests.service.inside import open_services, orders, submit, worker
+from tests.service.in_process import open_services, orders, submit, worker
 
 
 class Receiver(HTTPServer):

@@ -15,10 +15,10 @@ import onnx
 import pytest
 
 from bench import measure, sessions
-from bench.duel import Duel, interval
 from bench.fold import bars
 from bench.measure import Figures
 from bench.nets import NETS
+from bench.paired_timing import Duel, interval
 from bench.peers import PEERS
 
 SMALL = ("preactivation", "dense", "inverted_residual", "hard_swish", "efficient", "inception", "unet",
