@@ -2,7 +2,8 @@
 
 Two parts. Offline: every pinned package carries a hash, and none is below a safe version that we know of
 (`service/runner/minimum_versions.py`). Online: pip-audit looks every package up; one that it skips, or a
-database that it cannot reach, fails the audit. Without the network the answer is "not checked", exit code 3, never "ok".
+database that it cannot reach, fails the audit. Without the network the answer is "not checked", exit
+code 3, never "ok".
 """
 
 from __future__ import annotations
