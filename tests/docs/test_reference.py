@@ -50,7 +50,7 @@ def parts(model: type[BaseModel], seen: set[type[BaseModel]]) -> set[type[BaseMo
         return seen
     seen.add(model)
     for field in model.model_fields.values():
-        for kind in re.findall(r"folding\.report\.(\w+)", str(field.annotation)):
+        for kind in re.findall(r"folding\.report\.records\.(\w+)", str(field.annotation)):
             found = getattr(__import__("folding.report", fromlist=[kind]), kind)
             if isinstance(found, type) and issubclass(found, BaseModel):
                 parts(found, seen)
