@@ -80,7 +80,7 @@ def installation() -> tuple[str, ...]:
         sysconfig.get_path("stdlib"),
         *site.getsitepackages(),
     }
-    package = Path(__file__).resolve().parents[2]
+    package = Path(__file__).resolve().parents[3]  # service/runner/jail/sandbox.py
     roots |= {str(package / "service"), str(package / "folding")}
     real = {os.path.realpath(root) for root in roots} | roots
     # An interpreter in /usr has the prefix /usr; reading programs and shared data there tells nothing secret.
