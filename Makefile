@@ -54,10 +54,10 @@ bench: $(DEV) ## all figures, side by side with the peers, on this machine
 	$(PY) -m bench $(BENCH_ARGS)
 
 fuzz: $(DEV) ## hostile models, the long form
-	$(PY) -m pytest tests/security -m "slow or not slow" $(PYTEST_ARGS)
+	$(PY) -m pytest tests/process/security -m "slow or not slow" $(PYTEST_ARGS)
 
 killsweep: $(DEV) test-tools ## kill -9 at every durable system call, the long form
-	$(PY) -m pytest tests/faults -m "slow or not slow" $(PYTEST_ARGS)
+	$(PY) -m pytest tests/process/faults -m "slow or not slow" $(PYTEST_ARGS)
 
 audit: $(DEV) ## known vulnerabilities in the pinned dependencies; a package that cannot be checked fails it
 	$(PY) -m scripts.audit

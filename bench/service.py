@@ -26,7 +26,7 @@ import httpx
 import psutil
 
 from bench.table import grid
-from tests.service.harness import (
+from tests.support.deployment import (
     Deployment,
     Postgres,
     deployment,
@@ -305,7 +305,7 @@ def fill(made: Deployment, jobs: int) -> None:
     from service.jobs.requests import Submission
     from service.settings import Settings
     from service.wiring import build
-    from tests.service.in_process import upload
+    from tests.support.in_process import upload
 
     names = {name.removeprefix("BNFOLD_").lower(): value for name, value in made.env.items()}
     services = build(Settings(**({"data_dir": made.folder / "data"} | names)))  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
 """Writes templates/fold/template.yml: the GitLab component, with deploy/ci/step.py inside it.
 
 A component is one file, and a runner that uses it has no clone of this repository; so the step travels in the
-template. tests/docs compares the two.
+template. tests/unit/docs compares the two.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     python scripts/reference_docs.py [--check]
 
-Pages: options, cli, settings, report, api, error-codes, health-codes, skip-reasons. tests/docs compares them,
+Pages: options, cli, settings, report, api, error-codes, health-codes, skip-reasons. tests/unit/docs compares them,
 so that an option, a setting, a code or a field without documentation fails the suite.
 """
 

@@ -17,7 +17,7 @@ HEAD = """# The TensorFlow 1 programs
 Models made by really running the programs of the five threads under TensorFlow 1.15
 (`tests/fixtures/tf1`), each through every file that it was saved in. `error` is the largest difference
 from TensorFlow 1's own answer, relative to the output's scale. The same rows are tests:
-`tests/folding/sources/test_tf1_table.py`. This page is written by `scripts/tf1_programs.py`.
+`tests/integration/tensorflow/test_tf1_table.py`. This page is written by `scripts/tf1_programs.py`.
 
 | program | file | outcome | folded | kept | health | error |
 |---|---|---|---|---|---|---|
@@ -29,7 +29,7 @@ def main() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     sys.path.insert(0, str(ROOT))
-    from tests.folding.sources import tf1
+    from tests.integration.tensorflow import tf1
 
     lines = []
     for case in tf1.cases():

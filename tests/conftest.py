@@ -1,8 +1,10 @@
-"""Long sweeps run when they are asked for: `-m slow`, or the make targets that name it."""
+"""Skip long sweeps unless they are asked for: `-m slow`, or the make targets that name it."""
 
 from __future__ import annotations
 
 import pytest
+
+pytest_plugins = ["tests.support.service_fixtures"]
 
 LONG = "a long sweep: `make fuzz`, `make killsweep`, or pytest -m slow"
 

@@ -1,7 +1,7 @@
 """What every code means and what to do about it: the text behind `bnfold explain CODE`, docs and pages.
 
 One table per kind, `code -> (title, meaning, remedy)`. Titles are a few words, meanings say what was
-found and why it matters, remedies say what the reader can do next. `tests/cli/test_catalogue.py` fails
+found and why it matters, remedies say what the reader can do next. `tests/unit/folding/errors/test_catalogue.py` fails
 when an enum member or a literal code in the tree is missing here.
 """
 

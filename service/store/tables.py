@@ -1,4 +1,4 @@
-"""The schema. Alembic's migrations build it; `tests/service/test_migrations.py` compares the two.
+"""The schema. Alembic's migrations build it; `tests/integration/service/test_store.py` compares the two.
 
 Times are seconds since the epoch (float), digests are `sha256:<hex>`, every row of a tenant carries it.
 """

@@ -8,15 +8,15 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Error, Page, expect, sync_playwright
 
-from tests.live import Live, live_service
+from tests.support.live import Live, live_service
+from tests.support.paths import ROOT
 
-OUTPUT = Path(__file__).parents[1] / "output" / "e2e"
+OUTPUT = ROOT / "tests" / "output" / "e2e"
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",

@@ -11,10 +11,12 @@ import onnx
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e import networks, page_actions
+from tests.e2e import page_actions
 from tests.e2e.conftest import Visit
+from tests.support import networks
+from tests.support.paths import ROOT
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = ROOT / "examples"
 
 
 def test_drop_watch_verdict_download(visit: Visit, tmp_path: Path) -> None:

@@ -17,9 +17,10 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from tests.e2e import networks, page_actions
+from tests.e2e import page_actions
 from tests.e2e.conftest import Visit
-from tests.live import Live, live_service
+from tests.support import networks
+from tests.support.live import Live, live_service
 
 PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
 DARK = {"color_scheme": "dark"}

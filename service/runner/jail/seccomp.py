@@ -1,8 +1,8 @@
 """A seccomp filter in a hundred lines: classic BPF made here, loaded with prctl, no library needed.
 
-The allow-list is what tracing real work showed (`python -m tests.security.trace`: checkpoints, frozen graphs,
-SavedModels, Keras of both generations and ONNX; converted, folded, verified and inspected on CPU), plus
-relatives of those calls that other versions of the same libraries make. Everything
+The allow-list is what tracing real work showed (`python -m tests.process.security.trace`: checkpoints,
+frozen graphs, SavedModels, Keras of both generations and ONNX; converted, folded, verified and inspected on
+CPU), plus relatives of those calls that other versions of the same libraries make. Everything
 else answers EPERM, so that a probing library (`uname -p`, an IPv6 check) goes on without; a foreign
 architecture's calls kill the process, since their numbers mean something else.
 

@@ -1,0 +1,180 @@
+"""Deployment files: parsed, checked against the code, and their commands run as processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from service.settings import Settings
+from tests.support.deployment import Deployment, deployment, free_port, http
+from tests.support.paths import ROOT
+
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+OURS = [name for name, service in SERVICES.items() if str(service.get("image", "")).startswith("bnfold:")]
+SETTINGS = {f"BNFOLD_{name.upper()}" for name in Settings.model_fields}
+METRICS = re.compile(r"bnfold_[a-z_]+")
+
+
+def exported() -> set[str]:
+    """Names of our metrics, as Prometheus stores them."""
+    text = (ROOT / "service" / "api" / "metrics.py").read_text()
+    names = set(re.findall(r'"(bnfold_[a-z_]+)"', text))
+    return names | {f"{name}{end}" for name in names for end in ("_total", "_bucket", "_sum", "_count")}
+
+
+def in_profile(profile: str) -> set[str]:
+    return {name for name, service in SERVICES.items() if profile in service["profiles"]}
+
+
+def test_profiles() -> None:
+    assert in_profile("default") == {"bnfold", "first-key"}
+    assert in_profile("cuda") == {"bnfold-cuda", "first-key"}
+    assert in_profile("scale") == {"api", "worker", "scale-key", "postgres", "store", "store-bucket"}
+    assert SERVICES["api"]["deploy"]["replicas"] == 2
+    assert SERVICES["worker"]["deploy"]["replicas"] == 3
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_containers_are_hardened(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    for place in service.get("ports", []):
+        assert place.startswith("127.0.0.1:"), "published on loopback; a proxy with TLS goes in front"
+    if service.get("restart") != "no":
+        assert service["cap_drop"] == ["ALL"]
+        assert "no-new-privileges:true" in service["security_opt"]
+    assert set(service.get("environment", {})) <= SETTINGS
+
+
+def test_dependencies_exist_in_the_same_profile() -> None:
+    for name, service in SERVICES.items():
+        for needed in service.get("depends_on", {}):
+            assert set(service["profiles"]) <= set(SERVICES[needed]["profiles"]), (name, needed)
+
+
+def test_dockerfile() -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    stages = re.findall(r"^FROM \S+ AS (\w+)", text, re.MULTILINE)
+    assert stages == ["build", "cpu", "cuda"]
+    assert {service["build"]["target"] for name, service in SERVICES.items() if name in OURS} <= set(stages)
+    for stage in text.split("FROM ")[2:]:
+        assert "USER 10001:10001" in stage
+        assert "HEALTHCHECK" in stage
+        assert stage.index("USER") > stage.index("RUN")
+    assert "--require-hashes" in text
+    for source in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE):
+        for path in source.split():
+            assert (ROOT / path).exists(), path
+
+
+def test_every_package_of_the_images_is_pinned_and_hashed() -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    for line in re.findall(r"pip install ([^&\n]+)", text):
+        assert "--no-deps" in line
+        assert "--require-hashes -r /tmp/" in line or "--no-build-isolation /src" in line, line
+    pinned = [(ROOT / "constraints" / f"{name}.txt").read_text() for name in ("runtime", "cuda")]
+    plain, cuda = (re.search(r"^onnxruntime(?:-gpu)?==(\S+)", each, re.MULTILINE) for each in pinned)
+    assert plain is not None
+    assert cuda is not None
+    assert plain[1] == cuda[1], "scripts/lock.sh writes both"
+    assert "--hash=sha256:" in pinned[1]
+
+
+def test_kubernetes_example() -> None:
+    parts = list(yaml.safe_load_all((ROOT / "deploy" / "kubernetes" / "bnfold.yaml").read_text()))
+    kinds = [part["kind"] for part in parts]
+    assert kinds == ["ConfigMap", "Deployment", "Deployment", "Service", "PodDisruptionBudget"]
+    assert set(parts[0]["data"]) <= SETTINGS
+    for part in parts[1:3]:
+        pod = part["spec"]["template"]["spec"]
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        (container,) = pod["containers"]
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True
+        assert container["args"][0] in ("serve", "worker")
+        assert (
+            part["spec"]["template"]["metadata"]["labels"].items()
+            >= part["spec"]["selector"]["matchLabels"].items()
+        )
+
+
+def test_dashboard_and_alerts_use_metrics_that_exist() -> None:
+    known = exported()
+    alerts = yaml.safe_load((ROOT / "deploy" / "prometheus" / "alerts.yml").read_text())
+    rules = alerts["groups"][0]["rules"]
+    expressions = [rule["expr"] for rule in rules]
+    board = json.loads((ROOT / "deploy" / "grafana" / "bnfold.json").read_text())
+    expressions += [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    assert len(rules) >= 5
+    assert len(board["panels"]) >= 8
+    for expression in expressions:
+        used = set(METRICS.findall(expression))
+        assert used <= known, (expression, used - known)
+    assert all(rule["annotations"]["summary"] and rule["labels"]["severity"] for rule in rules)
+
+
+def command(service: dict[str, Any], **replaced: str) -> list[str]:
+    """The container's command line, run by this interpreter, with other addresses."""
+    words = [replaced.get(word, word) for word in service["command"]]
+    return [sys.executable, "-c", "from service.cli import main; main()", *words]
+
+
+def bnfold(arguments: list[str], env: dict[str, str]) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", "from service.cli import main; main()", *arguments],
+        env=env, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def start(made: Deployment, words: list[str], **more: str) -> subprocess.Popen[bytes]:
+    log = (made.folder / f"log-{len(made.processes)}.txt").open("ab")
+    process = subprocess.Popen(
+        words, env=made.environment(**more), cwd=ROOT, stdout=log, stderr=log, start_new_session=True
+    )
+    made.processes.append(process)
+    return process
+
+
+def test_default_profile_as_processes(tmp_path: Path) -> None:
+    """`first-key`, then `serve --host 0.0.0.0` (here: on loopback with keys required), then a request."""
+    with deployment(tmp_path, BNFOLD_REQUIRE_KEYS="true") as made:
+        (script,) = SERVICES["first-key"]["command"]
+        assert script.startswith("bnfold keys list --json | grep -q bnf_ || bnfold keys create first")
+        env = made.environment()
+        assert "bnf_" not in bnfold(["keys", "list", "--json"], env)
+        create = script.split("|| bnfold ")[1].split()
+        secret = re.search(r"bnf_[0-9a-z]{20}\.[\w-]{43}", bnfold(create, env))
+        assert secret
+        assert "bnf_" in bnfold(["keys", "list", "--json"], env)
+        port = free_port()
+        start(made, command(SERVICES["bnfold"], **{"0.0.0.0": "127.0.0.1"}), BNFOLD_PORT=str(port))
+        url = f"http://127.0.0.1:{port}"
+        made.ready(url)
+        with http(url) as client:
+            assert client.get("/v1/jobs").status_code == 401
+            assert client.get("/v1/jobs", headers={"authorization": f"Bearer {secret[0]}"}).status_code == 200
+
+
+def test_public_bind_without_key_refuses_to_start(tmp_path: Path) -> None:
+    env = {**os.environ, "BNFOLD_DATA_DIR": str(tmp_path), "BNFOLD_RUNNER": "memory"}
+    done = subprocess.run(
+        command(SERVICES["bnfold"]),
+        env=env,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "API key" in done.stderr

@@ -1,0 +1,76 @@
+"""Whatever the graph: outputs are the same numbers, folding again changes nothing, the interface stays.
+
+Judged in float64, where an exact fold differs by summation order alone; a fold that is not exact is off by
+orders of magnitude more.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from folding import export, norms, passes, rules
+from folding.options import FoldOptions
+from tests.unit.folding.random_graphs import MAKERS, build, vaguer
+from tests.unit.folding.rules.models import feeds, fold, run
+
+PLANS = st.lists(st.tuples(st.integers(0, len(MAKERS) - 1), st.integers(0, 2**20)), min_size=1, max_size=9)
+SETTINGS = settings(
+    max_examples=2000, deadline=None, derandomize=True, database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)  # fmt: skip
+
+
+@given(PLANS)
+@SETTINGS
+def test_folding_preserves_outputs_and_is_idempotent(plan: list[tuple[int, int]]) -> None:
+    proto = build(plan)
+    folded = fold(proto)  # asserts a valid model and an unchanged interface
+    given_inputs = feeds(proto, seed=len(plan))
+    with np.errstate(all="ignore"):
+        before, after = run(proto, given_inputs), run(folded.after, given_inputs)
+    for a, b in zip(before, after, strict=True):
+        assert a.shape == b.shape
+        scale = max(float(np.abs(a).max(initial=0)), 1e-6)
+        assert float(np.abs(a - b).max(initial=0)) <= 1e-9 * scale, folded.text
+    again = fold(folded.after)
+    assert again.after.SerializeToString() == folded.after.SerializeToString(), (folded.text, again.text)
+
+
+def whole(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Preparation, fold and cleaning, as an artifact gets them."""
+    model, options = ir.from_proto(proto), FoldOptions()
+    passes.prepare(model, options)
+    rules.fold(model, norms.find(model), options)
+    passes.clean(model, options)
+    made = ir.to_proto(model)
+    export.check(made, {})
+    return made
+
+
+@given(PLANS, st.integers(1, 3))
+@settings(SETTINGS, max_examples=600)
+def test_the_whole_way_keeps_interfaces_that_say_little(plan: list[tuple[int, int]], how: int) -> None:
+    """Dimensions without numbers, outputs without shape, optional outputs: nothing is guessed from them."""
+    sharp = build(plan)
+    vague = onnx.ModelProto()
+    vague.CopyFrom(sharp)
+    after = whole(vaguer(vague, how))
+    assert list(after.graph.input) == list(vague.graph.input)
+    for end, declared in zip(after.graph.output, vague.graph.output, strict=True):
+        if not declared.type.tensor_type.HasField("shape"):  # the checker asks for one: what is known of it
+            assert "unk__" not in str(end)
+            end.type.tensor_type.ClearField("shape")
+        assert end == declared
+    given_inputs = feeds(sharp, seed=len(plan))
+    with np.errstate(all="ignore"):
+        before, numbers = run(sharp, given_inputs), run(after, given_inputs)
+    for a, b in zip(before, numbers, strict=True):
+        assert a.shape == b.shape
+        scale = max(float(np.abs(a).max(initial=0)), 1e-6)
+        assert float(np.abs(a - b).max(initial=0)) <= 1e-9 * scale, [n.op_type for n in after.graph.node]
+    again = whole(after)
+    assert len(again.graph.node) == len(after.graph.node)

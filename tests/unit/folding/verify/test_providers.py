@@ -1,0 +1,168 @@
+"""Providers without a device: a recorded provider list and a session that answers from the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from folding.ort import OrtSession, runtime
+from folding.report import Verdict
+from folding.verify import providers
+from folding.verify.providers import Cpu, Cuda, Generic
+from folding.verify.providers.cuda import ProviderLostError
+from tests.unit.folding.verify import nets
+from tests.unit.folding.verify.models import check
+
+# What onnxruntime-gpu 1.31 on a machine with a device answers to get_available_providers().
+RECORDED = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+
+
+class FakeSession:
+    """Answers like the CPU, times a gain; remembers how it was opened."""
+
+    opened: list[dict[str, Any]] = []  # noqa: RUF012 - shared on purpose, cleared by the fixture
+    started = True
+    gain: dict[str, float] = {}  # noqa: RUF012
+    jitter = False
+
+    def __init__(self, model: Path, level: str, *, providers: list[Any]) -> None:
+        self.inner = OrtSession(model, level)
+        self.options = providers[0][1] if isinstance(providers[0], tuple) else {}
+        FakeSession.opened.append({"level": level, "providers": providers})
+        self.providers = (
+            [p[0] if isinstance(p, tuple) else p for p in providers] if self.started else RECORDED[2:]
+        )
+        self.runs = 0
+
+    def run(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        self.runs += 1
+        kind = "exact" if self.options.get("use_tf32") == "0" else "tf32"
+        gain = np.float32(1 + self.gain.get(kind, 0.0) + (1e-3 * self.runs if self.jitter else 0))
+        return {name: value * gain for name, value in self.inner.run(feeds).items()}
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> type[FakeSession]:
+    """A machine with a recorded CUDA provider."""
+    FakeSession.opened, FakeSession.started, FakeSession.gain, FakeSession.jitter = [], True, {}, False
+
+    def find(name: str) -> Any:
+        if name == "cuda":
+            return Cuda(lambda: RECORDED, FakeSession)
+        return Cpu() if name == "cpu" else Generic(name, lambda: RECORDED, FakeSession)
+
+    monkeypatch.setattr(providers, "find", find)
+    return FakeSession
+
+
+def test_cuda_is_judged_without_tf32_and_reported_with_it(device: type[FakeSession], tmp_path: Path) -> None:
+    device.gain = {"tf32": 1e-3}
+    pair = nets.build("plain", tmp_path, 1)
+    found = check(pair.unfolded, pair.folded, providers=["cpu", "cuda"], require=["cuda"])
+    assert found.verdict is Verdict.PASS, found.summary
+    rows = {(r.provider, r.optimization_level): r for r in found.rows if r.reference == "onnx-unfolded"}
+    assert rows["cuda", "disable_all"].status == rows["cuda", "enable_all"].status == "pass"
+    assert rows["cuda", "disable_all"].judged
+    assert rows["cuda tf32", "enable_all"].status == "fail"
+    assert not rows["cuda tf32", "enable_all"].judged
+    exact = [o["providers"][0] for o in device.opened if o["providers"][0][1]]
+    assert exact[0] == ("CUDAExecutionProvider", {"use_tf32": "0", "cudnn_conv_algo_search": "DEFAULT"})
+
+
+def test_a_wrong_device_fails(device: type[FakeSession], tmp_path: Path) -> None:
+    device.gain = {"exact": 1e-2}
+    pair = nets.build("plain", tmp_path, 1)
+    found = check(pair.unfolded, pair.folded, providers=["cpu", "cuda"])
+    assert found.verdict is Verdict.FAIL
+    assert "cuda" in found.summary
+
+
+def test_determinism_is_checked_by_a_repeat(device: type[FakeSession], tmp_path: Path) -> None:
+    pair = nets.build("mlp", tmp_path, 1)
+    rows = check(pair.unfolded, pair.folded, providers=["cuda"]).rows
+    assert all(r.figures["deterministic"] for r in rows if r.provider == "cuda")
+    device.jitter = True
+    rows = check(pair.unfolded, pair.folded, providers=["cuda"]).rows
+    assert not any(r.figures["deterministic"] for r in rows if r.provider == "cuda")
+
+
+def test_a_silent_fallback_to_the_cpu_is_unavailable(device: type[FakeSession], tmp_path: Path) -> None:
+    device.started = False
+    pair = nets.build("mlp", tmp_path, 1)
+    found = check(pair.unfolded, pair.folded, providers=["cpu", "cuda"], require=["cuda"])
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert {r.status for r in found.rows if r.provider.startswith("cuda")} == {"unavailable"}
+
+
+def test_another_installed_provider_is_used_by_name(device: type[FakeSession], tmp_path: Path) -> None:
+    pair = nets.build("mlp", tmp_path, 1)
+    found = check(pair.unfolded, pair.folded, providers=["cpu", "tensorrt"], require=["tensorrt"])
+    assert found.verdict is Verdict.PASS
+    assert device.opened[0]["providers"][0] == "TensorrtExecutionProvider"
+
+
+def test_the_installed_runtime_is_asked() -> None:
+    without = Cuda(lambda: ["CPUExecutionProvider"])
+    assert "cuda" in (without.unavailable() or "")
+    assert Cuda(lambda: RECORDED).unavailable() is None
+    assert "installed: CPUExecutionProvider" in (
+        Generic("dml", lambda: ["CPUExecutionProvider"]).unavailable() or ""
+    )
+    assert Generic("TensorrtExecutionProvider", lambda: RECORDED).unavailable() is None
+    assert providers.find("cpu").unavailable() is None
+    assert isinstance(providers.find("openvino"), Generic)
+
+
+def test_a_fallback_raises_rather_than_answering_from_the_cpu(tmp_path: Path) -> None:
+    FakeSession.started = False
+    pair = nets.build("mlp", tmp_path, 1)
+    with pytest.raises(ProviderLostError):
+        Cuda(lambda: RECORDED, FakeSession).open(pair.folded, "disable_all", "cuda")
+    FakeSession.started = True
+
+
+def test_layers_are_compared_on_the_device_too(device: type[FakeSession], tmp_path: Path) -> None:
+    device.gain = {"exact": 1e-6}
+    pair = nets.build("plain", tmp_path, 1)
+    rows = check(pair.unfolded, pair.folded, providers=["cpu", "cuda"]).drift
+    values = {kind: [row.value for row in rows if row.provider == kind] for kind in ("cpu", "cuda")}
+    assert values["cpu"] == values["cuda"]
+    assert len(values["cuda"]) > 3
+
+
+needs_cuda = pytest.mark.skipif(
+    "CUDAExecutionProvider" not in runtime().get_available_providers(),
+    reason="onnxruntime has no CUDAExecutionProvider here (onnxruntime-gpu and a device are needed)",
+)
+
+
+@pytest.mark.cuda
+@needs_cuda
+@pytest.mark.parametrize("kind", ["residual", "mobile", "unet", "mlp"])
+def test_real_cuda_passes(kind: str, tmp_path: Path) -> None:
+    pair = nets.build(kind, tmp_path, 1)
+    found = check(pair.unfolded, pair.folded, providers=["cpu", "cuda"], require=["cuda"])
+    assert found.verdict is Verdict.PASS, found.summary
+    assert any(r.provider == "cuda" and r.status == "pass" for r in found.rows)
+
+
+@pytest.mark.cuda
+@needs_cuda
+def test_real_cuda_catches_a_wrong_fold(tmp_path: Path) -> None:
+    pair = nets.build("residual", tmp_path, 1, {3: "off_by_one"})
+    found = check(pair.unfolded, pair.folded, providers=["cuda"], require=["cuda"])
+    assert found.verdict is Verdict.FAIL
+
+
+def test_a_name_that_the_runtime_never_heard_of_is_refused_before_the_work(tmp_path: Path) -> None:
+    from folding import pipeline
+    from folding.errors import UsageError
+    from folding.options import FoldOptions
+
+    with pytest.raises(UsageError, match="no execution provider called 'cpuu'") as caught:
+        pipeline.fold(tmp_path / "not even there.onnx", tmp_path / "a.onnx", FoldOptions(providers=("cpuu",)))
+    assert caught.value.error_code == "unknown_provider"
+    assert "cuda" in (caught.value.hint or "")

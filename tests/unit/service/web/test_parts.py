@@ -1,0 +1,184 @@
+"""Forms, charts, words, latency, snippets: the pure parts."""
+
+# ruff: noqa: E501  rows of data
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from folding.options import FoldOptions
+from folding.report import ArrayStats, DriftRow
+from service.web import apidocs, formats, snippets, views
+from service.web.api_records import download_name
+from service.web.charts import calibration, latency, svg
+from service.web.forms import options_form
+from tests.unit.service.web import sample
+
+
+def test_every_option_is_on_the_form_once_with_its_default() -> None:
+    fields = [item for _, items in options_form(None) for item in items]
+    assert sorted(item.name for item in fields) == sorted(FoldOptions.model_fields)
+    defaults = FoldOptions().model_dump(mode="json")
+    for item in fields:
+        assert item.default == defaults[item.name]
+        assert item.help, f"{item.name} has no help"
+        assert item.title
+
+
+def test_the_form_offers_what_the_inspection_found() -> None:
+    fields = {
+        item.name: item for _, items in options_form(sample.inspection(), ["cpu", "cuda"]) for item in items
+    }
+    assert fields["inputs"].rows == [("image", "float32", "N, 224, 224, 3")]
+    assert fields["outputs"].choices == [("logits", "logits")]
+    assert [value for value, _ in fields["providers"].choices] == ["cpu", "cuda"]
+    assert (fields["opset"].kind, fields["opset"].minimum) == ("integer", 7)
+    assert fields["missing_stats"].kind == "choice"
+
+
+@given(st.lists(st.integers(0, 10**9), max_size=60))
+def test_bars_stay_inside_their_box(counts: list[int]) -> None:
+    path = svg.bars(counts)
+    assert path.count("z") == sum(count > 0 for count in counts)
+    assert "nan" not in path
+    assert "inf" not in path
+    for part in path.split("M")[1:]:
+        assert 0 <= float(part.split(" ")[0]) <= svg.HISTOGRAM[0]
+
+
+def test_zero_is_marked_where_it_lies() -> None:
+    def of(low: float | None, high: float | None) -> float | None:
+        return svg.zero_mark(ArrayStats(dtype="float32", size=2, min=low, max=high))
+
+    assert of(-1, 3) == 24
+    assert of(1, 3) is None
+    assert of(None, None) is None
+
+
+@given(st.lists(st.floats(allow_nan=True, allow_infinity=True, min_value=None), min_size=1, max_size=40))
+def test_the_error_chart_takes_any_numbers(errors: list[float]) -> None:
+    rows = [DriftRow(value=f"v{i}", max_abs=0, max_rel=error, scale=1) for i, error in enumerate(errors)]
+    chart = svg.error_chart(rows, "v0")
+    assert (chart is None) is (not any(math.isfinite(error) for error in errors))
+    for series in chart.series if chart else []:
+        for point in series.points:
+            assert chart is not None
+            assert chart.left <= point.x <= chart.right
+            assert 0 <= point.y <= chart.bottom
+
+
+def test_providers_stand_beside_each_other_in_the_chart() -> None:
+    chart = svg.error_chart(sample.report().drift, "block2/relu")
+    assert chart is not None
+    assert [series.provider for series in chart.series] == ["cpu", "cuda"]
+    assert [p.x for p in chart.series[0].points] == [p.x for p in chart.series[1].points]
+    assert chart.divergence == chart.series[0].points[2].x
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(None, "–"), (0, "0"), (12345, "12,345"), (float("nan"), "NaN"), (float("-inf"), "−∞"), ("NaN", "NaN"),
+     (1.5e-7, "1.5e−07"), (True, "yes"), ("", "–")],
+)  # fmt: skip
+def test_numbers(value: float | str | None, words: str) -> None:
+    assert formats.number(value) == words
+
+
+def test_times_shapes_sizes() -> None:
+    assert formats.moment("2026-01-31T12:00:00.000Z") == "2026-01-31 12:00:00 UTC"
+    assert formats.moment("soon") == "–"
+    assert formats.moment(1e300) == "–"
+    assert formats.machine_moment(0.0) == "1970-01-01T00:00:00Z"
+    assert formats.shape(["N", None, 3]) == "N × ? × 3"
+    assert formats.shape([]) == "scalar"
+    assert formats.size(1536) == "1.5 KiB"
+    assert [formats.duration(v) for v in (5e-6, 0.02, 3.0, 125.0)] == ["5 µs", "20 ms", "3.0 s", "2 min 5 s"]
+
+
+def test_latency_of_any_shape_is_read() -> None:
+    record = {"rows": [{"provider": "cpu", "optimization_level": "enable_all", "before": {"median_ms": 4.0, "low_ms": 3.9, "high_ms": 4.1},
+                        "after": {"median_ms": 2.0, "low_ms": 1.9, "high_ms": 2.1}}], "seed": 3}  # fmt: skip
+    (row,) = latency.rows(record)
+    assert (row.label, row.change) == ("cpu enable all", "2.00× faster")
+    assert (row.bar_before, row.bar_after) == (200.0, 100.0)
+    noisy = {
+        "cpu": {
+            "before": {"median": 1.0, "low": 0.8, "high": 1.2},
+            "after": {"median": 0.9, "low": 0.7, "high": 1.1},
+        }
+    }
+    assert "within the noise" in latency.rows(noisy)[0].change
+    assert latency.rows({"before": 1.0, "after": 2.0})[0].change == "2.00× slower"
+    assert latency.rows({"odd": ["x", 1], "before": True}) == []
+    assert latency.rows(None) == []
+
+
+NASTY = "my model'; rm -rf ~ $(id) `id`.h5"
+
+
+def test_snippets_quote_names_for_the_shell() -> None:
+    text = snippets.submit("http://localhost", NASTY, {"outputs": [NASTY]})
+    words = shlex.split(text.replace("\\\n", " "))
+    assert f"model=@{NASTY}" in words
+    assert json.loads(words[words.index("-F", 4) + 1].removeprefix("options=")) == {"outputs": [NASTY]}
+    assert NASTY in shlex.split(snippets.command("http://localhost", NASTY, {}).replace("\\\n", " "))
+
+
+def test_download_names_are_plain() -> None:
+    assert download_name("resnet50.h5") == "resnet50-folded.onnx"
+    assert download_name(sample.HOSTILE).isascii()
+    assert download_name("") == "model-folded.onnx"
+    assert "/" not in download_name("../../etc/passwd")
+
+
+def test_the_worst_output_is_the_one_that_failed() -> None:
+    from folding.report import Verdict
+
+    worst = views.worst_output(sample.report(Verdict.FAIL))
+    assert worst is not None
+    assert not worst.passed
+
+
+def test_references_are_followed_and_loops_end() -> None:
+    document = {"components": {"schemas": {"A": {"$ref": "#/components/schemas/A"},
+                "B": {"type": "object", "properties": {"b": {"$ref": "#/components/schemas/B"}, "n": {"type": "integer"}}}}}}  # fmt: skip
+    apidocs.resolved(document, {"$ref": "#/components/schemas/A"})
+    rows = list(apidocs.properties(document, {"$ref": "#/components/schemas/B"}))
+    assert [row.name for row in rows if row.level == 0] == ["b", "n"]
+    assert len(rows) < 20
+
+
+def test_calibration_of_any_shape_is_read() -> None:
+    record = {"samples": 1000, "applied": False, "ignored_arrays": ["y"],
+              "layers": [{"name": "bn", "measured": True, "mean": [0.5, 1.0], "variance": [2.0], "stored_mean": [0.0, 0.0],
+                          "stored_variance": [1.0], "mean_shift": 4.06, "variance_ratio": [0.06, 0.17]}, {"name": "other"}, 3],
+              "outputs": {"out": {"max_abs": 2.4, "relative_rms": 0.98}, "odd": None}}  # fmt: skip
+    found = calibration.view(record)
+    assert found is not None
+    assert found.layers[0].ratio == "0.06 … 0.17"
+    assert found.layers[0].stored == "mean 0, variance 1"
+    assert found.layers[1].measured == "not measured"
+    assert found.outputs == [("out", "2.4", "0.98")]
+    assert calibration.view(None) is None
+    assert calibration.view({"samples": 1}) is not None
+
+
+def test_a_long_chart_keeps_the_worst_of_each_run_and_the_first_divergence() -> None:
+    rows = [
+        DriftRow(value=f"v{i}", max_abs=0, max_rel=1e-7, scale=1, provider=p)
+        for p in ("cpu", "cuda")
+        for i in range(3000)
+    ]
+    rows[1234] = rows[1234].model_copy(update={"max_rel": 0.5})
+    chart = svg.error_chart(rows, "v7")
+    assert chart is not None
+    shown = [point.label for point in chart.series[0].points]
+    assert len(shown) <= svg.POINTS + 1
+    assert {"v7", "v1234"} <= set(shown)
+    assert shown == [point.label for point in chart.series[1].points]
