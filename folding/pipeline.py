@@ -15,7 +15,7 @@ from folding.errors import BnfoldError
 from folding.ir import gc_pause
 from folding.norms.base import BatchNorm
 from folding.options import FoldOptions
-from folding.progress import Listener, Progress, silent
+from folding.progress import Listener, Progress, ignore_progress
 from folding.report import GraphReport, Inspection, Report, Verdict, Verification, graph_map
 from folding.report.norm_rows import norm_report
 from folding.rules.base import FoldResult
@@ -34,7 +34,7 @@ def fold(
     *,
     calibration: Feeds | None = None,
     probe: Feeds | None = None,
-    listener: Listener = silent,
+    listener: Listener = ignore_progress,
     workdir: Path | None = None,
 ) -> Report:
     """Fold the batch norms of the model at `src`, write ONNX to `dst`, and prove the two equivalent.
@@ -61,10 +61,10 @@ def fold(
         except BnfoldError:
             raise
         except Exception as error:  # noqa: BLE001 - only to find the error of ours inside it
-            raise told(error) from None
+            raise root_error(error) from None
 
 
-def told(error: BaseException) -> BaseException:
+def root_error(error: BaseException) -> BaseException:
     """The error of ours at the root of a chain: weights are read late, by libraries that wrap errors."""
     cause: BaseException | None = error
     for _ in range(32):  # chains may bite their own tail
@@ -211,7 +211,7 @@ def verify(
     *,
     probe: Feeds | None = None,
     certificate: bool = False,
-    listener: Listener = silent,
+    listener: Listener = ignore_progress,
     workdir: Path | None = None,
 ) -> Verification:
     """Compare the ONNX file `b` with `a` (any format); `certificate`: check its fold in closed form.

@@ -20,7 +20,7 @@ class Event:
 Listener = Callable[[Event], None]
 
 
-def silent(event: Event) -> None:
+def ignore_progress(event: Event) -> None:
     """The listener of those who do not listen."""
 
 
@@ -28,7 +28,7 @@ def silent(event: Event) -> None:
 class Progress:
     """Hands events to a listener and keeps the seconds of each stage."""
 
-    listener: Listener = silent
+    listener: Listener = ignore_progress
     timings: dict[str, float] = field(default_factory=dict)
 
     def report(self, stage: str, fraction: float | None = None, message: str = "") -> None:

@@ -24,7 +24,7 @@ import folding
 from service import logs, telemetry
 from service.api import problems
 from service.api.deps import known_query
-from service.api.middleware import Envelope
+from service.api.middleware import RequestMiddleware
 from service.api.routes import ROUTERS
 from service.auth.keys import Keys, load_pepper
 from service.errors import Forbidden
@@ -75,7 +75,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     for router in ROUTERS:
         app.include_router(router, dependencies=[Depends(known_query)])
     app.openapi = lambda: contract(app)  # type: ignore[method-assign]
-    app.add_middleware(Envelope, settings=settings)
+    app.add_middleware(RequestMiddleware, settings=settings)
     _mount_pages(app)
     return app
 
@@ -178,7 +178,7 @@ class _Server(uvicorn.Server):
         ports: Services | None = getattr(self._app.state, "services", None)
         if ports is not None:
             # Not in the handler itself: the lock that it needs may be held by the code it interrupts.
-            threading.Thread(target=ports.changes.hurry, daemon=True).start()
+            threading.Thread(target=ports.changes.interrupt_waits, daemon=True).start()
         super().handle_exit(sig, frame)
 
 

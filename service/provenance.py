@@ -33,7 +33,7 @@ BUILDER_ID = "urn:bnfold:builder"
 MOST_SIGNATURES = 64  # of an envelope that are tried; ours have one
 _URL_SAFE = str.maketrans("-_", "+/")
 
-Envelope = dict[str, Any]
+RequestMiddleware = dict[str, Any]
 Statement = dict[str, Any]
 
 
@@ -133,7 +133,7 @@ def pae(payload_type: str, body: bytes) -> bytes:
     return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(body), body)
 
 
-def sign(statement: Statement, key: Ed25519PrivateKey) -> Envelope:
+def sign(statement: Statement, key: Ed25519PrivateKey) -> RequestMiddleware:
     """Wrap and sign a statement."""
     body = json.dumps(statement, sort_keys=True, separators=(",", ":")).encode()
     signature = key.sign(pae(PAYLOAD_TYPE, body))
@@ -144,7 +144,7 @@ def sign(statement: Statement, key: Ed25519PrivateKey) -> Envelope:
     }
 
 
-def verify(envelope: Envelope, key: Ed25519PublicKey, *, digest: str | None = None) -> Statement:
+def verify(envelope: RequestMiddleware, key: Ed25519PublicKey, *, digest: str | None = None) -> Statement:
     """The statement inside, once a signature by `key` over it was found good.
 
     Args:
@@ -226,7 +226,7 @@ def key_id(key: Ed25519PublicKey) -> str:
     return "sha256:" + hashlib.sha256(spki).hexdigest()
 
 
-def to_json(envelope: Envelope) -> str:
+def to_json(envelope: RequestMiddleware) -> str:
     """The form in which envelopes travel."""
     return json.dumps(envelope, indent=2) + "\n"
 

@@ -38,7 +38,7 @@ def all_graphs(model: ir.Model) -> list[ir.Graph]:
     return found
 
 
-def adopt(model: ir.Model) -> None:
+def index_names(model: ir.Model) -> None:
     """What passes rely on: nested graphs know the opsets, and all graphs share one set of taken names."""
     names: set[str | None] = set()
     for graph in all_graphs(model):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from folding.ir.edit import adopt
+from folding.ir.edit import index_names
 from folding.ir.infer_shapes import complete, infer_shapes
 from folding.ir.inline_functions import inline_functions
 from folding.options import FoldOptions
@@ -94,13 +94,13 @@ FINALLY = (Pass("avoid_hazards", hazards.avoid, "last: no later pass may undo it
 
 def prepare(model: ir.Model, options: FoldOptions) -> None:
     """Bring the graph into the form that norms and rules expect. Parameters stay as they are."""
-    adopt(model)
+    index_names(model)
     if options.freeze_inputs:
         freeze_inputs(model)
     run_once(model, ONCE_BEFORE)
     if options.opset is not None and options.opset > model.graph.opset_imports.get("", 1):
         convert(model, options.opset)  # up: first, so that newer operators can be used
-    adopt(model)
+    index_names(model)
     if run_until_stable(model, PREPARE):
         infer_shapes(model)
         run_until_stable(model, PREPARE)
@@ -111,7 +111,7 @@ def prepare(model: ir.Model, options: FoldOptions) -> None:
 
 def clean(model: ir.Model, options: FoldOptions) -> None:
     """Make the folded graph the smallest and fastest that still computes the same."""
-    adopt(model)
+    index_names(model)
     lift_constants(model)
     if not complete(model):
         infer_shapes(model)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from folding.ir.edit import adopt, all_graphs, array, fresh_name, graph_of
+from folding.ir.edit import all_graphs, array, fresh_name, graph_of, index_names
 
 
 def _constant_condition(node: ir.Node) -> bool:
@@ -57,5 +57,5 @@ def resolve(model: ir.Model) -> bool:
             if node.op_type == "If" and node.domain in ("", "ai.onnx") and node.graph is not None:
                 changed |= _constant_condition(node)
     if changed:
-        adopt(model)
+        index_names(model)
     return changed

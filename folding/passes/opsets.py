@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from folding.errors import UnsupportedModel
 from folding.ir import weightless
-from folding.ir.edit import adopt, all_graphs
+from folding.ir.edit import all_graphs, index_names
 from folding.passes.opset_adapters import NoWayError, relabel
 
 
@@ -48,14 +48,14 @@ def _by_schema(model: ir.Model, target: int) -> None:
     if model.functions:
         raise NoWayError("model-local functions have opsets of their own")
     twin = model.clone()
-    adopt(twin)
+    index_names(twin)
     current = model.graph.opset_imports.get("", 1)
     for graph in all_graphs(twin):
         for node in graph:
             relabel(node, current, target)
     twin.graph.opset_imports[""] = target
     model.graph = twin.graph
-    adopt(model)
+    index_names(model)
 
 
 def _by_converter(model: ir.Model, target: int) -> None:
@@ -63,7 +63,7 @@ def _by_converter(model: ir.Model, target: int) -> None:
     declared = [value.name for value in proto.graph.input]
     weightless.as_inputs(proto, tensors)
     _adopt(model, onnx.version_converter.convert_version(proto, target), declared, tensors)
-    adopt(model)
+    index_names(model)
 
 
 def _adopt(

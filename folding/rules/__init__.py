@@ -13,7 +13,7 @@ from folding.options import FoldOptions
 from folding.passes.freeze import freeze_inputs
 from folding.rules import driver, sites
 from folding.rules.base import FoldResult
-from folding.rules.engine import Search
+from folding.rules.engine import Propagator
 from folding.rules.interface import Context, Rule
 from folding.rules.registry import RULES
 
@@ -40,6 +40,6 @@ def _round(model: ir.Model, norms: list[BatchNorm], options: FoldOptions) -> tup
     ctx = Context(model, constants, options, names=g.used_names(model))
     by_op: dict[str, Rule] = {op: rule for rule in RULES for op in rule.ops}
     found, refused = sites.collect(ctx, norms)
-    search = Search(ctx, by_op, found)
-    result = driver.Fold(ctx, search, found, refused, norms).run()
-    return result, search.writer.borders
+    propagator = Propagator(ctx, by_op, found)
+    result = driver.Fold(ctx, propagator, found, refused, norms).run()
+    return result, propagator.writer.borders

@@ -12,8 +12,8 @@ from folding.rules import emit_affine, residual_affines
 from folding.rules.absorbers.linear import Linear
 from folding.rules.affine import Affine
 from folding.rules.base import Decision, FoldResult, Skip, SkipReason
-from folding.rules.engine import Journey, Search, Site
-from folding.rules.interface import Absorbed, Context
+from folding.rules.engine import AffineSite, PropagationPlan, Propagator
+from folding.rules.interface import Absorbed, Context, Side
 from folding.rules.outcome import decision, direction
 
 
@@ -21,11 +21,11 @@ class Fold:
     """One run over one model."""
 
     def __init__(
-        self, ctx: Context, search: Search, sites: list[Site], refused: dict[BatchNorm, Skip],
+        self, ctx: Context, propagator: Propagator, sites: list[AffineSite], refused: dict[BatchNorm, Skip],
         norms: list[BatchNorm],
     ) -> None:  # fmt: skip
         self.ctx = ctx
-        self.search = search
+        self.propagator = propagator
         self.sites = sites
         self.refused = refused
         self.norms = norms
@@ -42,13 +42,13 @@ class Fold:
             if _is_gone(site):
                 continue
             if site.affine.has_scale or site.affine.has_shift:
-                self._whole(site, "out")
+                self._whole(site, Side.INTO_PRODUCER)
             else:
-                self._remove(site, Journey(), "out")
+                self._remove(site, PropagationPlan(), Side.INTO_PRODUCER)
                 site.direction = "removed"
         for site in reversed(self.sites):
             if not _is_gone(site):
-                self._whole(site, "in")
+                self._whole(site, Side.INTO_CONSUMER)
         for site in self.sites:
             if not _is_gone(site):
                 self._halves(site)
@@ -62,7 +62,7 @@ class Fold:
 
     def _unite_equals(self) -> None:
         """Sites that do the same to one value are one: as two they would keep each other in place."""
-        first: dict[tuple[object, ...], Site] = {}
+        first: dict[tuple[object, ...], AffineSite] = {}
         for site in self.sites:
             affine = site.affine
             key = (site.input, affine.scale.shape, affine.scale.tobytes(), affine.shift.tobytes())
@@ -70,60 +70,60 @@ class Fold:
             if twin is site or twin.output.graph is not site.output.graph:
                 continue
             g.replace_value(site.output, twin.output)
-            site.absorbers.append(Absorbed(twin, "out", affine.scale, affine.shift, affine))
+            site.absorbers.append(Absorbed(twin, Side.INTO_PRODUCER, affine.scale, affine.shift, affine))
             site.direction, site.gone = "merged", True
             g.prune(list(site.nodes))
 
-    def _can_be_shorter(self, site: Site) -> bool:
+    def _can_be_shorter(self, site: AffineSite) -> bool:
         if not site.rewritten and len(site.nodes) <= emit_affine.count(self.ctx, site.affine):
             return False
         return site.merged or emit_affine.representable(site.affine, site.output.dtype)
 
-    def _journey(self, site: Site, side: str, affine: Affine) -> Journey | Skip:
+    def _plan_for(self, site: AffineSite, side: Side, affine: Affine) -> PropagationPlan | Skip:
         return (
-            self.search.into_producer(site, affine)
-            if side == "out"
-            else self.search.into_consumer(site, affine)
+            self.propagator.into_producer(site, affine)
+            if side == Side.INTO_PRODUCER
+            else self.propagator.into_consumer(site, affine)
         )
 
-    def _whole(self, site: Site, side: str) -> None:
-        journey = self._journey(site, side, site.affine)
-        if isinstance(journey, Skip):
-            site.skips.append(journey)
+    def _whole(self, site: AffineSite, side: Side) -> None:
+        plan = self._plan_for(site, side, site.affine)
+        if isinstance(plan, Skip):
+            site.skips.append(plan)
             return
-        self._commit(site, journey, side)
-        self._remove(site, journey, side)
+        self._commit(site, plan, side)
+        self._remove(site, plan, side)
 
-    def _commit(self, site: Site, journey: Journey, side: str) -> None:
-        for move in journey.absorbed:
+    def _commit(self, site: AffineSite, plan: PropagationPlan, side: Side) -> None:
+        for move in plan.absorbed:
             if isinstance(move.absorber, Linear):
                 move.absorber.absorb(side, move.scale, move.shift)
                 self.linears[move.absorber] = None
             else:
-                assert isinstance(move.absorber, Site)
+                assert isinstance(move.absorber, AffineSite)
                 move.absorber.absorb(move.affine, side)
-                move.absorber.guests.append(site)
-        for passed in journey.patches:
+                move.absorber.merged_sites.append(site)
+        for passed in plan.patches:
             if passed.patch is not None:
                 passed.patch()
-        site.absorbers += journey.absorbed
-        site.direction = direction(site, journey, side)
+        site.absorbers += plan.absorbed
+        site.direction = direction(site, plan, side)
 
-    def _remove(self, site: Site, journey: Journey, side: str) -> None:
+    def _remove(self, site: AffineSite, plan: PropagationPlan, side: Side) -> None:
         """Take the site's nodes out; values between it and its absorbers changed meaning, hence names."""
         source, target = site.input, site.output
-        self.search.forget(source)  # it takes over the readers of the target
-        between = [value for value in journey.changed if value is not source]
+        self.propagator.forget(source)  # it takes over the readers of the target
+        between = [value for value in plan.changed if value is not source]
         for value in between:
             self._rename(value)
-        if side == "out":
+        if side == Side.INTO_PRODUCER:
             self.fold_sites.append(source)
             named = target.is_graph_output()
             g.replace_value(target, source)
             if not named and source.producer() is not None:
                 g.take_name(target, source)
         else:
-            for move in journey.absorbed:
+            for move in plan.absorbed:
                 if isinstance(move.absorber, Linear):
                     self.fold_sites.append(move.absorber.output)
             target.replace_all_uses_with(source)
@@ -136,7 +136,7 @@ class Fold:
 
     # -- halves -------------------------------------------------------------------------------------
 
-    def _halves(self, site: Site) -> None:
+    def _halves(self, site: AffineSite) -> None:
         """y = s*x + t = s*(x + t/s). Where the whole cannot leave, one half may, or each its own way."""
         affine = site.affine
         if not (affine.has_scale and affine.has_shift):
@@ -144,29 +144,29 @@ class Fold:
         if np.all((affine.scale != 0.0) | (affine.shift == 0.0)):
             scale = np.where(affine.scale == 0.0, 1.0, affine.scale)
             early = Affine(np.ones_like(affine.scale), affine.shift / scale).compressed()
-            if self._half(site, "in", affine.scale_only(), early, "out"):
+            if self._half(site, Side.INTO_CONSUMER, affine.scale_only(), early, Side.INTO_PRODUCER):
                 return
-        self._half(site, "out", affine.scale_only(), affine.shift_only(), "in")
+        self._half(site, Side.INTO_PRODUCER, affine.scale_only(), affine.shift_only(), Side.INTO_CONSUMER)
 
-    def _half(self, site: Site, side: str, half: Affine, rest: Affine, other: str) -> bool:
+    def _half(self, site: AffineSite, side: Side, half: Affine, rest: Affine, other: Side) -> bool:
         """Let `half` leave by `side` and the rest by the `other`, if that is worth it."""
         if not emit_affine.representable(rest, site.output.dtype):
             return False
-        journey = self._journey(site, side, half)
-        if isinstance(journey, Skip) or not all(isinstance(m.absorber, Linear) for m in journey.absorbed):
+        plan = self._plan_for(site, side, half)
+        if isinstance(plan, Skip) or not all(isinstance(m.absorber, Linear) for m in plan.absorbed):
             return False  # half a norm moved into another that stays would be no node fewer
-        padded = site.skips[side == "in"].reason is SkipReason.PADDED_SHIFT
+        padded = site.skips[side == Side.INTO_CONSUMER].reason is SkipReason.PADDED_SHIFT
         shorter = emit_affine.count(self.ctx, site.affine) > 1
-        if not (padded or shorter or isinstance(self._journey(site, other, rest), Journey)):
+        if not (padded or shorter or isinstance(self._plan_for(site, other, rest), PropagationPlan)):
             return False  # one Add for one BatchNormalization: runtimes fuse the latter better
-        self._leave(site, journey, side, rest)
+        self._leave(site, plan, side, rest)
         self._whole(site, other)
         return True
 
-    def _leave(self, site: Site, journey: Journey, side: str, rest: Affine) -> None:
-        self._commit(site, journey, side)
-        for value in journey.changed:
-            if value is not site.input or side == "out":
+    def _leave(self, site: AffineSite, plan: PropagationPlan, side: Side, rest: Affine) -> None:
+        self._commit(site, plan, side)
+        for value in plan.changed:
+            if value is not site.input or side == Side.INTO_PRODUCER:
                 self._rename(value)
         site.affine = rest
         site.rewritten = site.merged = True
@@ -174,7 +174,7 @@ class Fold:
     # -- writing ------------------------------------------------------------------------------------
 
     def _write(self) -> None:
-        writer = self.search.writer
+        writer = self.propagator.writer
         living = [linear for linear in self.linears if linear.node.graph is not None]  # dead code was pruned
         for linear in living:
             writer.expect(linear)
@@ -193,6 +193,6 @@ class Fold:
         return decision(norm, self.by_norm[norm], self.roundings)
 
 
-def _is_gone(site: Site) -> bool:
+def _is_gone(site: AffineSite) -> bool:
     """Taken out, or pruned with a neighbour whose constants it computed (Neg(moving_mean) of a norm)."""
     return site.gone or all(node.graph is None for node in site.nodes)

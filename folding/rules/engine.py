@@ -6,7 +6,7 @@
     3  halves: scale one way and shift the other; else one half leaves and the other stays as one node
     4  write: absorbers' weights, then what stays, in the fewest nodes
 
-Journeys are all-or-nothing: a work list of (value, affine), every one of which must be taken. Refusals that
+Plans are all-or-nothing: a work list of (value, affine), every one of which must be taken. Refusals that
 do not depend on the affine are remembered per value, so a refused region is searched once.
 """
 
@@ -22,34 +22,34 @@ from folding.rules.absorbers import constant
 from folding.rules.absorbers.linear import Linear
 from folding.rules.affine import Affine
 from folding.rules.base import Direction, Skip, SkipReason
-from folding.rules.interface import Absorbed, Context, Passed, Rule, label
-from folding.rules.transparent.branches import carried
-from folding.rules.transparent.select import Census, alone_among_slices, census
-from folding.rules.transparent.shape_only import blind
+from folding.rules.interface import Absorbed, Context, Propagated, Rule, Side, label
+from folding.rules.transparent.branches import forwarded_by_if
+from folding.rules.transparent.select import SliceCoverage, alone_among_slices, slice_coverage
+from folding.rules.transparent.shape_only import reads_shape_only
 from folding.rules.write import Writer
 
 _QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv",
                          "QLinearMatMul", "ConvInteger", "MatMulInteger"})  # fmt: skip
-_MAX_JOURNEY = 20_000  # values visited for one affine; beyond that it stays where it is
+_MAX_VISITED_VALUES = 20_000  # values visited for one affine; beyond that it stays where it is
 
 
 @dataclass(eq=False)
-class Site:
+class AffineSite:
     """One affine in the graph: a batch norm, or an anonymous Mul/Add/Sub/Div/Neg.
 
-    `doors`: the (node, index) pairs through which its nodes read the input.
+    `input_uses`: the (node, index) pairs through which its nodes read the input.
     """
 
     output: ir.Value
     nodes: tuple[ir.Node, ...]
-    doors: tuple[tuple[ir.Node, int], ...]
+    input_uses: tuple[tuple[ir.Node, int], ...]
     affine: Affine
     name: str
     norm: BatchNorm | None = None
     absorbers: list[Absorbed] = field(default_factory=list)
     direction: Direction | None = None
     skips: list[Skip] = field(default_factory=list)
-    guests: list[Site] = field(default_factory=list)
+    merged_sites: list[AffineSite] = field(default_factory=list)
     rewritten: bool = False  # its nodes should be stated anew
     merged: bool = False  # its nodes must be stated anew: they no longer say its affine
     gone: bool = False
@@ -57,70 +57,72 @@ class Site:
     @property
     def input(self) -> ir.Value:
         """The value that it reads now."""
-        node, index = self.doors[0]
+        node, index = self.input_uses[0]
         value = node.inputs[index]
         assert value is not None
         return value
 
-    def absorb(self, affine: Affine, side: str) -> None:
+    def absorb(self, affine: Affine, side: Side) -> None:
         """Merge another affine, after or before this one."""
-        self.affine = self.affine.then(affine) if side == "out" else affine.then(self.affine)
+        self.affine = self.affine.then(affine) if side == Side.INTO_PRODUCER else affine.then(self.affine)
         self.rewritten = self.merged = True
 
 
 @dataclass(eq=False)
-class Journey:
+class PropagationPlan:
     """All that one affine would do if it left: who takes it, who is patched, which values change meaning."""
 
     absorbed: list[Absorbed] = field(default_factory=list)
-    patches: list[Passed] = field(default_factory=list)
+    patches: list[Propagated] = field(default_factory=list)
     changed: list[ir.Value] = field(default_factory=list)
 
 
-class Search:
-    """Journeys of affines over one graph."""
+class Propagator:
+    """Plans of affines over one graph."""
 
-    def __init__(self, ctx: Context, rules: dict[str, Rule], sites: list[Site]) -> None:
+    def __init__(self, ctx: Context, rules: dict[str, Rule], sites: list[AffineSite]) -> None:
         self.ctx = ctx
         self.rules = rules
         self.writer = Writer(ctx)
         self.by_output = {site.output: site for site in sites}
         self.by_node = {node: site for site in sites for node in site.nodes}
         self._refused: dict[tuple[ir.Value, str], Skip] = {}
-        self._counted: dict[ir.Value, dict[tuple[int, tuple[int, ...]], Census | None]] = {}
+        self._counted: dict[ir.Value, dict[tuple[int, tuple[int, ...]], SliceCoverage | None]] = {}
 
-    def _host(self, move: Absorbed | Passed | Skip, side: str) -> Absorbed | Passed | Skip:
+    def _check_range(self, move: Absorbed | Propagated | Skip, side: Side) -> Absorbed | Propagated | Skip:
         """A last look at an absorber: would its numbers stay within the range of their type?"""
         if not isinstance(move, Absorbed):
             return move
         host = move.absorber
         if isinstance(host, Linear):
             return self.writer.preview(host, side, move.scale, move.shift) or move
-        assert isinstance(host, Site)
-        merged = host.affine.then(move.affine) if side == "out" else move.affine.then(host.affine)
+        assert isinstance(host, AffineSite)
+        merged = (
+            host.affine.then(move.affine) if side == Side.INTO_PRODUCER else move.affine.then(host.affine)
+        )
         if emit_affine.representable(merged, host.output.dtype):
             return move
         return Skip(
             SkipReason.WOULD_OVERFLOW, f"merged with `{host.name}` it would leave the range of its type"
         )
 
-    def into_producer(self, site: Site, affine: Affine) -> Journey | Skip:
+    def into_producer(self, site: AffineSite, affine: Affine) -> PropagationPlan | Skip:
         """Who can make `site.input` come out as affine(site.input)."""
-        journey = Journey()
+        plan = PropagationPlan()
         parents: dict[ir.Value, ir.Value | None] = {site.input: None}
         work: list[tuple[ir.Value, Affine, frozenset[ir.Node]]] = [
             (site.input, affine, frozenset(site.nodes))
         ]
         while work:
             value, wanted, users = work.pop()
-            step = self._host(self._producer_step(value, wanted, users), "out")
+            step = self._check_range(self._producer_step(value, wanted, users), Side.INTO_PRODUCER)
             if isinstance(step, Skip):
-                return self._refuse(step, value, parents, "out")
-            journey.changed.append(value)
+                return self._refuse(step, value, parents, Side.INTO_PRODUCER)
+            plan.changed.append(value)
             if isinstance(step, Absorbed):
-                journey.absorbed.append(step)
+                plan.absorbed.append(step)
                 continue
-            journey.patches.append(step)
+            plan.patches.append(step)
             node = value.producer()
             assert node is not None
             if len({source for source, _ in step.onward}) < len(step.onward):
@@ -128,15 +130,15 @@ class Search:
             for source, onward in step.onward:
                 parents.setdefault(source, value)
                 work.append((source, onward, frozenset([node])))
-            if len(parents) > _MAX_JOURNEY:
-                return Skip(SkipReason.NO_LINEAR_NEIGHBOUR, f"no end after {_MAX_JOURNEY} values")
-        return journey
+            if len(parents) > _MAX_VISITED_VALUES:
+                return Skip(SkipReason.NO_LINEAR_NEIGHBOUR, f"no end after {_MAX_VISITED_VALUES} values")
+        return plan
 
     def _producer_step(
         self, value: ir.Value, wanted: Affine, users: frozenset[ir.Node]
-    ) -> Absorbed | Passed | Skip:
-        if (value, "out") in self._refused:
-            return self._refused[value, "out"]
+    ) -> Absorbed | Propagated | Skip:
+        if (value, Side.INTO_PRODUCER) in self._refused:
+            return self._refused[value, Side.INTO_PRODUCER]
         place = constant.reader(value, users, self.ctx)
         if place is not None and place[0] not in self.by_node:
             return constant.absorb(value, *place, wanted, self.ctx)
@@ -145,7 +147,7 @@ class Search:
             return guard
         host = self.by_output.get(value)
         if host is not None and not host.gone:
-            return Absorbed(host, "out", wanted.scale, wanted.shift, wanted)
+            return Absorbed(host, Side.INTO_PRODUCER, wanted.scale, wanted.shift, wanted)
         node = value.producer()
         if node is None:
             return self._no_producer(value)
@@ -157,25 +159,25 @@ class Search:
 
     def _alone(self, value: ir.Value, wanted: Affine, users: frozenset[ir.Node]) -> Skip | None:
         """Whether only `users` read the value: anybody else would see it changed."""
-        if value.is_graph_output() and not carried(value, users):
+        if value.is_graph_output() and not forwarded_by_if(value, users):
             return Skip(SkipReason.GRAPH_OUTPUT, f"`{value.name}` is itself an output of the graph")
-        count = self._census(value, wanted)
+        count = self._slice_coverage(value, wanted)
         counted = count is not None and alone_among_slices(count, users, wanted)
         for node, index in count.others if counted and count is not None else value.uses():
-            if node not in users and not blind(node, index):
+            if node not in users and not reads_shape_only(node, index):
                 return Skip(
                     SkipReason.SHARED_PRODUCER_OUTPUT, f"`{value.name}` is also read by {label(node)}"
                 )
         return None
 
-    def _census(self, value: ir.Value, wanted: Affine) -> Census | None:
+    def _slice_coverage(self, value: ir.Value, wanted: Affine) -> SliceCoverage | None:
         """The readers of a value that is cut into slices, counted once: a value may have thousands."""
         if len(value.uses()) < 2 or len(wanted.varying()) != 1:
             return None
         known = self._counted.setdefault(value, {})
         key = (wanted.varying()[0], wanted.scale.shape)
         if key not in known:
-            known[key] = census(value, wanted, self.ctx)
+            known[key] = slice_coverage(value, wanted, self.ctx)
         return known[key]
 
     def forget(self, value: ir.Value) -> None:
@@ -189,41 +191,43 @@ class Search:
             )
         return Skip(SkipReason.NO_LINEAR_NEIGHBOUR, f"`{value.name}` is an input of the graph", True)
 
-    def into_consumer(self, site: Site, affine: Affine) -> Journey | Skip:
+    def into_consumer(self, site: AffineSite, affine: Affine) -> PropagationPlan | Skip:
         """Who reads `site.output`, directly or further on, and can apply the affine to what it reads."""
-        journey = Journey()
+        plan = PropagationPlan()
         parents: dict[ir.Value, ir.Value | None] = {site.output: None}
         work: list[tuple[ir.Value, Affine]] = [(site.output, affine)]
         while work:
             value, offered = work.pop()
             if value is not site.output:
-                journey.changed.append(value)
-            if (value, "in") in self._refused:
-                return self._refuse(self._refused[value, "in"], value, parents, "in")
+                plan.changed.append(value)
+            if (value, Side.INTO_CONSUMER) in self._refused:
+                return self._refuse(
+                    self._refused[value, Side.INTO_CONSUMER], value, parents, Side.INTO_CONSUMER
+                )
             if value.is_graph_output():
                 skip = Skip(SkipReason.GRAPH_OUTPUT, f"`{value.name}` is an output of the graph", True)
-                return self._refuse(skip, value, parents, "in")
+                return self._refuse(skip, value, parents, Side.INTO_CONSUMER)
             for use in value.uses():
-                step = self._host(self._consumer_step(use.node, use.idx, offered), "in")
+                step = self._check_range(self._consumer_step(use.node, use.idx, offered), Side.INTO_CONSUMER)
                 if isinstance(step, Skip):
-                    return self._refuse(step, value, parents, "in")
+                    return self._refuse(step, value, parents, Side.INTO_CONSUMER)
                 if isinstance(step, Absorbed):
-                    journey.absorbed.append(step)
+                    plan.absorbed.append(step)
                     continue
-                journey.patches.append(step)
+                plan.patches.append(step)
                 for target, onward in step.onward:
                     parents.setdefault(target, value)
                     work.append((target, onward))
-            if len(parents) > _MAX_JOURNEY:
-                return Skip(SkipReason.NO_LINEAR_NEIGHBOUR, f"no end after {_MAX_JOURNEY} values")
-        return journey
+            if len(parents) > _MAX_VISITED_VALUES:
+                return Skip(SkipReason.NO_LINEAR_NEIGHBOUR, f"no end after {_MAX_VISITED_VALUES} values")
+        return plan
 
-    def _consumer_step(self, node: ir.Node, index: int, offered: Affine) -> Absorbed | Passed | Skip:
+    def _consumer_step(self, node: ir.Node, index: int, offered: Affine) -> Absorbed | Propagated | Skip:
         host = self.by_node.get(node)
         if host is not None and not host.gone:
-            if (node, index) not in host.doors or len(host.doors) != 1:
+            if (node, index) not in host.input_uses or len(host.input_uses) != 1:
                 return _not_linear(node, "read by")
-            return Absorbed(host, "in", offered.scale, offered.shift, offered)
+            return Absorbed(host, Side.INTO_CONSUMER, offered.scale, offered.shift, offered)
         rule = self._rule(node)
         if rule is None:
             return _not_linear(node, "read by")
@@ -233,7 +237,7 @@ class Search:
         return self.rules.get(node.op_type) if node.domain in ("", "ai.onnx") else None
 
     def _refuse(
-        self, skip: Skip, value: ir.Value, parents: dict[ir.Value, ir.Value | None], side: str
+        self, skip: Skip, value: ir.Value, parents: dict[ir.Value, ir.Value | None], side: Side
     ) -> Skip:
         """Remember a refusal that no affine could avoid, for the value and all that led to it."""
         if skip.always:

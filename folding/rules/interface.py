@@ -5,16 +5,17 @@ An affine arrives from one of two sides:
     into_producer(node, index, affine)   output `index` of the node must become affine(output)
     into_consumer(node, index, affine)   input `index` of the node is now read before the affine was applied
 
-and the answer is one of three: `Absorbed` (constants of the node can take it), `Passed` (it goes on to other
-values, all of which must accept), or `Skip` (reason and detail). Deciding changes nothing; the engine applies
-a whole journey or none of it.
+and the answer is one of three: `Absorbed` (constants of the node can take it), `Propagated` (it goes on to
+other values, all of which must accept), or `Skip` (reason and detail). Deciding changes nothing; the engine
+applies a whole plan or none of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import onnx_ir as ir
 
@@ -28,7 +29,12 @@ from folding.rules.base import Skip, SkipReason
 if TYPE_CHECKING:
     from folding.rules.absorbers.linear import Linear
 
-Side = Literal["out", "in"]
+
+class Side(StrEnum):
+    """Where an affine moves: into what computes the value, or into what reads it."""
+
+    INTO_PRODUCER = "into_producer"
+    INTO_CONSUMER = "into_consumer"
 
 
 class Absorber(Protocol):
@@ -49,14 +55,14 @@ class Absorbed:
 
 
 @dataclass(frozen=True, eq=False)
-class Passed:
+class Propagated:
     """The affine goes on to these values, each with its own; `patch` edits the node once all accepted."""
 
     onward: tuple[tuple[ir.Value, Affine], ...]
     patch: Callable[[], None] | None = None
 
 
-Move: TypeAlias = Absorbed | Passed | Skip
+Move: TypeAlias = Absorbed | Propagated | Skip
 
 
 class Rule(Protocol):
@@ -134,7 +140,7 @@ class Context:
         return name
 
 
-def lost(detail: str) -> Skip:
+def channel_axis_lost(detail: str) -> Skip:
     """The affine does not line up with the node's channels."""
     return Skip(SkipReason.CHANNEL_AXIS_LOST, detail)
 

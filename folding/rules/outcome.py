@@ -8,17 +8,17 @@ from folding.norms.base import BatchNorm
 from folding.rules import certificate as cert
 from folding.rules.absorbers.linear import Linear
 from folding.rules.base import Decision, Direction, Skip, SkipReason
-from folding.rules.engine import Journey, Site
-from folding.rules.interface import Absorbed
+from folding.rules.engine import AffineSite, PropagationPlan
+from folding.rules.interface import Absorbed, Side
 
 Written = Mapping[Linear, cert.Rounding | Skip]
 
 
-def decision(norm: BatchNorm, site: Site, roundings: Written) -> Decision:
+def decision(norm: BatchNorm, site: AffineSite, roundings: Written) -> Decision:
     """Folded where nothing of it stays, kept with the reason that matters, or half of each."""
-    hosts = list(_final_absorbers(site))
-    failed = [r for a in hosts if isinstance(r := roundings.get(a), Skip)]
-    written = [a for a in hosts if isinstance(roundings.get(a), cert.Rounding)]
+    absorbers = list(_final_absorbers(site))
+    failed = [r for a in absorbers if isinstance(r := roundings.get(a), Skip)]
+    written = [a for a in absorbers if isinstance(roundings.get(a), cert.Rounding)]
     into = tuple(dict.fromkeys(a.name for a in written))
     certificate = cert.merge(
         cert.certificate(r) for a in written if isinstance(r := roundings[a], cert.Rounding)
@@ -33,7 +33,7 @@ def decision(norm: BatchNorm, site: Site, roundings: Written) -> Decision:
     return Decision(norm, half, into, site.direction if half else None, skip.reason, skip.detail, certificate)
 
 
-def _main_reason(site: Site) -> Skip:
+def _main_reason(site: AffineSite) -> Skip:
     """What kept it from its producer; where that is merely no linear node, what kept it from its consumers.
 
     That the norm's own output is the graph's is no reason by itself: it would not matter with a producer.
@@ -50,29 +50,29 @@ def _main_reason(site: Site) -> Skip:
     return Skip(reason, detail)
 
 
-def direction(site: Site, journey: Journey, side: str) -> Direction:
-    own: Direction = "into_producer" if side == "out" else "into_consumer"
-    if not journey.absorbed:
+def direction(site: AffineSite, plan: PropagationPlan, side: Side) -> Direction:
+    own: Direction = "into_producer" if side == Side.INTO_PRODUCER else "into_consumer"
+    if not plan.absorbed:
         own = "removed"
-    elif all(isinstance(move.absorber, Site) for move in journey.absorbed):
+    elif all(isinstance(move.absorber, AffineSite) for move in plan.absorbed):
         own = "merged"
     return own if site.direction in (None, own) else "both"
 
 
-def _final_absorbers(site: Site) -> Iterable[Linear]:
+def _final_absorbers(site: AffineSite) -> Iterable[Linear]:
     """Linears that took the site's affine, directly or by way of a site that it merged into."""
     work: list[Absorbed] = list(site.absorbers)
-    seen: set[Site] = set()
+    seen: set[AffineSite] = set()
     while work:
         host = work.pop().absorber
         if isinstance(host, Linear):
             yield host
-        elif isinstance(host, Site) and host not in seen:
+        elif isinstance(host, AffineSite) and host not in seen:
             seen.add(host)
             work.extend(host.absorbers)
 
 
-def _staying(site: Site) -> Site | None:
+def _staying(site: AffineSite) -> AffineSite | None:
     """The site, or one that it merged into, whose nodes are still in the graph."""
     work, seen = [site], {site}
     while work:
@@ -81,7 +81,7 @@ def _staying(site: Site) -> Site | None:
             return item
         for move in item.absorbers:
             host = move.absorber
-            if isinstance(host, Site) and host not in seen:
+            if isinstance(host, AffineSite) and host not in seen:
                 seen.add(host)
                 work.append(host)
     return None

@@ -9,7 +9,7 @@ from folding.ir import query as g
 from folding.rules import emit_affine
 from folding.rules.absorbers.linear import Linear
 from folding.rules.affine import Affine
-from folding.rules.engine import Site
+from folding.rules.engine import AffineSite
 from folding.rules.interface import Context
 
 
@@ -53,7 +53,7 @@ def _append_after(ctx: Context, value: ir.Value, affine: Affine, name: str) -> N
     result.name = kept
 
 
-def restate(ctx: Context, site: Site) -> None:
+def restate(ctx: Context, site: AffineSite) -> None:
     """Replace the nodes of a site that stays by the fewest that say its present affine."""
     source, target = site.input, site.output
     last = target.producer()

@@ -13,7 +13,7 @@ from folding.norms.base import BatchNorm
 from folding.rules.absorbers import matmul
 from folding.rules.affine import Affine
 from folding.rules.base import Skip, SkipReason
-from folding.rules.engine import Site
+from folding.rules.engine import AffineSite
 from folding.rules.interface import Context
 
 # A constant beside one of these is part of an activation or a norm that runtimes fuse as a whole: GELU, Swish
@@ -22,11 +22,11 @@ _ACTIVATION = frozenset({"Erf", "Tanh", "Sigmoid", "Softmax", "Pow", "Exp", "Sof
 _LAYER_NORM = frozenset({"Sqrt", "Reciprocal"})
 
 
-def collect(ctx: Context, norms: list[BatchNorm]) -> tuple[list[Site], dict[BatchNorm, Skip]]:
+def collect(ctx: Context, norms: list[BatchNorm]) -> tuple[list[AffineSite], dict[BatchNorm, Skip]]:
     """Sites in graph order, and the norms that are none with the reason."""
     order = {node: i for i, node in enumerate(ctx.model.graph.all_nodes())}
     refused: dict[BatchNorm, Skip] = {}
-    sites: list[Site] = []
+    sites: list[AffineSite] = []
     taken: set[ir.Node] = set()
     for norm in norms:
         taken.update(norm.nodes)
@@ -40,7 +40,7 @@ def collect(ctx: Context, norms: list[BatchNorm]) -> tuple[list[Site], dict[Batc
     return sites, refused
 
 
-def _of_norm(ctx: Context, norm: BatchNorm) -> Site | Skip:
+def _of_norm(ctx: Context, norm: BatchNorm) -> AffineSite | Skip:
     if norm.affine is None or norm.input is None or norm.output is None:
         reason, detail = norm.why_not or ("not_in_graph", "it has no trace in the graph")
         return Skip(SkipReason(reason), detail)
@@ -55,13 +55,13 @@ def _of_norm(ctx: Context, norm: BatchNorm) -> Site | Skip:
         return Skip(SkipReason.UNHEALTHY, "its statistics or parameters are not all finite")
     if not affine.finite:
         return Skip(SkipReason.UNHEALTHY, "its scale or shift is not finite: the variance is not positive")
-    doors = tuple(use for use in norm.input.uses() if use.node in norm.nodes)
-    if not doors:
+    input_uses = tuple(use for use in norm.input.uses() if use.node in norm.nodes)
+    if not input_uses:
         return Skip(SkipReason.NOT_IN_GRAPH, "nothing of it reads its input any more")
-    return Site(
+    return AffineSite(
         output=norm.output,
         nodes=norm.nodes,
-        doors=tuple((use.node, use.idx) for use in doors),
+        input_uses=tuple((use.node, use.idx) for use in input_uses),
         affine=affine,
         name=norm.name,
         norm=norm,
@@ -76,9 +76,9 @@ def _operands(norm: BatchNorm) -> list[ir.Value]:
     return [value for node in norm.nodes for value in node.inputs if value is not None and value not in inner]
 
 
-def _anonymous(ctx: Context, nodes: Iterable[ir.Node]) -> list[Site]:
+def _anonymous(ctx: Context, nodes: Iterable[ir.Node]) -> list[AffineSite]:
     """Constant arithmetic that is no batch norm. A Mul and the Add behind it are one site."""
-    found: dict[ir.Value, Site] = {}
+    found: dict[ir.Value, AffineSite] = {}
     for node in nodes:
         site = _single(ctx, node)
         if site is None:
@@ -91,7 +91,7 @@ def _anonymous(ctx: Context, nodes: Iterable[ir.Node]) -> list[Site]:
     return list(found.values())
 
 
-def _single(ctx: Context, node: ir.Node) -> Site | None:
+def _single(ctx: Context, node: ir.Node) -> AffineSite | None:
     step = elementwise.step(node, ctx.constants)
     if step is None or matmul.biased_by(node, ctx) is not None or _part_of_activation(step):
         return None
@@ -100,19 +100,19 @@ def _single(ctx: Context, node: ir.Node) -> Site | None:
         return None
     name = node.name or step.y.name or node.op_type
     computed = step.const is not None and not g.is_stored(step.const)
-    return Site(step.y, (node,), ((node, step.x_index),), affine, name, rewritten=computed)
+    return AffineSite(step.y, (node,), ((node, step.x_index),), affine, name, rewritten=computed)
 
 
-def _pair(first: Site, second: Site) -> bool:
+def _pair(first: AffineSite, second: AffineSite) -> bool:
     """Mul then Add, with nobody else reading between: already the form that a restated affine would take."""
     if len(first.nodes) != 1 or not g.is_op(first.nodes[0], "Mul") or not g.is_op(second.nodes[0], "Add"):
         return False
     return len(first.output.uses()) == 1 and not first.output.is_graph_output()
 
 
-def _joined(first: Site, second: Site) -> Site:
-    return Site(
-        second.output, first.nodes + second.nodes, first.doors, first.affine.then(second.affine),
+def _joined(first: AffineSite, second: AffineSite) -> AffineSite:
+    return AffineSite(
+        second.output, first.nodes + second.nodes, first.input_uses, first.affine.then(second.affine),
         second.name, rewritten=first.rewritten or second.rewritten,
     )  # fmt: skip
 

@@ -18,7 +18,7 @@ from folding.rules.absorbers import quantized
 from folding.rules.absorbers.linear import Linear
 from folding.rules.base import Skip, SkipReason
 from folding.rules.bias import Bias, dtype_of, forget, refuse, store
-from folding.rules.interface import Context
+from folding.rules.interface import Context, Side
 from folding.rules.rounding import scaled
 
 _NARROW = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
@@ -93,12 +93,12 @@ class Writer:
             self.originals[weight] = weights
         return weights
 
-    def preview(self, linear: Linear, side: str, scale: Float64Array, shift: Float64Array) -> Skip | None:
+    def preview(self, linear: Linear, side: Side, scale: Float64Array, shift: Float64Array) -> Skip | None:
         """Whether the node could also take this affine without leaving the range of its dtype.
 
         Looks at the weights, hence only where the range is at stake: narrow types and extreme scales.
         """
-        taken = linear.s_out if side == "out" else linear.s_in
+        taken = linear.s_out if side == Side.INTO_PRODUCER else linear.s_in
         if linear.weight.dtype not in _NARROW and not _extreme(scale if taken is None else taken * scale):
             return None
         trial = copy(linear)

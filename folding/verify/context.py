@@ -15,7 +15,7 @@ from folding.sources.base import Feeds
 from folding.verify.compare.rows import Answers
 from folding.verify.compare.segments import LayerCheck
 from folding.verify.model import FedSession, Loaded, depth
-from folding.verify.noise.rounding_perturbation import jittered, shaken_weights
+from folding.verify.noise.rounding_perturbation import perturbed_weights, rounding_perturbed
 from folding.verify.noise.tolerance import Tolerance, derive
 from folding.verify.noise.ulp_noise import Noise, neighbours, scale_of
 from folding.verify.probes import budget
@@ -23,7 +23,7 @@ from folding.verify.probes.generate import Probe
 from folding.verify.probes.input_ranges import InputSpec
 from folding.verify.verdict import Evidence
 
-SPARED = budget.HEAVY  # bytes of shaken weights beyond which making them again is better than holding them
+SPARED = budget.HEAVY  # bytes of perturbed weights beyond which making them again is better than holding them
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Study:
     latency: dict[str, Any] | None = None
     evidence: Evidence = field(default_factory=Evidence)
     _session: FedSession | None = None
-    _shaken: list[Feeds] = field(default_factory=list)
+    _perturbed: list[Feeds] = field(default_factory=list)
     _sharpened: set[str] = field(default_factory=set)
 
     def session(self) -> FedSession:
@@ -59,16 +59,18 @@ class Study:
             self._session = self.source.session()
         return self._session
 
-    def shaken(self) -> list[Feeds]:
+    def perturbed(self) -> list[Feeds]:
         """The source's weights, each one ulp off: one set per noise run, made once."""
-        while len(self._shaken) < self.effort.noise_runs:
-            self._shaken.append(shaken_weights(self.source, self.rng(0x77656967 + len(self._shaken))))
-        return self._shaken
+        while len(self._perturbed) < self.effort.noise_runs:
+            self._perturbed.append(
+                perturbed_weights(self.source, self.rng(0x77656967 + len(self._perturbed)))
+            )
+        return self._perturbed
 
-    def forget_shaken(self, beyond: int = 0) -> None:
+    def forget_perturbed(self, beyond: int = 0) -> None:
         """Let go of those copies of the weights, where they are larger; asking again makes the same ones."""
-        if sum(array.nbytes for weights in self._shaken for array in weights.values()) > beyond:
-            self._shaken.clear()
+        if sum(array.nbytes for weights in self._perturbed for array in weights.values()) > beyond:
+            self._perturbed.clear()
 
     def rng(self, *salt: int) -> np.random.Generator:
         """A generator of its own for each purpose."""
@@ -82,7 +84,7 @@ class Study:
         feeds = next(p for p in self.probes if p.name == probe)
         session, rng = self.session(), self.rng(0x73686172, len(self._sharpened))
         for _ in range(self.effort.sharper):
-            shake(self, session, feeds, shaken_weights(self.source, rng), rng)
+            perturb(self, session, feeds, perturbed_weights(self.source, rng), rng)
         return True
 
     def tolerance(self, output: str, probe: str) -> Tolerance:
@@ -102,18 +104,20 @@ def measure_noise(study: Study) -> None:
     session = study.session()
     rng = study.rng(0x6E6F697365)
     for probe in study.probes[: study.effort.noise_probes]:
-        for weights in study.shaken():
-            shake(study, session, probe, weights, rng)
-    for moved in jittered(study.source, rng):
+        for weights in study.perturbed():
+            perturb(study, session, probe, weights, rng)
+    for moved in rounding_perturbed(study.source, rng):
         try:
-            shaken = moved.session()
+            perturbed = moved.session()
             for probe in study.probes[: study.effort.noise_probes]:
-                shake(study, shaken, probe, study.source.weights, rng)
+                perturb(study, perturbed, probe, study.source.weights, rng)
         except Exception as exc:  # noqa: BLE001 - then the limits are the tighter ones of the graph as it is
             study.evidence.skipped.append(f"noise where the graph rounds: {str(exc).strip()[:200]}")
 
 
-def shake(study: Study, session: FedSession, probe: Probe, weights: Feeds, rng: np.random.Generator) -> None:
+def perturb(
+    study: Study, session: FedSession, probe: Probe, weights: Feeds, rng: np.random.Generator
+) -> None:
     """One equivalent execution of the source, added to its noise."""
     feeds = probe.feeds if probe.exact else neighbours(probe.feeds, rng)
     answer = session.run(feeds, weights)

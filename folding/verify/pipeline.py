@@ -17,7 +17,7 @@ from folding.verify.model import load
 from folding.verify.providers import latency
 from folding.verify.steps import find_hazards, force_branches
 from folding.verify.steps.check_interface import match_outputs
-from folding.verify.steps.check_sensitivity import react
+from folding.verify.steps.check_sensitivity import probe_sensitivity
 from folding.verify.steps.compare_layers import device_drift, layer_by_layer
 from folding.verify.steps.run_candidates import float64_row, framework_answers, run_candidates
 from folding.verify.steps.select_probes import prepare
@@ -45,8 +45,8 @@ def examine(
     if not study.evidence.faults and prepare(study, probe):
         framework = framework_answers(study, reference)  # first, because it holds the weights until then
         measure_noise(study)
-        study.forget_shaken(SPARED)
-        react(study)
+        study.forget_perturbed(SPARED)
+        probe_sensitivity(study)
         float64_rows = float64.reference(study)
         candidates = run_candidates(study)
         for candidate in candidates:
@@ -58,7 +58,7 @@ def examine(
         layer_by_layer(study, exact=float64_rows is not None)
         force_branches.force(study)
         device_drift(study)
-        study.forget_shaken()
+        study.forget_perturbed()
         study.hazards.extend(find_hazards.find(study, candidates))
         if options.latency:
             study.latency = measure_latency(study)

@@ -111,7 +111,7 @@ def _relative(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     ]
 
 
-class Envelope:
+class RequestMiddleware:
     """The middleware."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:

@@ -73,8 +73,8 @@ def _fold(model: Path, unsandboxed: bool, timeout: float) -> Report:
 
 
 def _job(kind: str, model: Path, timeout: float) -> dict[str, Any]:
-    from folding.progress import silent
+    from folding.progress import ignore_progress
     from service.cli import isolated
 
-    with isolated.job(kind, model, FoldOptions(), silent, timeout=timeout) as result:
+    with isolated.job(kind, model, FoldOptions(), ignore_progress, timeout=timeout) as result:
         return result.report

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from folding.progress import Event, Listener, silent
+from folding.progress import Event, Listener, ignore_progress
 from service.cli.process import emit
 from service.cli.text import clean
 
@@ -117,7 +117,7 @@ class Output:
     def progress(self, stages: Sequence[str]) -> Iterator[Listener]:
         """A listener: a bar on a terminal, one line for each stage elsewhere, nothing when silent."""
         if self.silent:
-            yield silent
+            yield ignore_progress
         elif sys.stderr.isatty():
             with _bar(stages) as listener:
                 yield listener

@@ -17,14 +17,14 @@ import httpx
 
 from folding import errors as E  # noqa: N812
 from service.client.views import Job, Release
-from service.client.wire import Wire, raise_problem
+from service.client.wire import HttpTransport, raise_problem
 
 CHUNK = 1 << 20
 RESUMABLE = 64 << 20  # larger uploads go by tus and survive an interruption
 Sent = Callable[[int, int], None]
 
 
-class Transfers(Wire):
+class Transfers(HttpTransport):
     """Uploads and downloads."""
 
     def upload(self, path: Path, sent: Sent | None = None) -> str:

@@ -13,7 +13,7 @@ from folding import errors as E  # noqa: N812
 _AGAIN = frozenset({408, 425, 429, 502, 503, 504, 507})
 
 
-class Wire:
+class HttpTransport:
     """One connection pool. Thread-safe as httpx is."""
 
     def __init__(self, url: str, key: str | None = None, *, timeout: float = 60.0, retries: int = 5) -> None:

@@ -100,8 +100,10 @@ class Worker:
             if attempt.lost:
                 return None
             if outcome.status is Status.DONE:
-                stored = self._insist(attempt, lambda: results.store(self.blobs, job, outcome))
-                return self._insist(attempt, lambda: results.commit(self.db, job, stored))
+                stored = self._retry_until_lease_ends(
+                    attempt, lambda: results.store(self.blobs, job, outcome)
+                )
+                return self._retry_until_lease_ends(attempt, lambda: results.commit(self.db, job, stored))
         except (StorageFull, Unavailable) as away:
             return self._postpone(attempt, away)
         except BnfoldError as error:
@@ -112,7 +114,7 @@ class Worker:
             return self._fail(
                 attempt, InternalError(f"The service failed on this job ({kind}).", stage="service")
             )
-        return self._insist(attempt, lambda: self._after(attempt, outcome))
+        return self._retry_until_lease_ends(attempt, lambda: self._after(attempt, outcome))
 
     def _earlier(self, job: Job) -> Job | None:
         """A job that did the same work while this one waited."""
@@ -122,7 +124,7 @@ class Worker:
 
     def _fail(self, attempt: Attempt, error: BnfoldError) -> Job | None:
         what = error.to_dict()
-        return self._insist(attempt, lambda: self._end(attempt.job, Cause.FAIL, error=what))
+        return self._retry_until_lease_ends(attempt, lambda: self._end(attempt.job, Cause.FAIL, error=what))
 
     def _execute(self, attempt: Attempt) -> JobOutcome:
         job, folder = attempt.job, self._folder(attempt.job)
@@ -196,7 +198,7 @@ class Worker:
         if losses >= self.settings.max_attempts:
             return self._fail(attempt, error)
         later = now() + min(60.0, 2.0**losses)
-        return self._insist(
+        return self._retry_until_lease_ends(
             attempt, lambda: self._end(attempt.job, Cause.RELEASE, losses=losses, not_before=later)
         )
 
@@ -208,7 +210,7 @@ class Worker:
         cause = Cause.PASS if hit.state is State.SUCCEEDED else Cause.REJECT
         return self._end(job, cause, cached_from=hit.cached_from or hit.id, progress=1.0, **values)
 
-    def _insist(self, attempt: Attempt, act: Callable[[], T]) -> T:
+    def _retry_until_lease_ends(self, attempt: Attempt, act: Callable[[], T]) -> T:
         """Try until it works or the lease is surely gone; the last error then goes up."""
         deadline, pause = time.monotonic() + self.settings.lease, 0.05
         while True:

@@ -19,7 +19,7 @@ from typing import Final
 
 from folding.errors import BnfoldError, Cancelled, InternalError, TemporaryFailure, TimedOut
 from folding.options import FoldOptions
-from folding.progress import Listener, silent
+from folding.progress import Listener, ignore_progress
 from folding.report import Report
 from service.runner.base import Crash, JobOutcome, JobSpec, Limits, OnEvent, Status
 from service.runner.config import RunnerConfig
@@ -120,7 +120,7 @@ def fold_in_runner(
     *,
     calibration: Path | None = None,
     probe: Path | None = None,
-    listener: Listener = silent,
+    listener: Listener = ignore_progress,
     cancel: threading.Event | None = None,
     limits: Limits | None = None,
     config: RunnerConfig | None = None,

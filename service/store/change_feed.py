@@ -59,7 +59,7 @@ class Changes:
         """How many changes were seen."""
         return self._count
 
-    def hurry(self) -> None:
+    def interrupt_waits(self) -> None:
         """End every wait, from now on; safe to call from a signal handler's thread."""
         self.ending = True
         self.wake()

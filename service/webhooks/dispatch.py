@@ -25,7 +25,7 @@ from service.webhooks.targets import HTTPException, post
 log = logging.getLogger("bnfold.webhooks")
 D, W = tables.deliveries.c, tables.webhooks.c
 SENDERS = 16
-PAUSES = (5, 30, 120, 600, 1800, 3600, 7200, 14400)
+BACKOFF = (5, 30, 120, 600, 1800, 3600, 7200, 14400)
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Dispatcher:
         delivered = entry["status"] is not None and 200 <= entry["status"] < 300
         given_up = row.attempts >= self.settings.webhook_attempts or entry["status"] == 410
         state = "delivered" if delivered else "failed" if given_up else "pending"
-        pause = PAUSES[min(row.attempts, len(PAUSES)) - 1]
+        pause = BACKOFF[min(row.attempts, len(BACKOFF)) - 1]
         values = {"state": state, "next_at": now() + pause, "log": [*row.log, entry][-20:]}
         with self.db.write() as connection:
             connection.execute(update(tables.deliveries).where(D.id == row.id).values(**values))

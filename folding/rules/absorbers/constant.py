@@ -15,7 +15,7 @@ from folding.rules.absorbers import quantized
 from folding.rules.absorbers.linear import Linear, Vector, constant_weight
 from folding.rules.affine import Affine
 from folding.rules.base import Skip
-from folding.rules.interface import Absorbed, Context, Move, lost, unknown
+from folding.rules.interface import Absorbed, Context, Move, Side, channel_axis_lost, unknown
 
 
 def reader(value: ir.Value, users: frozenset[ir.Node], ctx: Context) -> tuple[ir.Node, int] | None:
@@ -34,7 +34,7 @@ def absorb(value: ir.Value, node: ir.Node, index: int, affine: Affine, ctx: Cont
         return shape
     varying = affine.varying()
     if len(shape) != affine.rank or len(varying) > 1:
-        return lost(
+        return channel_axis_lost(
             f"constant `{value.name}` has shape {list(shape)}, the affine varies along {list(varying)}"
         )
     known = ctx.tables.get((node, index))
@@ -42,12 +42,14 @@ def absorb(value: ir.Value, node: ir.Node, index: int, affine: Affine, ctx: Cont
     if not shape:
         return unknown(node, f"constant `{value.name}` has no axes")
     if known is not None and known.out_axis != axis:
-        return lost(f"constant `{value.name}` is scaled along axis {known.out_axis} already")
+        return channel_axis_lost(f"constant `{value.name}` is scaled along axis {known.out_axis} already")
     vectors = affine.vector(axis, shape[axis])
     if vectors is None:
-        return lost(f"constant `{value.name}` has {shape[axis]} elements on axis {axis}")
+        return channel_axis_lost(f"constant `{value.name}` has {shape[axis]} elements on axis {axis}")
     table = ctx.tables.setdefault((node, index), _table(node, index, axis, shape))
-    return quantized.refusal(table, "out", *vectors, ctx) or Absorbed(table, "out", *vectors, affine)
+    return quantized.refusal(table, Side.INTO_PRODUCER, *vectors, ctx) or Absorbed(
+        table, Side.INTO_PRODUCER, *vectors, affine
+    )
 
 
 def _table(node: ir.Node, index: int, axis: int, shape: tuple[int, ...]) -> Linear:

@@ -19,7 +19,7 @@ from folding.norms.base import Float64Array
 from folding.rules.absorbers.linear import Linear, LinearRule, Vector, column, constant_weight
 from folding.rules.absorbers.window import Window, window_of
 from folding.rules.base import Skip
-from folding.rules.interface import Context, label, lost
+from folding.rules.interface import Context, channel_axis_lost, label
 
 
 class ConvRule(LinearRule):
@@ -34,7 +34,7 @@ class ConvRule(LinearRule):
             return shape
         group = g.attr_int(node, "group", 1)
         if len(shape) < 3 or not group or shape[0] % group:
-            return lost(f"{label(node)} has weights of shape {shape} for {group} groups")
+            return channel_axis_lost(f"{label(node)} has weights of shape {shape} for {group} groups")
         outs, ins = shape[0], shape[1]
         window = window_of(node, shape[2:], ctx, transposed=False)
 

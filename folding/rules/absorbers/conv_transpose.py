@@ -19,7 +19,7 @@ from folding.rules.absorbers.conv import border_pays
 from folding.rules.absorbers.linear import Linear, LinearRule, Vector, column, constant_weight
 from folding.rules.absorbers.window import window_of
 from folding.rules.base import Skip
-from folding.rules.interface import Context, label, lost
+from folding.rules.interface import Context, channel_axis_lost, label
 
 
 class ConvTransposeRule(LinearRule):
@@ -34,7 +34,7 @@ class ConvTransposeRule(LinearRule):
             return shape
         group = g.attr_int(node, "group", 1)
         if len(shape) < 3 or not group or shape[0] % group:
-            return lost(f"{label(node)} has weights of shape {shape} for {group} groups")
+            return channel_axis_lost(f"{label(node)} has weights of shape {shape} for {group} groups")
         ins, outs = shape[0], shape[1]
         ones = (1,) * (len(shape) - 2)
         window = window_of(node, shape[2:], ctx, transposed=True)

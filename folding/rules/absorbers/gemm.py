@@ -15,7 +15,7 @@ from folding.ir import query as g
 from folding.norms.base import Float64Array
 from folding.rules.absorbers.linear import Linear, LinearRule, Vector, constant_weight
 from folding.rules.base import Skip
-from folding.rules.interface import Context, label, lost
+from folding.rules.interface import Context, channel_axis_lost, label
 
 
 class GemmRule(LinearRule):
@@ -33,7 +33,7 @@ class GemmRule(LinearRule):
 
     def _side(self, node: ir.Node, shape: tuple[int, ...], weight_index: int) -> Linear | Skip:
         if len(shape) != 2:
-            return lost(f"{label(node)} has weights of shape {shape}")
+            return channel_axis_lost(f"{label(node)} has weights of shape {shape}")
         trans_w = bool(g.attr_int(node, "transB" if weight_index else "transA", 0))
         trans_x = bool(g.attr_int(node, "transA" if weight_index else "transB", 0))
         # weight axis that carries output channels: B' is (K, N), A' is (M, K)

@@ -18,7 +18,7 @@ from folding.ir import query as g
 from folding.norms.base import Array, Float64Array
 from folding.rules.affine import Affine
 from folding.rules.base import Skip, SkipReason
-from folding.rules.interface import Absorbed, Context, Move, label, lost
+from folding.rules.interface import Absorbed, Context, Move, Side, channel_axis_lost, label
 
 Vector = Float64Array
 
@@ -92,9 +92,9 @@ class Linear:
         """Whether anything was absorbed."""
         return any(item is not None for item in (self.s_out, self.t_out, self.s_in, self.t_in))
 
-    def absorb(self, side: str, scale: Vector, shift: Vector) -> None:
+    def absorb(self, side: Side, scale: Vector, shift: Vector) -> None:
         """Compose a further affine: after the node's output, or before its input."""
-        if side == "out":
+        if side == Side.INTO_PRODUCER:
             old_s = np.ones(self.out_size) if self.s_out is None else self.s_out
             old_t = np.zeros(self.out_size) if self.t_out is None else self.t_out
             self.s_out, self.t_out = scale * old_s, scale * old_t + shift
@@ -130,17 +130,19 @@ class LinearRule:
         if isinstance(found, Skip):
             return found
         if found.out_axis >= affine.rank:
-            return lost(f"{label(node)} has no channel axis in its output")
+            return channel_axis_lost(f"{label(node)} has no channel axis in its output")
         vectors = affine.vector(found.out_axis, found.out_size)
         if vectors is None:
             sizes = [affine.scale.shape[axis] for axis in affine.varying()]
-            return lost(
+            return channel_axis_lost(
                 f"{label(node)} has its {found.out_size} channels on axis {found.out_axis}, "
                 f"the affine varies along {list(affine.varying())} with sizes {sizes}"
             )
         from folding.rules.absorbers import quantized  # it describes its operand as a Linear
 
-        return quantized.refusal(found, "out", *vectors, ctx) or Absorbed(found, "out", *vectors, affine)
+        return quantized.refusal(found, Side.INTO_PRODUCER, *vectors, ctx) or Absorbed(
+            found, Side.INTO_PRODUCER, *vectors, affine
+        )
 
     def into_consumer(self, node: ir.Node, index: int, affine: Affine, ctx: Context) -> Move:
         """Scale columns of W; send the shift through W into the bias, or into a border map."""
@@ -151,7 +153,7 @@ class LinearRule:
             return Skip(SkipReason.RUNTIME_WEIGHTS, f"{label(node)} reads it as input {index}, not as x")
         vectors = affine.vector(found.in_axis, found.in_size)
         if vectors is None:
-            return lost(
+            return channel_axis_lost(
                 f"{label(node)} sums over {found.in_size} channels on axis {found.in_axis}, "
                 f"the affine varies along {list(affine.varying())}"
             )
@@ -162,7 +164,9 @@ class LinearRule:
             )
         from folding.rules.absorbers import quantized  # it describes its operand as a Linear
 
-        return quantized.refusal(found, "in", *vectors, ctx) or Absorbed(found, "in", *vectors, affine)
+        return quantized.refusal(found, Side.INTO_CONSUMER, *vectors, ctx) or Absorbed(
+            found, Side.INTO_CONSUMER, *vectors, affine
+        )
 
 
 def constant_weight(node: ir.Node, index: int, ctx: Context) -> tuple[int, ...] | Skip:

@@ -21,7 +21,7 @@ from folding.norms import elementwise
 from folding.norms.base import Float64Array
 from folding.rules.absorbers.linear import Linear, LinearRule, Vector, constant_weight
 from folding.rules.base import Skip
-from folding.rules.interface import Context, label, lost
+from folding.rules.interface import Context, channel_axis_lost, label
 
 
 class MatMulRule(LinearRule):
@@ -41,10 +41,10 @@ class MatMulRule(LinearRule):
         x = node.inputs[1 - weight_index]
         known = None if x is None else ctx.dims(x)
         if known is None:
-            return lost(f"{label(node)}: the rank of its input is unknown")
+            return channel_axis_lost(f"{label(node)}: the rank of its input is unknown")
         rank = len(known)
         if not shape or not rank:
-            return lost(f"{label(node)} multiplies by a number")
+            return channel_axis_lost(f"{label(node)} multiplies by a number")
         # as matrices: a vector on the left is a row, one on the right a column, and goes from the result
         matrix = shape if len(shape) > 1 else (1, *shape) if weight_index == 0 else (*shape, 1)
         out_rank = max(rank, len(shape)) - (rank == 1) - (len(shape) == 1)
@@ -53,7 +53,7 @@ class MatMulRule(LinearRule):
         batched = any(size != 1 for size in batch)
         out_axis = out_rank - (1 if weight_index or rank == 1 else 2) if len(shape) > 1 else 0
         if out_axis < 0 or (len(shape) == 1 and not out_rank):
-            return lost(f"{label(node)} has no axes in its output")
+            return channel_axis_lost(f"{label(node)} has no axes in its output")
 
         def along(vector: Vector, axis: int) -> Float64Array:
             line = vector.reshape((1, -1) if axis == -1 else (-1, 1))

@@ -14,7 +14,7 @@ import onnx_ir as ir
 from folding.rules.absorbers.linear import Linear, LinearRule, constant_weight
 from folding.rules.affine import Affine
 from folding.rules.base import Skip, SkipReason
-from folding.rules.interface import Context, Move, label, lost, unknown
+from folding.rules.interface import Context, Move, channel_axis_lost, label, unknown
 
 
 class NormParametersRule(LinearRule):
@@ -32,7 +32,7 @@ class NormParametersRule(LinearRule):
             return unknown(node, "its rank is unknown")
         axis = len(out) - 1 if node.op_type == "LayerNormalization" else 1
         if len(shape) != 1 or axis >= len(out) or out[axis] != shape[0]:
-            return lost(f"{label(node)} has no scale per channel (shape {shape})")
+            return channel_axis_lost(f"{label(node)} has no scale per channel (shape {shape})")
         return Linear(
             node, 0, 1, axis, shape[0], axis, shape[0],
             out_factor=lambda scale: scale,

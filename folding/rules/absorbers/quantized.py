@@ -25,7 +25,7 @@ from folding.rules import emit_affine
 from folding.rules.absorbers.linear import Linear
 from folding.rules.base import Skip, SkipReason
 from folding.rules.certificate import Rounding
-from folding.rules.interface import Context, label
+from folding.rules.interface import Context, Side, label
 from folding.rules.rounding import rounded
 
 _PER_CHANNEL_SINCE = 13
@@ -49,7 +49,9 @@ def dequantizer(linear: Linear) -> ir.Node | None:
     return node if node is not None and g.is_op(node, "DequantizeLinear") else None
 
 
-def refusal(linear: Linear, side: str, scale: Float64Array, shift: Float64Array, ctx: Context) -> Skip | None:
+def refusal(
+    linear: Linear, side: Side, scale: Float64Array, shift: Float64Array, ctx: Context
+) -> Skip | None:
     """Before the fact: whether the node's scales and integers could also express this."""
     node = dequantizer(linear)
     if node is None:
@@ -57,7 +59,7 @@ def refusal(linear: Linear, side: str, scale: Float64Array, shift: Float64Array,
     if linear.shift_in_weights and np.any(shift):
         return _refused(f"{label(node)} makes the output itself, and its integers cannot hold a shift")
     s_out, s_in = linear.s_out, linear.s_in
-    if side == "out":
+    if side == Side.INTO_PRODUCER:
         s_out = scale if s_out is None else s_out * scale
     else:
         s_in = scale if s_in is None else s_in * scale

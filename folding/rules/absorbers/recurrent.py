@@ -13,7 +13,7 @@ import onnx_ir as ir
 from folding.rules.absorbers.linear import Linear, LinearRule, Vector, constant_weight
 from folding.rules.affine import Affine
 from folding.rules.base import Skip, SkipReason
-from folding.rules.interface import Context, Move, label, lost
+from folding.rules.interface import Context, Move, channel_axis_lost, label
 
 
 class RecurrentRule(LinearRule):
@@ -27,7 +27,7 @@ class RecurrentRule(LinearRule):
         if isinstance(shape, Skip):
             return shape
         if len(shape) != 3:
-            return lost(f"{label(node)} has input weights of shape {shape}")
+            return channel_axis_lost(f"{label(node)} has input weights of shape {shape}")
         directions, rows, size = shape
 
         def contract(weights: np.ndarray, shift: Vector) -> Vector:

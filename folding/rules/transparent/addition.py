@@ -12,7 +12,7 @@ from folding.ir import query as g
 from folding.rules.absorbers import matmul
 from folding.rules.affine import Affine
 from folding.rules.base import Skip, SkipReason
-from folding.rules.interface import Context, Move, Passed, label, unknown
+from folding.rules.interface import Context, Move, Propagated, label, unknown
 
 
 class AdditionRule:
@@ -28,7 +28,7 @@ class AdditionRule:
         inputs = [value for value in node.inputs if value is not None]
         if len(set(inputs)) == 1 and node.op_type != "Sub":  # a + a: the shift is halved
             each = Affine(affine.scale, affine.shift / len(inputs))
-            return Passed(((inputs[0], each),))
+            return Propagated(((inputs[0], each),))
         for value in inputs:
             refusal = spans(node, value, affine, ctx)
             if refusal is not None:
@@ -40,7 +40,7 @@ class AdditionRule:
             if i == host and node.op_type == "Sub" and i == 1:
                 part = Affine(affine.scale, -affine.shift)
             parts.append((value, part))
-        return Passed(tuple(parts))
+        return Propagated(tuple(parts))
 
     def into_consumer(self, node: ir.Node, index: int, affine: Affine, ctx: Context) -> Move:
         """Only a shift can leave one summand for the sum."""
@@ -52,7 +52,7 @@ class AdditionRule:
         if refusal is not None:
             return refusal
         negative = node.op_type == "Sub" and index == 1
-        return Passed(((node.outputs[0], Affine(affine.scale, -affine.shift) if negative else affine),))
+        return Propagated(((node.outputs[0], Affine(affine.scale, -affine.shift) if negative else affine),))
 
 
 def spans(node: ir.Node, value: ir.Value | None, affine: Affine, ctx: Context) -> Skip | None:

@@ -7,7 +7,7 @@ import onnx_ir as ir
 from folding.ir import query as g
 from folding.rules.affine import Affine
 from folding.rules.base import Skip, SkipReason
-from folding.rules.interface import Context, Move, Passed, label
+from folding.rules.interface import Context, Move, Propagated, label
 
 
 class IfRule:
@@ -25,7 +25,7 @@ class IfRule:
                     SkipReason.CONTROL_FLOW_BOUNDARY,
                     f"a branch of {label(node)} hands on `{value.name}` from outside",
                 )
-        return Passed(tuple((value, affine) for value in values))
+        return Propagated(tuple((value, affine) for value in values))
 
     def into_consumer(self, node: ir.Node, index: int, affine: Affine, ctx: Context) -> Move:
         """Its one input is the condition."""
@@ -37,7 +37,7 @@ def branches(node: ir.Node) -> list[ir.Graph]:
     return [node.attributes[name].as_graph() for name in ("then_branch", "else_branch")]
 
 
-def carried(value: ir.Value, users: frozenset[ir.Node]) -> bool:
+def forwarded_by_if(value: ir.Value, users: frozenset[ir.Node]) -> bool:
     """Whether being an output only means that one of `users`, an If, hands the value on, once."""
     for node in users:
         if g.is_op(node, "If") and any(value.graph is branch for branch in branches(node)):

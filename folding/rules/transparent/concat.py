@@ -13,7 +13,7 @@ from folding.ir import query as g
 from folding.norms.base import Float64Array
 from folding.rules.affine import Affine
 from folding.rules.base import Skip, SkipReason
-from folding.rules.interface import Context, Move, Passed, label, unknown
+from folding.rules.interface import Context, Move, Propagated, label, unknown
 
 
 class ConcatRule:
@@ -26,7 +26,7 @@ class ConcatRule:
         axis = g.attr_int(node, "axis", 1) % affine.rank
         inputs = [value for value in node.inputs if value is not None]
         if axis not in affine.varying():
-            return Passed(tuple((value, affine) for value in inputs))
+            return Propagated(tuple((value, affine) for value in inputs))
         sizes = [_size(value, axis, ctx) for value in inputs]
         if (
             not all(isinstance(size, int) for size in sizes)
@@ -38,7 +38,7 @@ class ConcatRule:
         for value, size, end in zip(inputs, sizes, ends, strict=True):
             window = np.arange(int(end) - int(size or 0), int(end))
             parts.append((value, affine.map(lambda a, w=window: a.take(w, axis=axis))))  # type: ignore[misc]
-        return Passed(tuple(parts))
+        return Propagated(tuple(parts))
 
     def into_consumer(self, node: ir.Node, index: int, affine: Affine, ctx: Context) -> Move:
         """Identity for the channels of the other branches."""
@@ -49,7 +49,7 @@ class ConcatRule:
         if own is None or total is None or any(size is None for size in before):
             return unknown(node, "the channels of a branch are unknown")
         start = sum(size for size in before if size is not None)
-        return Passed(((node.outputs[0], embed(affine, axis, start, own, total)),))
+        return Propagated(((node.outputs[0], embed(affine, axis, start, own, total)),))
 
 
 class SplitRule:
@@ -66,7 +66,7 @@ class SplitRule:
         if source is None or total is None or any(size is None for size in sizes):
             return unknown(node, "the size of a part is unknown")
         start = sum(size for size in sizes[:index] if size is not None)
-        return Passed(((source, embed(affine, axis, start, sizes[index] or 0, total)),))
+        return Propagated(((source, embed(affine, axis, start, sizes[index] or 0, total)),))
 
     def into_consumer(self, node: ir.Node, index: int, affine: Affine, ctx: Context) -> Move:
         """Each part takes its slice."""
@@ -74,7 +74,7 @@ class SplitRule:
             return unknown(node, "it is the sizes, not the data")
         axis = g.attr_int(node, "axis", 0) % affine.rank
         if axis not in affine.varying():
-            return Passed(tuple((value, affine) for value in node.outputs))
+            return Propagated(tuple((value, affine) for value in node.outputs))
         parts, start = [], 0
         for value in node.outputs:
             size = _size(value, axis, ctx)
@@ -85,7 +85,7 @@ class SplitRule:
             start += size
         if start != affine.scale.shape[axis]:
             return unknown(node, "the parts do not add up")
-        return Passed(tuple(parts))
+        return Propagated(tuple(parts))
 
 
 def embed(affine: Affine, axis: int, start: int, size: int, total: int) -> Affine:

@@ -14,7 +14,7 @@ import onnx_ir as ir
 from folding.ir import query as g
 from folding.norms.base import Float64Array
 from folding.rules.affine import Affine
-from folding.rules.interface import Context, Move, Passed, label, lost, unknown
+from folding.rules.interface import Context, Move, Propagated, channel_axis_lost, label, unknown
 
 
 class DepthSpaceRule:
@@ -28,12 +28,12 @@ class DepthSpaceRule:
         if source is None:
             return unknown(node, "no input")
         moved = self._move(node, affine, to_depth=node.op_type == "DepthToSpace")
-        return lost(_why(node)) if moved is None else Passed(((source, moved),))
+        return channel_axis_lost(_why(node)) if moved is None else Propagated(((source, moved),))
 
     def into_consumer(self, node: ir.Node, index: int, affine: Affine, ctx: Context) -> Move:
         """From input channels to output channels."""
         moved = self._move(node, affine, to_depth=node.op_type == "SpaceToDepth")
-        return lost(_why(node)) if moved is None else Passed(((node.outputs[0], moved),))
+        return channel_axis_lost(_why(node)) if moved is None else Propagated(((node.outputs[0], moved),))
 
     def _move(self, node: ir.Node, affine: Affine, *, to_depth: bool) -> Affine | None:
         if not affine.varying():

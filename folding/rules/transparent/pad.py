@@ -15,7 +15,7 @@ from folding.norms.base import Float64Array
 from folding.rules import emit_affine
 from folding.rules.affine import Affine
 from folding.rules.base import Skip, SkipReason
-from folding.rules.interface import Context, Move, Passed, label, lost, unknown
+from folding.rules.interface import Context, Move, Propagated, channel_axis_lost, label, unknown
 
 
 class PadRule:
@@ -30,7 +30,7 @@ class PadRule:
             return unknown(node, "no input")
         value = self._value(node, affine, ctx)
         if not isinstance(value, float):
-            return value or Passed(((source, affine),))
+            return value or Propagated(((source, affine),))
         wanted = affine.scale * value + affine.shift
         return self._pass(node, source, affine, value, wanted, ctx)
 
@@ -40,7 +40,7 @@ class PadRule:
             return unknown(node, "it is a size, not the data")
         value = self._value(node, affine, ctx)
         if not isinstance(value, float):
-            return value or Passed(((node.outputs[0], affine),))
+            return value or Propagated(((node.outputs[0], affine),))
         with np.errstate(all="ignore"):  # s = 0 is refused as not being one number
             wanted = (value - affine.shift) / affine.scale
         return self._pass(node, node.outputs[0], affine, value, wanted, ctx)
@@ -52,7 +52,7 @@ class PadRule:
         after = ctx.dims(node.outputs[0])
         for axis in affine.varying():
             if before is None or after is None or before[axis] != after[axis]:
-                return lost(f"{label(node)} pads axis {axis}, along which the affine varies")
+                return channel_axis_lost(f"{label(node)} pads axis {axis}, along which the affine varies")
         if g.attr_str(node, "mode", "constant") != "constant":
             return None
         given = g.input_at(node, 2)
@@ -78,10 +78,12 @@ class PadRule:
                 f"{label(node)} pads with {value:g}, the channels would need different values",
             )
         if first == value:
-            return Passed(((onward, affine),))
+            return Propagated(((onward, affine),))
         if ctx.opset < 11:
-            return Passed(((onward, affine),), lambda: node.attributes.add(ir.AttrFloat32("value", first)))
-        return Passed(((onward, affine),), lambda: _rewrite(node, first, ctx))
+            return Propagated(
+                ((onward, affine),), lambda: node.attributes.add(ir.AttrFloat32("value", first))
+            )
+        return Propagated(((onward, affine),), lambda: _rewrite(node, first, ctx))
 
 
 def _rewrite(node: ir.Node, value: float, ctx: Context) -> None:

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from folding.ir import query as g
 from folding.rules.affine import Affine
 from folding.rules.base import Skip, SkipReason
-from folding.rules.interface import Context, Move, Passed, label
+from folding.rules.interface import Context, Move, Propagated, label
 
 _NARROW = {ir.DataType.FLOAT16: 2.0**8, ir.DataType.BFLOAT16: 2.0**60}
 
@@ -27,14 +27,14 @@ class SameRule:
         refusal = self._refusal(node, affine, ctx)
         if refusal is not None or source is None:
             return refusal or Skip(SkipReason.NO_LINEAR_NEIGHBOUR, f"{label(node)} has no input")
-        return Passed(((source, affine),))
+        return Propagated(((source, affine),))
 
     def into_consumer(self, node: ir.Node, index: int, affine: Affine, ctx: Context) -> Move:
         """To the one data output."""
         refusal = self._refusal(node, affine, ctx)
         if refusal is not None or index != 0:
             return refusal or Skip(SkipReason.NO_LINEAR_NEIGHBOUR, f"{label(node)} reads it as input {index}")
-        return Passed(((node.outputs[0], affine),))
+        return Propagated(((node.outputs[0], affine),))
 
     def _refusal(self, node: ir.Node, affine: Affine, ctx: Context) -> Skip | None:
         if node.op_type == "Dropout":

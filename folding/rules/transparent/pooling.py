@@ -15,7 +15,7 @@ from folding.ir import query as g
 from folding.norms.operators import axes_of
 from folding.rules.affine import Affine
 from folding.rules.base import Skip, SkipReason
-from folding.rules.interface import Context, Move, Passed, label, unknown
+from folding.rules.interface import Context, Move, Propagated, label, unknown
 
 MEAN = ("AveragePool", "GlobalAveragePool", "ReduceMean")
 MAX = ("MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin")
@@ -33,12 +33,12 @@ class PoolRule:
         refusal = self._refusal(node, index, affine)
         if refusal is not None or source is None:
             return refusal or unknown(node, "no input")
-        return Passed(((source, affine),))
+        return Propagated(((source, affine),))
 
     def into_consumer(self, node: ir.Node, index: int, affine: Affine, ctx: Context) -> Move:
         """To the output."""
         refusal = self._refusal(node, 0, affine)
-        return refusal or Passed(((node.outputs[0], affine),))
+        return refusal or Propagated(((node.outputs[0], affine),))
 
     def _refusal(self, node: ir.Node, index: int, affine: Affine) -> Skip | None:
         if any(axis > 1 for axis in affine.varying()):
@@ -89,8 +89,8 @@ class ReduceRule:
         if refusal is not None or axes is None or source is None:
             return refusal or unknown(node, "its axes are computed at run time")
         if g.attr_int(node, "keepdims", 1):
-            return Passed(((source, affine),)) if _untouched(affine, axes) else _mixed(node)
-        return Passed(((source, affine.map(lambda array: np.expand_dims(array, tuple(axes)))),))
+            return Propagated(((source, affine),)) if _untouched(affine, axes) else _mixed(node)
+        return Propagated(((source, affine.map(lambda array: np.expand_dims(array, tuple(axes)))),))
 
     def into_consumer(self, node: ir.Node, index: int, affine: Affine, ctx: Context) -> Move:
         """Drop the reduced axes."""
@@ -101,8 +101,8 @@ class ReduceRule:
         if not _untouched(affine, axes):
             return _mixed(node)
         if g.attr_int(node, "keepdims", 1):
-            return Passed(((node.outputs[0], affine),))
-        return Passed(((node.outputs[0], affine.map(lambda array: np.squeeze(array, tuple(axes)))),))
+            return Propagated(((node.outputs[0], affine),))
+        return Propagated(((node.outputs[0], affine.map(lambda array: np.squeeze(array, tuple(axes)))),))
 
     def _refusal(self, node: ir.Node, affine: Affine) -> Skip | None:
         if node.op_type in MAX:

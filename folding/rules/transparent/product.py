@@ -10,7 +10,7 @@ import onnx_ir as ir
 from folding.ir import query as g
 from folding.rules.affine import Affine
 from folding.rules.base import Skip, SkipReason
-from folding.rules.interface import Context, Move, Passed, label, unknown
+from folding.rules.interface import Context, Move, Propagated, label, unknown
 from folding.rules.transparent.addition import spans
 
 _LIKELY = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization")
@@ -31,7 +31,7 @@ class ProductRule:
         likely = [v for v in alone if g.is_op(v.producer(), *_LIKELY)]
         if not alone:
             return unknown(node, "none of its factors can take the scale alone")
-        return Passed((((likely or alone)[0], affine),))
+        return Propagated((((likely or alone)[0], affine),))
 
     def into_consumer(self, node: ir.Node, index: int, affine: Affine, ctx: Context) -> Move:
         """On to the product."""
@@ -39,7 +39,7 @@ class ProductRule:
             return _shift(node)
         if node.op_type == "Div" and index == 1:
             return Skip(SkipReason.NONLINEARITY_BETWEEN, f"{label(node)} divides by it")
-        return spans(node, node.inputs[index], affine, ctx) or Passed(((node.outputs[0], affine),))
+        return spans(node, node.inputs[index], affine, ctx) or Propagated(((node.outputs[0], affine),))
 
 
 def _shift(node: ir.Node) -> Skip:

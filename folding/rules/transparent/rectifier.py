@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from folding.rules.affine import Affine
 from folding.rules.base import Skip, SkipReason
-from folding.rules.interface import Context, Move, Passed, label, unknown
+from folding.rules.interface import Context, Move, Propagated, label, unknown
 
 
 class RectifierRule:
@@ -24,11 +24,11 @@ class RectifierRule:
         refusal = self._refusal(node, 0, affine, ctx)
         if refusal is not None or source is None:
             return refusal or unknown(node, "no input")
-        return Passed(((source, affine),))
+        return Propagated(((source, affine),))
 
     def into_consumer(self, node: ir.Node, index: int, affine: Affine, ctx: Context) -> Move:
         """To the output."""
-        return self._refusal(node, index, affine, ctx) or Passed(((node.outputs[0], affine),))
+        return self._refusal(node, index, affine, ctx) or Propagated(((node.outputs[0], affine),))
 
     def _refusal(self, node: ir.Node, index: int, affine: Affine, ctx: Context) -> Skip | None:
         if index != 0:

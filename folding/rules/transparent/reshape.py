@@ -20,7 +20,7 @@ import onnx_ir as ir
 from folding.norms.base import Float64Array
 from folding.rules.affine import Affine
 from folding.rules.base import Skip
-from folding.rules.interface import Context, Move, Passed, unknown
+from folding.rules.interface import Context, Move, Propagated, unknown
 
 _MAX_ELEMENTS = 1 << 24  # numbers that one group of axes may be broadcast to
 Dim = int | str | None
@@ -38,7 +38,7 @@ class ReshapeRule:
         if source is None:
             return unknown(node, "no input")
         moved = self._move(node, affine, ctx.dims(node.outputs[0]), ctx.dims(source))
-        return moved if isinstance(moved, Skip) else Passed(((source, moved),))
+        return moved if isinstance(moved, Skip) else Propagated(((source, moved),))
 
     def into_consumer(self, node: ir.Node, index: int, affine: Affine, ctx: Context) -> Move:
         """From the input's shape to the output's."""
@@ -46,7 +46,7 @@ class ReshapeRule:
         if source is None or index != 0:
             return unknown(node, "it is the shape, not the data")
         moved = self._move(node, affine, ctx.dims(source), ctx.dims(node.outputs[0]))
-        return moved if isinstance(moved, Skip) else Passed(((node.outputs[0], moved),))
+        return moved if isinstance(moved, Skip) else Propagated(((node.outputs[0], moved),))
 
     def _move(
         self, node: ir.Node, affine: Affine, old: Sequence[Dim] | None, new: Sequence[Dim] | None

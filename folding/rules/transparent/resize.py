@@ -12,7 +12,7 @@ from folding.ir import query as g
 from folding.norms.base import Float64Array
 from folding.rules.affine import Affine
 from folding.rules.base import Skip, SkipReason
-from folding.rules.interface import Context, Move, Passed, label, lost, unknown
+from folding.rules.interface import Context, Move, Propagated, channel_axis_lost, label, unknown
 
 
 class ResizeRule:
@@ -26,13 +26,13 @@ class ResizeRule:
         refusal = self._refusal(node, affine, ctx)
         if refusal is not None or source is None:
             return refusal or unknown(node, "no input")
-        return Passed(((source, affine),))
+        return Propagated(((source, affine),))
 
     def into_consumer(self, node: ir.Node, index: int, affine: Affine, ctx: Context) -> Move:
         """To the output."""
         if index != 0:
             return unknown(node, "it is a size, not the data")
-        return self._refusal(node, affine, ctx) or Passed(((node.outputs[0], affine),))
+        return self._refusal(node, affine, ctx) or Propagated(((node.outputs[0], affine),))
 
     def _refusal(self, node: ir.Node, affine: Affine, ctx: Context) -> Skip | None:
         if g.attr_str(node, "coordinate_transformation_mode", "") == "tf_crop_and_resize":
@@ -46,7 +46,9 @@ class ResizeRule:
             assert before is not None
             assert after is not None
             if before[axis] != after[axis] or before[axis] != affine.scale.shape[axis]:
-                return lost(f"{label(node)} changes the size of axis {axis}, which carries the channels")
+                return channel_axis_lost(
+                    f"{label(node)} changes the size of axis {axis}, which carries the channels"
+                )
         return None
 
 
@@ -64,12 +66,12 @@ class ExpandRule:
         added = affine.rank - len(before)
         for axis in affine.varying():
             if axis < added or before[axis - added] != affine.scale.shape[axis]:
-                return lost(f"{label(node)} expands axis {axis}, along which the affine varies")
+                return channel_axis_lost(f"{label(node)} expands axis {axis}, along which the affine varies")
 
         def drop(array: Float64Array) -> Float64Array:
             return array.reshape(array.shape[added:])
 
-        return Passed(((source, affine.map(drop)),))
+        return Propagated(((source, affine.map(drop)),))
 
     def into_consumer(self, node: ir.Node, index: int, affine: Affine, ctx: Context) -> Move:
         """Add the axes that Expand adds."""
@@ -79,8 +81,8 @@ class ExpandRule:
         added = len(after) - affine.rank
         for axis in affine.varying():
             if after[axis + added] != affine.scale.shape[axis]:
-                return lost(f"{label(node)} expands axis {axis}, along which the affine varies")
-        return Passed(
+                return channel_axis_lost(f"{label(node)} expands axis {axis}, along which the affine varies")
+        return Propagated(
             ((node.outputs[0], affine.map(lambda array: array.reshape((1,) * added + array.shape))),)
         )
 

@@ -15,7 +15,7 @@ import onnx_ir as ir
 from folding.ir import query as g
 from folding.norms.base import Array, Float64Array
 from folding.rules.affine import Affine
-from folding.rules.interface import Context, Move, Passed, label, lost, unknown
+from folding.rules.interface import Context, Move, Propagated, channel_axis_lost, label, unknown
 
 Picks = dict[int, Array]
 
@@ -37,7 +37,7 @@ class SliceRule:
             if not isinstance(size, int):
                 return unknown(node, f"axis {axis} has no static size")
             affine = spread(affine, axis, chosen, size)
-        return Passed(((source, affine),))
+        return Propagated(((source, affine),))
 
     def into_consumer(self, node: ir.Node, index: int, affine: Affine, ctx: Context) -> Move:
         """Take what is selected."""
@@ -46,7 +46,7 @@ class SliceRule:
             return unknown(node, "what it selects is computed at run time")
         for axis, chosen in picked.items():
             affine = affine.map(lambda array, c=chosen, a=axis: array.take(c, axis=a))  # type: ignore[misc]
-        return Passed(((node.outputs[0], affine),))
+        return Propagated(((node.outputs[0], affine),))
 
 
 def picks(node: ir.Node, affine: Affine, ctx: Context) -> Picks | None:
@@ -98,7 +98,7 @@ def spread(affine: Affine, axis: int, chosen: Array, size: int) -> Affine:
 
 
 @dataclass(frozen=True, eq=False)
-class Census:
+class SliceCoverage:
     """Who reads a value: how many Slices see each position of an axis, and who is no such Slice."""
 
     slices: frozenset[ir.Node]
@@ -106,7 +106,7 @@ class Census:
     others: tuple[tuple[ir.Node, int], ...]
 
 
-def census(value: ir.Value, affine: Affine, ctx: Context) -> Census | None:
+def slice_coverage(value: ir.Value, affine: Affine, ctx: Context) -> SliceCoverage | None:
     """One count for all Slices that cut the affine's one axis; None where the affine has more or none."""
     if len(affine.varying()) != 1:
         return None
@@ -120,10 +120,10 @@ def census(value: ir.Value, affine: Affine, ctx: Context) -> Census | None:
         else:
             seen[picked[axis]] += 1
             slices.append(use.node)
-    return Census(frozenset(slices), seen, tuple(others))
+    return SliceCoverage(frozenset(slices), seen, tuple(others))
 
 
-def alone_among_slices(count: Census, users: frozenset[ir.Node], affine: Affine) -> bool:
+def alone_among_slices(count: SliceCoverage, users: frozenset[ir.Node], affine: Affine) -> bool:
     """Whether each position that the affine changes is seen by one Slice, which is the one that asks."""
     if not users <= count.slices:
         return False
@@ -148,14 +148,16 @@ class GatherRule:
             return unknown(node, "ranks are unknown")
         touched = [a for a in affine.varying() if axis <= a < axis + width]
         if not touched:
-            return Passed(((table, affine.map(lambda array: _merge(array, axis, width))),))
+            return Propagated(((table, affine.map(lambda array: _merge(array, axis, width))),))
         size, chosen = shape[axis], _operand(node, 1, "indices", ctx)
         if width != 1 or chosen is None or not isinstance(size, int):
-            return lost(f"{label(node)} selects channels by indices that are computed at run time")
+            return channel_axis_lost(
+                f"{label(node)} selects channels by indices that are computed at run time"
+            )
         positions = chosen % size
         if len(set(positions.tolist())) != len(positions):
-            return lost(f"{label(node)} selects a channel twice")
-        return Passed(((table, spread(affine, axis, positions, size)),))
+            return channel_axis_lost(f"{label(node)} selects a channel twice")
+        return Propagated(((table, spread(affine, axis, positions, size)),))
 
     def into_consumer(self, node: ir.Node, index: int, affine: Affine, ctx: Context) -> Move:
         """Take what is selected."""
@@ -163,11 +165,13 @@ class GatherRule:
         if index != 0 or axis is None or width is None:
             return unknown(node, "it is the indices, not the data")
         if axis not in affine.varying():
-            return Passed(((node.outputs[0], affine.map(lambda array: _split(array, axis, width))),))
+            return Propagated(((node.outputs[0], affine.map(lambda array: _split(array, axis, width))),))
         chosen = _operand(node, 1, "indices", ctx)
         if width != 1 or chosen is None:
-            return lost(f"{label(node)} selects channels by indices that are computed at run time")
-        return Passed(((node.outputs[0], affine.map(lambda array: array.take(chosen, axis=axis))),))
+            return channel_axis_lost(
+                f"{label(node)} selects channels by indices that are computed at run time"
+            )
+        return Propagated(((node.outputs[0], affine.map(lambda array: array.take(chosen, axis=axis))),))
 
     def _frame(
         self, node: ir.Node, rank: int, ctx: Context, *, output: bool

@@ -7,7 +7,7 @@ import onnx_ir as ir
 from folding.ir import query as g
 from folding.rules.affine import Affine
 from folding.rules.base import Skip, SkipReason
-from folding.rules.interface import Context, Move, Passed, label
+from folding.rules.interface import Context, Move, Propagated, label
 
 
 class ShapeOnlyRule:
@@ -21,12 +21,12 @@ class ShapeOnlyRule:
 
     def into_consumer(self, node: ir.Node, index: int, affine: Affine, ctx: Context) -> Move:
         """Nothing goes on."""
-        if blind(node, index):
-            return Passed(())
+        if reads_shape_only(node, index):
+            return Propagated(())
         return Skip(SkipReason.NO_LINEAR_NEIGHBOUR, f"read by {label(node)}, which takes no affine")
 
 
-def blind(node: ir.Node, index: int) -> bool:
+def reads_shape_only(node: ir.Node, index: int) -> bool:
     """Whether the node reads only type or shape of that input."""
     return g.is_op(node, "Shape", "Size") or (g.is_op(node, "CastLike") and index == 1)
 

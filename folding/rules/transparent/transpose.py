@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from folding.ir import query as g
 from folding.rules.affine import Affine
-from folding.rules.interface import Context, Move, Passed, unknown
+from folding.rules.interface import Context, Move, Propagated, unknown
 
 
 class TransposeRule:
@@ -24,14 +24,14 @@ class TransposeRule:
         source = node.inputs[0]
         if len(perm) != affine.rank or source is None:
             return unknown(node, "permutation does not fit the rank")
-        return Passed(((source, affine.map(lambda array: np.transpose(array, np.argsort(perm)))),))
+        return Propagated(((source, affine.map(lambda array: np.transpose(array, np.argsort(perm)))),))
 
     def into_consumer(self, node: ir.Node, index: int, affine: Affine, ctx: Context) -> Move:
         """Apply the permutation."""
         perm = permutation(node, affine.rank)
         if len(perm) != affine.rank:
             return unknown(node, "permutation does not fit the rank")
-        return Passed(((node.outputs[0], affine.map(lambda array: np.transpose(array, perm))),))
+        return Propagated(((node.outputs[0], affine.map(lambda array: np.transpose(array, perm))),))
 
 
 def permutation(node: ir.Node, rank: int) -> list[int]:

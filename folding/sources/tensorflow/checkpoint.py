@@ -72,7 +72,7 @@ class CheckpointFormat:
                 "`bnfold inspect` reads the "
                 "statistics from the weights alone.",
             )
-        return importer.bring_in(self.name, upload, program, options, progress)
+        return importer.import_program(self.name, upload, program, options, progress)
 
     def inspect(
         self, upload: Upload, options: FoldOptions, workdir: Path
@@ -83,7 +83,7 @@ class CheckpointFormat:
             return inspect_weights(self.name, upload, program, _version(find(upload)))
         try:
             weights = program.weights
-            return importer.look_into(self.name, upload, program, options)
+            return importer.inspect_program(self.name, upload, program, options)
         except (AmbiguousModel, UnsupportedModel) as error:
             inspection, arrays = inspect_weights(self.name, upload, weights, "tensorflow")
             graph = program.full or program.graph

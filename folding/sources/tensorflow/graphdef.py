@@ -33,13 +33,13 @@ class GraphDefFormat:
 
     def load(self, upload: Upload, options: FoldOptions, workdir: Path, progress: Progress) -> Imported:
         """See `folding.sources.base.Format`."""
-        return importer.bring_in(self.name, upload, self._program(upload, options), options, progress)
+        return importer.import_program(self.name, upload, self._program(upload, options), options, progress)
 
     def inspect(
         self, upload: Upload, options: FoldOptions, workdir: Path
     ) -> tuple[Inspection, dict[str, np.ndarray]]:
         """See `folding.sources.base.Format`."""
-        return importer.look_into(self.name, upload, self._program(upload, options), options)
+        return importer.inspect_program(self.name, upload, self._program(upload, options), options)
 
     def _program(self, upload: Upload, options: FoldOptions) -> Program:
         found = graph_files(upload)

@@ -48,7 +48,7 @@ class KerasFormat:
         model, flavour = open_model(_only(_files(upload)))
         progress.report("read", 0.1, f"traced with {flavour}")
         program = trace(model, flavour, options)
-        imported = importer.bring_in(self.name, upload, program, options, progress)
+        imported = importer.import_program(self.name, upload, program, options, progress)
         if not options.outputs and not options.feeds:
             imported.reference = KerasReference(model, imported.source.inputs, imported.source.outputs)
         return imported
@@ -63,7 +63,7 @@ class KerasFormat:
 
             return inspect_weights(self.name, upload, weights, "keras weights file")
         model, flavour = open_model(path)
-        return importer.look_into(self.name, upload, trace(model, flavour, options), options)
+        return importer.inspect_program(self.name, upload, trace(model, flavour, options), options)
 
 
 def _files(upload: Upload) -> list[Path]:

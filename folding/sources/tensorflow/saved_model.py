@@ -51,13 +51,13 @@ class SavedModelFormat:
 
     def load(self, upload: Upload, options: FoldOptions, workdir: Path, progress: Progress) -> Imported:
         """See `folding.sources.base.Format`."""
-        return importer.bring_in(self.name, upload, read(upload, options), options, progress)
+        return importer.import_program(self.name, upload, read(upload, options), options, progress)
 
     def inspect(
         self, upload: Upload, options: FoldOptions, workdir: Path
     ) -> tuple[Inspection, dict[str, np.ndarray]]:
         """See `folding.sources.base.Format`."""
-        return importer.look_into(self.name, upload, read(upload, options), options)
+        return importer.inspect_program(self.name, upload, read(upload, options), options)
 
 
 def _roots(upload: Upload) -> list[Path]:

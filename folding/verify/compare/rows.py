@@ -74,7 +74,9 @@ def row(
             continue
         for name, theirs in limits.names.items():
             if name in outputs:
-                found[name].append(fair(limits, name, probe, outputs[name], answer[theirs]))
+                found[name].append(
+                    compare_with_refined_noise(limits, name, probe, outputs[name], answer[theirs])
+                )
     made.outputs = [summarize(list_) for list_ in found.values() if list_]
     made.figures["probes"] = len(expected)
     if not made.outputs:
@@ -84,7 +86,9 @@ def row(
     return made
 
 
-def fair(limits: Limits, name: str, probe: str, reference: Array, candidate: Array) -> Comparison:
+def compare_with_refined_noise(
+    limits: Limits, name: str, probe: str, reference: Array, candidate: Array
+) -> Comparison:
     """Compare; before a failure stands, the noise of that probe is measured better."""
     result = compare(name, probe, reference, candidate, limits.tolerance(name, probe))
     if not result.passed and np.isfinite(result.max_abs) and limits.sharpen(probe):

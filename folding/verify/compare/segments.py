@@ -23,7 +23,7 @@ from folding.report import DriftRow, OutputComparison, ToleranceReport
 from folding.sources.base import Feeds
 from folding.verify.compare.reusable_names import reusable
 from folding.verify.model import Loaded
-from folding.verify.noise.rounding_perturbation import shaken_weights
+from folding.verify.noise.rounding_perturbation import perturbed_weights
 from folding.verify.noise.tolerance import GUARD
 from folding.verify.noise.ulp_noise import neighbours, unit_roundoff
 
@@ -127,11 +127,11 @@ class Layers:
         self.reusable = reusable(source)
 
     def check(
-        self, rng: np.random.Generator, shaken: Sequence[Feeds], weights: Feeds | None = None
+        self, rng: np.random.Generator, perturbed: Sequence[Feeds], weights: Feeds | None = None
     ) -> LayerCheck:
         """Run both sides.
 
-        shaken: the source's weights one ulp off, a set per noise run. weights: other weights for the
+        perturbed: the source's weights one ulp off, a set per noise run. weights: other weights for the
         artifact (mutants, in tests).
         """
         result = LayerCheck()
@@ -141,14 +141,14 @@ class Layers:
         outputs = [name for name in self.source.outputs if name in base]
         for attempt in (1, 2):
             inner = [cut for cut in cuts if cut.name not in outputs]
-            noise = self._noise(inner, base, rng, shaken)
+            noise = self._noise(inner, base, rng, perturbed)
             forced = {cut.name: cut.theirs(base[cut.name]) for cut in inner}
             session = self.engine(self.artifact, list(forced), dtypes(forced))
             got = floats(session.run(self.feeds, weights, forced))
             verdicts = self._judge(cuts, base, got, noise)
             bad = {name for name, v in verdicts.items() if not v.passed}
             if bad:
-                more = (shaken_weights(self.source, rng) for _ in range(SHARPER))  # one at a time
+                more = (perturbed_weights(self.source, rng) for _ in range(SHARPER))  # one at a time
                 noise += self._noise(inner, base, rng, more)
                 verdicts = self._judge(cuts, base, got, noise)
                 bad = {name for name, v in verdicts.items() if not v.passed}
@@ -185,14 +185,14 @@ class Layers:
         return cuts
 
     def _noise(
-        self, cuts: list[Cut], base: Feeds, rng: np.random.Generator, shaken: Iterable[Feeds]
+        self, cuts: list[Cut], base: Feeds, rng: np.random.Generator, perturbed: Iterable[Feeds]
     ) -> list[Feeds]:
         """Equivalent executions of the source's segments: weights, inputs and cut values one ulp off."""
         forced = {cut.name: base[cut.name] for cut in cuts}
         session = self.engine(self.source, list(forced), dtypes(forced))
         return [
             floats(session.run(neighbours(self.feeds, rng), weights, neighbours(forced, rng)))
-            for weights in shaken
+            for weights in perturbed
         ]
 
     def _judge(

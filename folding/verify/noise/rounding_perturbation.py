@@ -33,7 +33,7 @@ EPS: dict[int, float] = {
 MOVES = frozenset(("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"))
 
 
-def jittered(loaded: Loaded, rng: np.random.Generator) -> tuple[Loaded, ...]:
+def rounding_perturbed(loaded: Loaded, rng: np.random.Generator) -> tuple[Loaded, ...]:
     """The graph with a factor before each rounding step of the main graph, moved one way and the other.
 
     Empty for a graph that has no such step.
@@ -88,7 +88,7 @@ def step_of(node: onnx.NodeProto, kind: int, loaded: Loaded) -> float:
     return NARROWING * EPS[to]
 
 
-def shaken_weights(loaded: Loaded, rng: np.random.Generator) -> Feeds:
+def perturbed_weights(loaded: Loaded, rng: np.random.Generator) -> Feeds:
     """The weights, each element at a neighbouring float: of the dtype in which it is computed with."""
     found = neighbours(loaded.weights, rng)
     for name, to in narrowed(loaded).items():

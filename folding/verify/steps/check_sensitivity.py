@@ -9,7 +9,7 @@ from folding.verify.model import Loaded, live_values
 from folding.verify.noise.ulp_noise import Noise, scale_of
 
 
-def react(study: Study) -> None:
+def probe_sensitivity(study: Study) -> None:
     """Which probes are evidence: an output must answer them differently than it answers another probe."""
     reacting: set[str] = set()
     for name, noise in study.noise.items():

@@ -37,7 +37,7 @@ def layer_by_layer(study: Study, *, exact: bool) -> None:
     study.rows.append(row)
     layers = Layers(study.source, study.artifact, study.sites, feeds, limit=study.effort.cut_bytes)
     try:
-        study.layers = layers.check(study.rng(0x6C61796572), study.shaken())
+        study.layers = layers.check(study.rng(0x6C61796572), study.perturbed())
     except Exception as exc:  # noqa: BLE001 - the source ran before: what does not run here is the artifact
         row.status, row.detail = "fail", f"the artifact does not run: {str(exc).strip()[:300]}"
         return
@@ -57,7 +57,7 @@ def in_float64(study: Study, feeds: Feeds, seconds: float) -> None:
     engine = float64.engine(time.perf_counter() + 5 * seconds)
     layers = Layers(study.source, study.artifact, study.sites, wide, engine=engine)
     try:
-        check = layers.check(study.rng(0x6578616374), study.shaken()[:2])
+        check = layers.check(study.rng(0x6578616374), study.perturbed()[:2])
     except Float64UnavailableError as exc:
         study.evidence.limits.append(f"float64 layer by layer left out: {exc}")
         return

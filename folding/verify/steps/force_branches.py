@@ -122,7 +122,7 @@ def both_forced(study: Study, branch: Untaken) -> list[OutputComparison]:
     base = source.run(feeds, None, forced)
     got = study.artifact.session((), cut).run(feeds, None, forced)
     rng = study.rng(0x6272616E)
-    noise = [source.run(neighbours(feeds, rng), weights, forced) for weights in study.shaken()]
+    noise = [source.run(neighbours(feeds, rng), weights, forced) for weights in study.perturbed()]
     found = []
     for output, theirs in study.names.items():
         runs = [sample[output] for sample in noise]

@@ -24,7 +24,7 @@ from folding.verify.compare.segments import Layers
 from folding.verify.float64 import Float64UnavailableError, engine
 from folding.verify.float64.evaluator import widen
 from folding.verify.model import Loaded, load
-from folding.verify.noise.rounding_perturbation import shaken_weights
+from folding.verify.noise.rounding_perturbation import perturbed_weights
 from folding.verify.noise.ulp_noise import unit_roundoff
 from folding.verify.probes import dynamic_shapes
 from folding.verify.probes.generate import make
@@ -91,8 +91,8 @@ def segment_row(
     try:
         feeds = probe or random_feeds(source, options.seed)
         wide = {name: widen(array) for name, array in feeds.items()}
-        shaken = [shaken_weights(source, rng) for _ in range(2)]
-        check = Layers(source, artifact, sites, wide, engine=engine()).check(rng, shaken)
+        perturbed = [perturbed_weights(source, rng) for _ in range(2)]
+        check = Layers(source, artifact, sites, wide, engine=engine()).check(rng, perturbed)
     except (Float64UnavailableError, dynamic_shapes.NoSizesError) as exc:
         row.status, row.detail = "unavailable", f"no float64 evaluation: {exc}"
         return row

@@ -25,7 +25,7 @@ from folding.sources.tensorflow.norms.training_evidence import History
 from folding.sources.tensorflow.rewrite import lookup_tables
 
 
-def bring_in(
+def import_program(
     name: str, upload: Upload, program: Program, options: FoldOptions, progress: Progress
 ) -> Imported:
     """Convert a program. Raises: what `surgery.prepare` and `convert.convert` raise; UsageError for feeds."""
@@ -93,7 +93,7 @@ def known_feeds(options: FoldOptions, prepared: Prepared, program: Program) -> N
         )
 
 
-def look_into(
+def inspect_program(
     name: str, upload: Upload, program: Program, options: FoldOptions
 ) -> tuple[Inspection, dict[str, np.ndarray]]:
     """Inspection of a program without converting it: surgery only, so it is quick and needs no outputs."""

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from folding.ir.edit import adopt
+from folding.ir.edit import index_names
 from folding.ir.infer_shapes import infer_shapes
 from folding.passes.layout import eliminate_transposes
 from folding.passes.layout.cut import INFINITE, SINK, SOURCE, Network
@@ -26,7 +26,7 @@ def floats(*shape: int) -> np.ndarray:
 
 def eliminated(source: ir.Model, expected: dict[str, int]) -> ir.Model:
     found = copy(source)
-    adopt(found)
+    index_names(found)
     infer_shapes(found)
     eliminate_transposes(found)
     assert {kind: counts(found)[kind] for kind in expected} == expected
@@ -116,7 +116,7 @@ def test_graph_outputs_keep_order_name_and_symbolic_dimensions() -> None:
 def test_nothing_to_gain_nothing_done() -> None:
     source = model(f"{NHWC} {{ a = {TO_NCHW}(x) b = Relu(a) y = Conv(b, w) }}", w=floats(5, 4, 1, 1))
     found = copy(source)
-    adopt(found)
+    index_names(found)
     infer_shapes(found)
     assert not eliminate_transposes(found)
     assert kinds(found) == kinds(source)
@@ -125,7 +125,7 @@ def test_nothing_to_gain_nothing_done() -> None:
 def test_unknown_ranks_are_left_alone() -> None:
     source = model(f"{NHWC} {{ a = {TO_NCHW}(x) y = Relu(a) }}")
     found = copy(source)
-    adopt(found)
+    index_names(found)
     for node in found.graph:
         for value in node.outputs:
             value.shape = None

@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from folding.ir.edit import adopt
+from folding.ir.edit import index_names
 from folding.ir.infer_shapes import infer_shapes
 from folding.passes import activations, chains, gemms, hazards, identities, normalizations, pads, pools
 from folding.passes.base import peepholes
@@ -35,7 +35,7 @@ def number(value: float) -> np.ndarray:
 
 
 def apply(step: Callable[[ir.Model], bool], found: ir.Model) -> bool:
-    adopt(found)
+    index_names(found)
     lift_constants(found)
     infer_shapes(found)
     changed = step(found)

@@ -13,7 +13,7 @@ from folding import pipeline
 from folding.report import Verdict
 from folding.verify import context
 from folding.verify.model import Loaded, load
-from folding.verify.noise.rounding_perturbation import jittered, narrowed, shaken_weights
+from folding.verify.noise.rounding_perturbation import narrowed, perturbed_weights, rounding_perturbed
 from tests.unit.folding.verify.models import array, check, write
 
 # As Keras writes a layer under mixed_float16: weights stay float32 and are cast where they are used.
@@ -46,7 +46,7 @@ def test_a_channel_that_is_off_by_two_per_cent_does_not(tmp_path: Path) -> None:
 def test_weights_move_in_the_precision_that_they_are_computed_with(tmp_path: Path) -> None:
     source = load(mixed(tmp_path / "a.onnx"))
     assert list(narrowed(source)) == ["w"]
-    moved = shaken_weights(source, np.random.default_rng(0))
+    moved = perturbed_weights(source, np.random.default_rng(0))
     steps = np.abs(moved["w"].astype(np.float16) - source.weights["w"].astype(np.float16))
     assert (steps > 0).mean() > 0.9  # float32 in the middle between two of float16 may stay at one
     assert (steps <= 2 * np.spacing(np.abs(source.weights["w"]).astype(np.float16))).all()
@@ -55,7 +55,7 @@ def test_weights_move_in_the_precision_that_they_are_computed_with(tmp_path: Pat
 
 def test_activations_move_where_they_are_narrowed(tmp_path: Path) -> None:
     source = load(mixed(tmp_path / "a.onnx"))
-    up, down = jittered(source, np.random.default_rng(0))
+    up, down = rounding_perturbed(source, np.random.default_rng(0))
     added = [node for node in up.proto.graph.node if node.op_type == "Mul"]
     assert [node.input[0] for node in added] == ["x"]
     assert len(down.proto.graph.node) == len(source.proto.graph.node) + 1
@@ -68,7 +68,7 @@ def test_activations_move_where_they_are_narrowed(tmp_path: Path) -> None:
 ])  # fmt: skip
 def test_graphs_that_do_not_round_are_left_alone(tmp_path: Path, text: str) -> None:
     source = load(write(tmp_path / "a.onnx", text, w=array(4, 3)))
-    assert jittered(source, np.random.default_rng(0)) == ()
+    assert rounding_perturbed(source, np.random.default_rng(0)) == ()
     assert narrowed(source) == {}
 
 
@@ -81,7 +81,7 @@ def test_a_moved_graph_that_does_not_load_is_left_out_and_said(
         proto.graph.node[0].op_type = "Frobnicate"
         return [replace(source, proto=proto)]
 
-    monkeypatch.setattr(context, "jittered", broken)
+    monkeypatch.setattr(context, "rounding_perturbed", broken)
     same = write(tmp_path / "a.onnx", "g (float[N,4] x) => (float[N,4] y) { y = Tanh(x) }")
     found = check(same, same)
     assert found.verdict is Verdict.PASS
