@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -9,18 +10,31 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import psutil
+from onnx import helper
 
 from folding.sources.base import Feeds
 
 LEVELS = ("disable_all", "enable_all")
 Provider = str | tuple[str, dict[str, Any]]
-# Element types that the runtime computes with and has no NumPy array for.
-UNREADABLE = frozenset(f"tensor({kind})" for kind in (
-    "bfloat16", "int4", "uint4", "int2", "uint2", "float4e2m1",
-    "float8e4m3fn", "float8e4m3fnuz", "float8e5m2", "float8e5m2fnuz",
-))  # fmt: skip
+# Element types for which the runtime's own binding has no NumPy array: they travel as OrtValues.
+NARROW: dict[str, np.dtype[Any]] = {
+    f"tensor({name})": np.dtype(getattr(ml_dtypes, kind))
+    for name, kind in (
+        ("bfloat16", "bfloat16"),
+        ("float8e4m3fn", "float8_e4m3fn"),
+        ("float8e4m3fnuz", "float8_e4m3fnuz"),
+        ("float8e5m2", "float8_e5m2"),
+        ("float8e5m2fnuz", "float8_e5m2fnuz"),
+        ("int4", "int4"),
+        ("uint4", "uint4"),
+    )
+}
+# Those that nothing here reads or writes.
+UNREADABLE = frozenset(("tensor(int2)", "tensor(uint2)", "tensor(float4e2m1)"))
+SHAPES = "/shapes"  # beside the joined elements of a sequence: rank and dims of each
 
 
 @cache
@@ -91,7 +105,9 @@ class OrtSession:
         overridable = self._session.get_overridable_initializers()
         self.input_names = [value.name for value in (*self.inputs, *overridable)]
         self.output_names = [value.name for value in self.outputs]
-        self.readable = {value.name for value in self.outputs if value.type not in UNREADABLE}
+        self._types = {value.name: value.type for value in self.outputs}
+        self._narrow_inputs = any(value.type in NARROW for value in (*self.inputs, *overridable))
+        self.tensors = {name for name, kind in self._types.items() if readable_tensor(kind)}
 
     @property
     def providers(self) -> list[str]:
@@ -99,11 +115,77 @@ class OrtSession:
         return list(self._session.get_providers())
 
     def run(self, feeds: Feeds, names: Sequence[str] | None = None) -> Feeds:
-        """Outputs by name, or those in `names`; what `feeds` has beyond the inputs is left out."""
-        known = {name: feeds[name] for name in self.input_names if name in feeds}
+        """Return outputs by name, or those in `names`; what `feeds` has beyond the inputs is left out.
+
+        bfloat16 and 8-bit floats come back as float32, 4-bit integers as int8: both hold every value of
+        theirs. A sequence comes back as its elements joined flat, with their shapes under `<name>/shapes`.
+        """
+        known = {name: np.asarray(feeds[name]) for name in self.input_names if name in feeds}
         names = self.output_names if names is None else names
-        values = self._session.run(names, known)
-        return {name: as_array(value) for name, value in zip(names, values, strict=True)}
+        if self._narrow_inputs or any(self._types[name] in NARROW for name in names):
+            values = self._run_as_values(known, names)
+        else:
+            values = self._session.run(names, known)
+        found: Feeds = {}
+        for name, value in zip(names, values, strict=True):
+            found[name] = as_array(value)
+            if isinstance(value, list):
+                found[name + SHAPES] = shapes_of(value)
+        return found
+
+    def _run_as_values(self, feeds: Feeds, names: Sequence[str]) -> list[Any]:
+        """The same through OrtValues, which carry the element types that NumPy lacks."""
+        known = {name: to_value(array) for name, array in feeds.items()}
+        values = self._session.run_with_ort_values(list(names), known)
+        return [from_value(value, self._types[name]) for name, value in zip(names, values, strict=True)]
+
+
+def readable_tensor(kind: str) -> bool:
+    """Whether a type, as the runtime writes it, is that of a tensor that an array can hold."""
+    return kind.startswith("tensor(") and kind not in UNREADABLE
+
+
+def to_value(array: np.ndarray[Any, Any]) -> Any:
+    """An array as the runtime's own value."""
+    make = runtime().OrtValue
+    if array.dtype not in NARROW.values():
+        return make.ortvalue_from_numpy(array)
+    value = make.ortvalue_from_shape_and_type(array.shape, helper.np_dtype_to_tensor_dtype(array.dtype))
+    stored = packed(array)
+    if stored:
+        ctypes.memmove(value.data_ptr(), stored, len(stored))
+    return value
+
+
+def packed(array: np.ndarray[Any, Any]) -> bytes:
+    """The bytes of an array; 4-bit integers two a byte, the lower half first."""
+    if array.dtype.name not in ("int4", "uint4"):
+        return array.tobytes()
+    halves = array.astype(np.int8).view(np.uint8).reshape(-1) & 15
+    halves = np.append(halves, np.zeros(halves.size % 2, np.uint8))
+    return (halves[0::2] | halves[1::2] << 4).astype(np.uint8).tobytes()
+
+
+def from_value(value: Any, kind: str) -> Any:
+    """What a value holds: an array, a list of arrays, or None."""
+    if kind not in NARROW or not value.has_value():
+        return value.numpy() if value.has_value() and value.is_tensor() else None
+    dtype, shape = NARROW[kind], tuple(value.shape())
+    stored = ctypes.string_at(value.data_ptr(), value.tensor_size_in_bytes())
+    if dtype.name in ("int4", "uint4"):
+        return unpacked(np.frombuffer(stored, np.uint8), dtype, shape)
+    return np.frombuffer(stored, dtype).reshape(shape).astype(np.float32)
+
+
+def unpacked(
+    stored: np.ndarray[Any, Any], dtype: np.dtype[Any], shape: tuple[int, ...]
+) -> np.ndarray[Any, Any]:
+    """Two 4-bit integers a byte, the lower half first."""
+    nibbles = np.stack([stored & 15, stored >> 4], axis=-1).reshape(-1)[: int(np.prod(shape, dtype=np.int64))]
+    signed = nibbles.astype(np.int8)
+    if dtype.name == "int4":
+        signed = np.where(signed > 7, signed - 16, signed).astype(np.int8)
+    return signed.reshape(shape)
 
 
 def as_array(value: Any) -> np.ndarray[Any, Any]:
@@ -115,3 +197,8 @@ def as_array(value: Any) -> np.ndarray[Any, Any]:
     if isinstance(value, list) and all(isinstance(item, np.ndarray) for item in value):
         return np.concatenate([np.ravel(item) for item in value]) if value else np.empty(0, np.float32)
     return np.asarray(value)
+
+
+def shapes_of(values: list[Any]) -> np.ndarray[Any, Any]:
+    """Rank and dims of each element of a sequence, one after the other."""
+    return np.array([n for value in values for n in (np.ndim(value), *np.shape(value))], np.int64)

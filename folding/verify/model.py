@@ -52,6 +52,7 @@ FLOATS: dict[int, type[np.floating[Any]]] = {
     TensorProto.FLOAT16: np.float16,
 }
 FORCED = "/forced"
+FREE_INITIALIZERS = 4  # the IR version from which an initializer need not be listed as an input
 
 
 @dataclass
@@ -111,7 +112,7 @@ class FedSession:
         self._session = OrtSession(model.SerializeToString(), folder=loaded.folder)
         own = set(loaded.outputs)
         # Inner values that no array can hold are not asked for; an output like that is the caller's to know.
-        self._names = [n for n in self._session.output_names if n in own or n in self._session.readable]
+        self._names = [n for n in self._session.output_names if n in own or n in self._session.tensors]
 
     def run(self, feeds: Feeds, weights: Feeds | None = None, forced: Feeds | None = None) -> Feeds:
         """Outputs and extra outputs by name."""
@@ -127,7 +128,10 @@ def load(path: Path, known: Feeds | None = None) -> Loaded:
     Raises: CorruptModel, UnsafeModel for a file that is no model, or whose weights are not where it says.
     """
     proto, tensors = onnx_weights.read(path, path.parent)
+    onnx_weights.densify(proto)
     graph = proto.graph
+    if proto.ir_version < FREE_INITIALIZERS:
+        forget_stored_inputs(graph)
     keep = constant_operands(graph) | {v.name for v in graph.input} | {v.name for v in graph.output}
     weights: Feeds = {}
     kept: list[TensorProto] = []
@@ -146,6 +150,19 @@ def load(path: Path, known: Feeds | None = None) -> Loaded:
     del graph.initializer[:]
     graph.initializer.extend(kept)
     return Loaded(proto, weights, path.parent, path, {o: n for n in graph.node for o in n.output if o})
+
+
+def forget_stored_inputs(graph: onnx.GraphProto) -> None:
+    """Take inputs that have a stored value off the list of inputs.
+
+    Before IR version 4 every initializer had to be listed as an input too, and ONNX Runtime treats it as a
+    constant: such a weight is a weight like any other.
+    """
+    stored = {tensor.name for tensor in graph.initializer}
+    free = [value for value in graph.input if value.name not in stored]
+    if len(free) < len(graph.input):
+        del graph.input[:]
+        graph.input.extend(free)
 
 
 def same(a: np.ndarray, b: np.ndarray, block: int = 1 << 20) -> bool:
@@ -178,6 +195,7 @@ def variant(
     """The graph with weights as inputs, inner values as outputs, and forced values cut."""
     model = onnx.ModelProto()
     model.CopyFrom(loaded.proto)
+    model.ir_version = max(model.ir_version, FREE_INITIALIZERS)
     graph = model.graph
     for name, array in loaded.weights.items():
         kind = helper.np_dtype_to_tensor_dtype(array.dtype)

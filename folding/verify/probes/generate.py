@@ -71,9 +71,7 @@ def digest(feeds: Feeds) -> str:
     for name in sorted(feeds):
         array = feeds[name]
         state.update(f"{name}:{array.dtype}:{array.shape};".encode())
-        state.update(
-            repr(array.tolist()).encode() if array.dtype == object else np.ascontiguousarray(array).data
-        )
+        state.update(repr(array.tolist()).encode() if array.dtype == object else array.tobytes())
     return state.hexdigest()
 
 
@@ -113,11 +111,11 @@ def shape_of(spec: InputSpec, sizes: Dims) -> tuple[int, ...]:
 def fill(spec: InputSpec, shape: tuple[int, ...], kind: str, rng: np.random.Generator) -> np.ndarray:
     """Values of one input for one kind of probe."""
     if spec.kind == "float":
-        return floats(shape, kind, rng).astype(spec.dtype)
+        return np.asarray(floats(shape, kind, rng)).astype(spec.dtype)
     if spec.kind == "bool":
         return np.full(shape, kind != "zeros") if not shape else rng.random(shape) < (kind != "zeros") * 0.5
     if spec.kind == "string":
-        return rng.choice(np.array(spec.vocabulary, object), shape)
+        return np.asarray(rng.choice(np.array(spec.vocabulary, object), shape), object)
     return integers(spec, shape, kind, rng)
 
 

@@ -43,6 +43,8 @@ class InputSpec:
         """`float`, `int`, `bool` or `string`."""
         if self.dtype.kind in "OSU":
             return "string"
+        if self.dtype.name in ("int4", "uint4", "int2", "uint2"):
+            return "int"
         return {"b": "bool", "i": "int", "u": "int"}.get(self.dtype.kind, "float")
 
 
