@@ -43,7 +43,9 @@ class Row:
     findings: list[str] = field(default_factory=list)
 
 
-def fold_all(jobs: Iterable[tuple[str, Path]], *, fresh: bool = False, seconds: float = SECONDS) -> Iterator[Row]:
+def fold_all(
+    jobs: Iterable[tuple[str, Path]], *, fresh: bool = False, seconds: float = SECONDS
+) -> Iterator[Row]:
     """Fold each (name, path) and yield its row, in order."""
     child: _Child | None = None
     for name, path in jobs:
