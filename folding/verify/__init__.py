@@ -42,16 +42,8 @@ def verify_fold(
     Raises: UsageError for a probe that does not fit the model.
     """
     from folding.verify import pipeline
-    from folding.verify.verdict import Evidence
 
-    evidence = Evidence()
-    for decision in decisions:
-        if decision.folded and decision.certificate is not None:
-            evidence.certificates += 1
-            if not decision.certificate.holds:
-                evidence.faults.append(
-                    f"the certificate of {decision.norm.name!r} does not hold: {decision.certificate.detail}"
-                )
+    checked = [d for d in decisions if d.folded and d.certificate is not None]
     return pipeline.examine(
         unfolded,
         artifact,
@@ -60,7 +52,12 @@ def verify_fold(
         sites=fold_sites,
         probe=probe,
         progress=progress,
-        evidence=evidence,
+        certificates=len(checked),
+        faults=[
+            f"the certificate of {d.norm.name!r} does not hold: {d.certificate.detail}"
+            for d in checked
+            if d.certificate is not None and not d.certificate.holds
+        ],
     )
 
 

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from folding.options import FoldOptions
 from folding.progress import Progress
-from folding.report import Verification
+from folding.report import Verification, VerificationRow
 from folding.sources.base import Feeds, Reference
-from folding.verify import float64, providers
-from folding.verify.compare.rows import row
-from folding.verify.context import SPARED, Study, measure_noise
+from folding.verify import providers
+from folding.verify.compare.rows import Answers, Candidate, row
+from folding.verify.context import GraphPair, ProbeSet
+from folding.verify.findings import Findings, reason
 from folding.verify.model import load
+from folding.verify.noise.measure import NoiseModel
 from folding.verify.providers import latency
-from folding.verify.steps import find_hazards, force_branches
-from folding.verify.steps.check_interface import match_outputs
+from folding.verify.steps.check_interface import check_interface
 from folding.verify.steps.check_sensitivity import probe_sensitivity
-from folding.verify.steps.compare_layers import device_drift, layer_by_layer
+from folding.verify.steps.compare_layers import compare_layers, device_drift
+from folding.verify.steps.find_hazards import find_hazards
+from folding.verify.steps.float64_reference import float64_answers
+from folding.verify.steps.force_branches import force_branches
 from folding.verify.steps.run_candidates import float64_row, framework_answers, run_candidates
-from folding.verify.steps.select_probes import prepare
-from folding.verify.verdict import Evidence, conclude
+from folding.verify.steps.select_probes import select_probes
+from folding.verify.verdict import Outcome, conclude
 
 UNFOLDED = "onnx-unfolded"
 
@@ -35,49 +40,103 @@ def examine(
     sites: Sequence[str] = (),
     probe: Feeds | None = None,
     progress: Progress | None = None,
-    evidence: Evidence | None = None,
+    certificates: int = 0,
+    faults: Sequence[str] = (),
 ) -> Verification:
-    """Verify `artifact` against `unfolded` (and the framework) and conclude."""
+    """Verify `artifact` against `unfolded` (and the framework) and conclude.
+
+    certificates: how many were checked; faults: what is known to be wrong already.
+    """
     source = load(unfolded)
-    study = Study(source, load(artifact, source.weights), options, progress or Progress(), sites)
-    study.evidence = evidence or Evidence()
-    study.names = match_outputs(study)
-    if not study.evidence.faults and prepare(study, probe):
-        framework = framework_answers(study, reference)  # first, because it holds the weights until then
-        measure_noise(study)
-        study.forget_perturbed(SPARED)
-        probe_sensitivity(study)
-        float64_rows = float64.reference(study)
-        candidates = run_candidates(study)
-        for candidate in candidates:
-            study.rows.append(row(UNFOLDED, study.unfolded, candidate, study))
-            if framework is not None and reference is not None:
-                study.rows.append(row(reference.name, framework, candidate, study))
-            if float64_rows is not None:
-                study.rows.append(float64_row(study, float64_rows, candidate))
-        layer_by_layer(study, exact=float64_rows is not None)
-        force_branches.force(study)
-        device_drift(study)
-        study.forget_perturbed()
-        study.hazards.extend(find_hazards.find(study, candidates))
-        if options.latency:
-            study.latency = measure_latency(study)
-    return conclude(study)
+    pair = GraphPair(source, load(artifact, source.weights), options, progress or Progress(), sites)
+    known = Findings(faults=tuple(faults)) + check_interface(pair)
+    if known.faults:
+        return conclude(Outcome(certificates=certificates, findings=known))
+    probes = select_probes(pair, probe)
+    if not probes.probes:
+        return conclude(Outcome(certificates=certificates, findings=known + probes.findings))
+    return conclude(run_stages(pair, probes, reference, known, certificates))
 
 
-def measure_latency(study: Study) -> dict[str, Any]:
-    """Before and after, on each provider that is there, at the runtime's defaults."""
+def run_stages(
+    pair: GraphPair, probes: ProbeSet, reference: Reference | None, known: Findings, certificates: int
+) -> Outcome:
+    """Run every stage on probes that the source runs on, and collect what they return."""
+    framework = framework_answers(probes, reference)  # first, because it holds the weights until then
+    noise = NoiseModel(pair, probes)
+    measured = noise.measure()
+    sensitivity = probe_sensitivity(pair.source, probes, noise.outputs)
+    exact = float64_answers(pair, probes, noise.outputs)
+    noise.note_float64(exact.distances)
+    runs = run_candidates(pair, probes)
+    references = {UNFOLDED: probes.answers}
+    if reference is not None and framework.answers:
+        references[reference.name] = framework.answers
+    rows = candidate_rows(runs.candidates, references, exact.answers, noise)
+    layers = compare_layers(pair, probes, noise, exact=bool(exact.answers))
+    branches = force_branches(pair, probes, noise)
+    drift = device_drift(pair, probes, layers.check)
+    noise.release()
+    hazards = find_hazards(pair, probes, noise, runs.candidates)
+    speed = measure_latency(pair, probes) if pair.options.latency else Latency()
+    stages = (probes, framework, exact, runs, layers, branches, drift, hazards, speed)
+    return Outcome(
+        rows=unjudged((*rows, *layers.rows, *branches.rows), hazards.unjudged),
+        probes=probes,
+        sensitivity=sensitivity,
+        layers=layers.check,
+        drift=(*(layers.check.drift if layers.check else ()), *drift.rows),
+        hazards=hazards.hazards,
+        latency=speed.figures,
+        certificates=certificates,
+        findings=known + measured + Findings.total(stage.findings for stage in stages),
+    )
+
+
+def candidate_rows(
+    candidates: Iterable[Candidate], references: dict[str, Answers], exact: Answers, noise: NoiseModel
+) -> list[VerificationRow]:
+    """One row for each candidate and reference; the float64 one also says whose error is larger."""
+    rows = []
+    for candidate in candidates:
+        rows += [row(name, answers, candidate, noise) for name, answers in references.items()]
+        if exact:
+            rows.append(float64_row(noise, exact, candidate))
+    return rows
+
+
+def unjudged(
+    rows: Iterable[VerificationRow], where: frozenset[tuple[str, str]]
+) -> tuple[VerificationRow, ...]:
+    """Return the rows; those of a (provider, level) in `where` are reported only."""
+    return tuple(
+        r.model_copy(update={"judged": False}) if (r.provider, r.optimization_level) in where else r
+        for r in rows
+    )
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Before and after, by provider; None where it was not asked for."""
+
+    figures: dict[str, Any] | None = None
+    findings: Findings = field(default_factory=Findings)
+
+
+def measure_latency(pair: GraphPair, probes: ProbeSet) -> Latency:
+    """Measure both graphs on each provider that is there, at the runtime's defaults."""
     found: dict[str, Any] = {}
-    for name in study.options.providers:
+    skipped: list[str] = []
+    for name in pair.options.providers:
         provider = providers.find(name)
         if provider.unavailable() is not None:
             continue
         variant = provider.variants()[0][0]
-        study.progress.report("verify", 0.9, f"latency on {variant}")
+        pair.progress.report("verify", 0.9, f"latency on {variant}")
         try:
-            sides = (study.source.path, study.artifact.path)
-            figures = latency.measure(provider, variant, "enable_all", *sides, study.probes[0].feeds)
+            sides = (pair.source.path, pair.artifact.path)
+            figures = latency.measure(provider, variant, "enable_all", *sides, probes.first.feeds)
             found[variant] = {"enable_all": figures}
         except Exception as exc:  # noqa: BLE001 - a side that does not run has no latency, and a row says so
-            study.evidence.skipped.append(f"latency on {variant}: {str(exc).strip()[:200]}")
-    return found
+            skipped.append(f"latency on {variant}: {reason(exc)}")
+    return Latency(found, Findings(skipped=tuple(skipped)))

@@ -3,96 +3,109 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any
 
-from folding.report import Verdict, Verification
+from folding.report import DriftRow, Hazard, Verdict, Verification, VerificationRow
+from folding.verify.compare.segments import LayerCheck
+from folding.verify.context import ProbeSet
+from folding.verify.findings import Findings
+from folding.verify.steps.check_sensitivity import Sensitivity
 
 LAYERWISE = "onnx-unfolded, layer by layer"
 EXACT_LAYERS = "float64, layer by layer"
 BRANCHES = "onnx-unfolded, branches forced"
+INSENSITIVE = (
+    "The outputs did not change for any test input, so the comparison proves nothing. "
+    "Supply representative inputs with --probe."
+)
 
-if TYPE_CHECKING:
-    from folding.verify.context import Study
 
+@dataclass(frozen=True)
+class Outcome:
+    """What all stages returned. layers: None where the comparison layer by layer did not take place."""
 
-@dataclass
-class Evidence:
-    """What stands against a pass. faults: the artifact is wrong. gaps: something needed could not be checked.
-
-    reacting: probes that some output reacts to. constant: no output depends on any input, by the graph.
-    """
-
-    faults: list[str] = field(default_factory=list)
-    gaps: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    limits: list[str] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
-    reacting: list[str] = field(default_factory=list)
-    constant: bool = False
+    rows: tuple[VerificationRow, ...] = ()
+    probes: ProbeSet = field(default_factory=ProbeSet)
+    sensitivity: Sensitivity = field(default_factory=Sensitivity)
+    layers: LayerCheck | None = None
+    drift: tuple[DriftRow, ...] = ()
+    hazards: tuple[Hazard, ...] = ()
+    latency: dict[str, Any] | None = None
     certificates: int = 0
+    findings: Findings = field(default_factory=Findings)
 
 
-def conclude(study: Study) -> Verification:
+def conclude(outcome: Outcome) -> Verification:
     """The verification with its verdict and a summary that says what it rests on."""
-    evidence = study.evidence
-    judged = [row for row in study.rows if row.judged]
+    judged = [row for row in outcome.rows if row.judged]
     failed = [row for row in judged if row.status == "fail"]
-    absent = [row for row in judged if row.status == "unavailable"]
     passed = [row for row in judged if row.status == "pass"]
-    if study.probes and not evidence.reacting and not evidence.constant:
-        evidence.gaps.append(
-            "no output reacts to any probe: equal outputs prove nothing here; give --probe DATA.npz"
-        )
-    if (
-        not failed
-        and not evidence.gaps
-        and not any(row.reference not in (LAYERWISE, EXACT_LAYERS, BRANCHES) for row in passed)
-    ):
-        evidence.gaps.append("nothing was compared end to end")
-    if failed or evidence.faults:
-        verdict, words = Verdict.FAIL, failure_words(study, failed)
-    elif evidence.gaps:
-        verdict, words = Verdict.INCONCLUSIVE, "; ".join(evidence.gaps)
+    gaps = [*outcome.findings.gaps, *missing_evidence(outcome, failed, passed)]
+    if failed or outcome.findings.faults:
+        verdict, words = Verdict.FAIL, failure_words(outcome, failed)
+    elif gaps:
+        verdict, words = Verdict.INCONCLUSIVE, "; ".join(gaps)
     else:
-        verdict, words = Verdict.PASS, pass_words(study, len(passed))
-    limits = sorted({f"{row.provider} not checked: {row.detail}" for row in absent})
-    words = "; ".join([words, *evidence.notes, *evidence.limits, *limits])
-    layers = study.layers
-    if study.rows:
-        study.rows[0].figures["effort"] = study.effort.words()
-        if evidence.skipped:
-            study.rows[0].figures["left_out"] = evidence.skipped
+        verdict, words = Verdict.PASS, pass_words(outcome, len(passed))
+    absent = {f"{r.provider} not checked: {r.detail}" for r in judged if r.status == "unavailable"}
+    remarks = [*outcome.findings.notes, *outcome.findings.limits, *sorted(absent)]
+    reacting = outcome.sensitivity.reacting
     return Verification(
         verdict=verdict,
-        summary=words,
-        rows=study.rows,
-        probes=[{**probe.record(), "evidence": probe.name in evidence.reacting} for probe in study.probes],
-        drift=layers.drift if layers else [],
-        first_divergence=layers.first_divergence if layers else None,
-        hazards=study.hazards,
-        latency=study.latency,
+        summary="; ".join([words, *remarks]),
+        rows=with_effort(outcome),
+        probes=[{**p.record(), "evidence": p.name in reacting} for p in outcome.probes.probes],
+        drift=list(outcome.drift),
+        first_divergence=outcome.layers.first_divergence if outcome.layers else None,
+        hazards=list(outcome.hazards),
+        latency=outcome.latency,
     )
 
 
-def failure_words(study: Study, failed: list) -> str:  # type: ignore[type-arg]
+def missing_evidence(
+    outcome: Outcome, failed: list[VerificationRow], passed: list[VerificationRow]
+) -> list[str]:
+    """What a `pass` lacks although nothing failed."""
+    gaps = []
+    sensitivity = outcome.sensitivity
+    if outcome.probes.probes and not sensitivity.reacting and not sensitivity.constant:
+        gaps.append(INSENSITIVE)
+    end_to_end = any(row.reference not in (LAYERWISE, EXACT_LAYERS, BRANCHES) for row in passed)
+    if not failed and not gaps and not outcome.findings.gaps and not end_to_end:
+        gaps.append("nothing was compared end to end")
+    return gaps
+
+
+def with_effort(outcome: Outcome) -> list[VerificationRow]:
+    """Return the rows; the first one says what was run and what was left out."""
+    if not outcome.rows:
+        return []
+    figures: dict[str, object] = {"effort": outcome.probes.effort.words()}
+    if outcome.findings.skipped:
+        figures["left_out"] = list(outcome.findings.skipped)
+    first = outcome.rows[0]
+    return [first.model_copy(update={"figures": {**first.figures, **figures}}), *outcome.rows[1:]]
+
+
+def failure_words(outcome: Outcome, failed: list[VerificationRow]) -> str:
     """Which rows failed, where, and by how much."""
-    parts = list(study.evidence.faults)
+    parts = list(outcome.findings.faults)
     for row in failed[:3]:
         bad = [o for o in row.outputs if not o.passed][:1]
         where = f": {bad[0].name!r} is off by {bad[0].max_rel:.2g} of its scale" if bad else f": {row.detail}"
         parts.append(f"{row.provider} at {row.optimization_level} against {row.reference}{where}")
-    if study.layers and study.layers.first_divergence:
-        parts.append(f"first divergence at {study.layers.first_divergence!r}")
+    if outcome.layers and outcome.layers.first_divergence:
+        parts.append(f"first divergence at {outcome.layers.first_divergence!r}")
     return "not equivalent: " + "; ".join(parts)
 
 
-def pass_words(study: Study, rows: int) -> str:
+def pass_words(outcome: Outcome, rows: int) -> str:
     """What the pass rests on."""
-    if study.evidence.constant:
+    if outcome.sensitivity.constant:
         return f"equivalent on {rows} comparisons; the outputs do not depend on the inputs"
-    worst = max((o.max_rel for r in study.rows for o in r.outputs if r.judged), default=0.0)
-    proved = f"; {study.evidence.certificates} certificates hold" if study.evidence.certificates else ""
+    worst = max((o.max_rel for r in outcome.rows for o in r.outputs if r.judged), default=0.0)
+    proved = f"; {outcome.certificates} certificates hold" if outcome.certificates else ""
     return (
-        f"equivalent: {rows} comparisons over {len(study.evidence.reacting)} probes agree, "
+        f"equivalent: {rows} comparisons over {len(outcome.sensitivity.reacting)} probes agree, "
         f"largest difference {worst:.2g} of an output's scale{proved}"
     )

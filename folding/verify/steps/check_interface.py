@@ -1,21 +1,23 @@
-"""What a caller of the model sees: inputs and outputs, which a fold must not change."""
+"""Check what a caller of the model sees: inputs and outputs, which a fold must not change."""
 
 from __future__ import annotations
 
-from folding.verify.context import Study
+from folding.verify.context import GraphPair
+from folding.verify.findings import Findings
 from folding.verify.model import Loaded
 
 
-def match_outputs(study: Study) -> dict[str, str]:
-    """Source output name -> artifact output name: equal names. A differing interface is a fault."""
-    mine, theirs = interface(study.source), interface(study.artifact)
+def check_interface(pair: GraphPair) -> Findings:
+    """Return one fault for each part of the interface that differs."""
+    faults = []
+    mine, theirs = interface(pair.source), interface(pair.artifact)
     for what, a, b in (("inputs", mine[0], theirs[0]), ("outputs", mine[1], theirs[1])):
         if a != b:
-            study.evidence.faults.append(f"{what} differ: source {a}, artifact {b}")
-    kept, wanted = overridable(study.artifact), overridable(study.source)
-    if not study.options.freeze_inputs and sorted(kept) != sorted(wanted):
-        study.evidence.faults.append(f"overridable inputs differ: source {wanted}, artifact {kept}")
-    return {name: name for name in study.source.outputs}
+            faults.append(f"{what} differ: source {a}, artifact {b}")
+    kept, wanted = overridable(pair.artifact), overridable(pair.source)
+    if not pair.options.freeze_inputs and sorted(kept) != sorted(wanted):
+        faults.append(f"overridable inputs differ: source {wanted}, artifact {kept}")
+    return Findings(faults=tuple(faults))
 
 
 def interface(loaded: Loaded) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:

@@ -1,42 +1,52 @@
-"""Whether the probes are evidence: an output must answer them differently."""
+"""Check whether the probes are evidence: an output must answer them differently."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import numpy as np
 
-from folding.verify.context import Study
+from folding.verify.context import ProbeSet
 from folding.verify.model import Loaded, live_values
 from folding.verify.noise.ulp_noise import Noise, scale_of
 
 
-def probe_sensitivity(study: Study) -> None:
-    """Which probes are evidence: an output must answer them differently than it answers another probe."""
+@dataclass(frozen=True)
+class Sensitivity:
+    """reacting: probes that some output reacts to. constant: no output depends on any input, by the graph."""
+
+    reacting: tuple[str, ...] = ()
+    constant: bool = False
+
+
+def probe_sensitivity(source: Loaded, probes: ProbeSet, noises: Mapping[str, Noise]) -> Sensitivity:
+    """Return which probes are evidence: an output answers them differently than it answers another probe."""
     reacting: set[str] = set()
-    for name, noise in study.noise.items():
-        if any(answers_differ(noise, (probe,), a, b) for probe, a, b in rows_within(study, name)):
-            reacting.update(p.name for p in study.probes)
-        for probe in study.probes:
-            for other in study.probes:
-                if other is not probe and responses_differ(study, name, noise, probe.name, other.name):
+    for name, noise in noises.items():
+        if any(answers_differ(noise, (probe,), a, b) for probe, a, b in rows_within(probes, name)):
+            reacting.update(p.name for p in probes.probes)
+        for probe in probes.probes:
+            for other in probes.probes:
+                if other is not probe and responses_differ(probes, name, noise, probe.name, other.name):
                     reacting.add(probe.name)
                     break
-    study.evidence.reacting = [p.name for p in study.probes if p.name in reacting]
-    study.evidence.constant = constant_outputs(study.source)
+    return Sensitivity(tuple(p.name for p in probes.probes if p.name in reacting), constant_outputs(source))
 
 
-def rows_within(study: Study, name: str) -> list[tuple[str, np.ndarray, np.ndarray]]:
+def rows_within(probes: ProbeSet, name: str) -> list[tuple[str, np.ndarray, np.ndarray]]:
     """Pairs of batch rows of one answer, with the probe's name."""
     pairs = []
-    for probe in study.probes:
-        value = study.unfolded[probe.name][name]
+    for probe in probes.probes:
+        value = probes.answers[probe.name][name]
         if value.ndim and value.shape[0] > 1 and not probe.constant:
             pairs.append((probe.name, value[0], value[1]))
     return pairs[:1]
 
 
-def responses_differ(study: Study, name: str, noise: Noise, a: str, b: str) -> bool:
+def responses_differ(probes: ProbeSet, name: str, noise: Noise, a: str, b: str) -> bool:
     """Whether two probes' answers differ beyond noise, by shape or by value."""
-    one, two = study.unfolded[a][name], study.unfolded[b][name]
+    one, two = probes.answers[a][name], probes.answers[b][name]
     if one.shape != two.shape:
         size = min(len(one) if one.ndim else 1, len(two) if two.ndim else 1)
         if not one.ndim or one.shape[1:] != two.shape[1:] or size == 0:

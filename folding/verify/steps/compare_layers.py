@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import tempfile
 import time
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import onnx
 
-from folding.report import VerificationRow
+from folding.report import DriftRow, VerificationRow
 from folding.sources.base import Feeds
 from folding.verify import float64, providers
 from folding.verify.compare.segments import Cut, LayerCheck, Layers, alignment, drift_row, floats
-from folding.verify.context import Study
+from folding.verify.context import GraphPair, ProbeSet
+from folding.verify.findings import Findings, reason
 from folding.verify.float64.evaluator import Float64UnavailableError, widen
+from folding.verify.noise.measure import NoiseModel
+from folding.verify.steps.float64_reference import COST
 from folding.verify.verdict import EXACT_LAYERS, LAYERWISE
 
 RANDOM_OPS = frozenset(
@@ -24,47 +28,58 @@ EXACT_SECONDS = 0.6
 DROPPED_FACTOR = 5
 
 
-def layer_by_layer(study: Study, *, exact: bool) -> None:
-    """Add the rows. exact: float64 evaluation is to be had, and is used where it is cheap."""
-    if RANDOM_OPS & study.source.op_types():
-        study.evidence.gaps.append(
-            "the model draws random numbers at inference: its outputs cannot be compared"
-        )
-    feeds = study.probes[0].feeds
+@dataclass(frozen=True)
+class LayerResult:
+    """Rows layer by layer; check: drift and failures, None where the artifact did not run."""
+
+    rows: tuple[VerificationRow, ...] = ()
+    check: LayerCheck | None = None
+    findings: Findings = field(default_factory=Findings)
+
+
+def compare_layers(pair: GraphPair, probes: ProbeSet, noise: NoiseModel, *, exact: bool) -> LayerResult:
+    """Compare in the model's precision. exact: float64 is to be had, and is used where it is cheap."""
+    gaps: tuple[str, ...] = ()
+    if RANDOM_OPS & pair.source.op_types():
+        gaps = ("the model draws random numbers at inference: its outputs cannot be compared",)
+    feeds = probes.first.feeds
     row = VerificationRow(
         reference=LAYERWISE, provider="cpu", optimization_level="disable_all", status="pass"
     )
-    study.rows.append(row)
-    layers = Layers(study.source, study.artifact, study.sites, feeds, limit=study.effort.cut_bytes)
+    layers = Layers(pair.source, pair.artifact, pair.sites, feeds, limit=probes.effort.cut_bytes)
     try:
-        study.layers = layers.check(study.rng(0x6C61796572), study.perturbed())
+        check = layers.check(pair.rng(0x6C61796572), noise.perturbed())
     except Exception as exc:  # noqa: BLE001 - the source ran before: what does not run here is the artifact
-        row.status, row.detail = "fail", f"the artifact does not run: {str(exc).strip()[:300]}"
-        return
-    fill(row, study.layers)
+        row.status, row.detail = "fail", f"the artifact does not run: {reason(exc, 300)}"
+        return LayerResult((row,), None, Findings(gaps=gaps))
+    fill(row, check)
+    found = LayerResult((row,), check, Findings(gaps=gaps))
     # A dropped name leaves a longer segment, in which a small fault may drown: float64 is worth its time.
-    limit = EXACT_SECONDS * (DROPPED_FACTOR if study.layers.dropped else 1)
-    if exact and 4 * float64.COST * study.effort.seconds <= limit:
-        in_float64(study, feeds, limit)
+    limit = EXACT_SECONDS * (DROPPED_FACTOR if check.dropped else 1)
+    if exact and 4 * COST * probes.effort.seconds <= limit:
+        return with_float64(found, pair, feeds, noise, limit)
+    return found
 
 
-def in_float64(study: Study, feeds: Feeds, seconds: float) -> None:
+def with_float64(
+    found: LayerResult, pair: GraphPair, feeds: Feeds, noise: NoiseModel, seconds: float
+) -> LayerResult:
     """The same in float64: no noise but the rounding of the stored weights, so the limits are far tighter."""
     row = VerificationRow(
         reference=EXACT_LAYERS, provider="float64", optimization_level="none", status="pass"
     )
     wide = {name: widen(array) for name, array in feeds.items()}
     engine = float64.engine(time.perf_counter() + 5 * seconds)
-    layers = Layers(study.source, study.artifact, study.sites, wide, engine=engine)
+    layers = Layers(pair.source, pair.artifact, pair.sites, wide, engine=engine)
     try:
-        check = layers.check(study.rng(0x6578616374), study.perturbed()[:2])
+        check = layers.check(pair.rng(0x6578616374), noise.perturbed()[:2])
     except Float64UnavailableError as exc:
-        study.evidence.limits.append(f"float64 layer by layer left out: {exc}")
-        return
+        limit = f"float64 layer by layer left out: {exc}"
+        return replace(found, findings=found.findings + Findings(limits=(limit,)))
     fill(row, check)
-    study.rows.append(row)
-    if study.layers is not None and not study.layers.failed:
-        study.layers.failed = check.failed
+    if found.check is not None and not found.check.failed:
+        found.check.failed = check.failed
+    return replace(found, rows=(*found.rows, row))
 
 
 def fill(row: VerificationRow, check: LayerCheck) -> None:
@@ -83,16 +98,26 @@ def words(check: LayerCheck) -> str:
     return f"{check.cuts} values agree, each segment run on the source's own inputs"
 
 
-def device_drift(study: Study) -> None:
-    """Drift rows of the artifact on each device beside the CPU, at the values that the CPU rows have."""
-    others = [name for name in study.options.providers if name != "cpu"]
-    if not others or study.layers is None or not study.layers.drift:
-        return
-    names = [row.value for row in study.layers.drift]
-    feeds = study.probes[0].feeds
-    base = floats(study.source.session(names).run(feeds))
+@dataclass(frozen=True)
+class DeviceDrift:
+    """Drift rows of the artifact on each device beside the CPU."""
+
+    rows: tuple[DriftRow, ...] = ()
+    findings: Findings = field(default_factory=Findings)
+
+
+def device_drift(pair: GraphPair, probes: ProbeSet, check: LayerCheck | None) -> DeviceDrift:
+    """Measure the drift on each device at the values that the CPU rows have."""
+    others = [name for name in pair.options.providers if name != "cpu"]
+    if not others or check is None or not check.drift:
+        return DeviceDrift()
+    names = [row.value for row in check.drift]
+    feeds = probes.first.feeds
+    base = floats(pair.source.session(names).run(feeds))
+    rows: list[DriftRow] = []
+    skipped: list[str] = []
     with tempfile.TemporaryDirectory(prefix="bnfold-") as scratch:
-        model = with_outputs(study.artifact.path, names, Path(scratch))
+        model = with_outputs(pair.artifact.path, names, Path(scratch))
         for name in others if model is not None else ():
             provider = providers.find(name)
             if provider.unavailable() is not None or model is None:
@@ -101,12 +126,13 @@ def device_drift(study: Study) -> None:
             try:
                 found = floats(provider.open(model, "disable_all", label).run(feeds))
             except Exception as exc:  # noqa: BLE001 - the provider's own row tells of it
-                study.evidence.skipped.append(f"layers on {label}: {str(exc).strip()[:200]}")
+                skipped.append(f"layers on {label}: {reason(exc)}")
                 continue
-            study.layers.drift += [
+            rows += [
                 drift_row(cut, base[cut.name], found[cut.name]).model_copy(update={"provider": label})
                 for cut in device_cuts(names, base, found)
             ]
+    return DeviceDrift(tuple(rows), Findings(skipped=tuple(skipped)))
 
 
 def device_cuts(names: list[str], base: Feeds, found: Feeds) -> list[Cut]:

@@ -7,9 +7,8 @@ the smallest set whose absence mends it (`disabled_optimizers`), found by halvin
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,10 +17,10 @@ from folding.report import Hazard
 from folding.sources.base import Feeds
 from folding.verify.compare.outputs import compare
 from folding.verify.compare.rows import Candidate
+from folding.verify.context import GraphPair, ProbeSet
+from folding.verify.findings import Findings
+from folding.verify.noise.measure import NoiseModel
 from folding.verify.providers.ort_optimizers import OPTIMIZERS
-
-if TYPE_CHECKING:
-    from folding.verify.context import Study
 
 LEVELS = ("enable_basic", "enable_extended", "enable_layout", "enable_all")
 Answer = Callable[[str, Sequence[str]], Feeds]
@@ -67,9 +66,32 @@ KNOWN = (
 UNKNOWN = "optimization_level"
 
 
-def find(study: Study, candidates: Sequence[Candidate]) -> list[Hazard]:
+@dataclass(frozen=True)
+class Context:
+    """What the search reads: the graphs, the probes, the tolerances."""
+
+    pair: GraphPair
+    probes: ProbeSet
+    noise: NoiseModel
+
+
+@dataclass(frozen=True)
+class HazardResult:
+    """hazards: what was found. unjudged: (provider, level) at which the artifact is not judged."""
+
+    hazards: tuple[Hazard, ...] = ()
+    unjudged: frozenset[tuple[str, str]] = frozenset()
+    findings: Findings = field(default_factory=Findings)
+
+
+def find_hazards(
+    pair: GraphPair, probes: ProbeSet, noise: NoiseModel, candidates: Sequence[Candidate]
+) -> HazardResult:
     """Hazards of the artifact on each provider, and of the source where the artifact avoids one."""
-    found = []
+    context = Context(pair, probes, noise)
+    found: list[Hazard] = []
+    unjudged: set[tuple[str, str]] = set()
+    limits: list[str] = []
     by_provider: dict[str, dict[str, Candidate]] = {}
     for candidate in candidates:
         by_provider.setdefault(candidate.provider, {})[candidate.level] = candidate
@@ -77,16 +99,21 @@ def find(study: Study, candidates: Sequence[Candidate]) -> list[Hazard]:
         plain, full = levels.get("disable_all"), levels.get("enable_all")
         if plain is None or full is None or plain.unavailable or plain.error or full.unavailable:
             continue
-        probe, size = disagreement(study, plain.answers, full.answers)
+        probe, size = disagreement(context, plain.answers, full.answers)
         if full.error and provider == "cpu":
-            found.append(describe_refusal(study, study.artifact.path, full.error, "the artifact"))
+            found.append(describe_refusal(context, pair.artifact.path, full.error, "the artifact"))
         elif full.error:
             detail = f"loads and runs at disable_all, but not at enable_all: {full.error}"
             found.append(Hazard(code=UNKNOWN, provider=provider, detail=detail, workaround=level_words()))
         elif probe is not None and provider == "cpu":
-            hazard = describe(study, study.artifact.path, probe, size, "the artifact")
-            if any(known.chosen for known in KNOWN if known.code == hazard.code):
-                excuse(study, hazard, probe)
+            hazard = describe(context, pair.artifact.path, probe, size, "the artifact")
+            chosen = any(known.chosen for known in KNOWN if known.code == hazard.code)
+            if chosen and source_has_it(context, probe):
+                hazard.detail += "; the source has it too, so the artifact is not judged by it"
+                limits.append(
+                    f"at the runtime's defaults source and artifact are both less precise ({hazard.code})"
+                )
+                unjudged.add(("cpu", "enable_all"))
             found.append(hazard)
         elif probe is not None:
             detail = f"the artifact differs by {size:.3g} between optimization levels on probe {probe!r}"
@@ -95,30 +122,21 @@ def find(study: Study, candidates: Sequence[Candidate]) -> list[Hazard]:
                 Hazard(code=UNKNOWN, provider=provider, max_abs=size, detail=detail, workaround=workaround)
             )
     if not found:
-        found.extend(of_source(study))
-    return found
+        found.extend(of_source(context))
+    return HazardResult(tuple(found), frozenset(unjudged), Findings(limits=tuple(limits)))
 
 
-def excuse(study: Study, hazard: Hazard, probe: str) -> None:
-    """Where the source's own answer moves as well, do not judge the artifact at that level."""
-    feeds = next(p.feeds for p in study.probes if p.name == probe)
-    answers = {probe: OrtSession(study.source.path, "enable_all").run(feeds)}
-    if disagreement(study, {probe: study.unfolded[probe]}, answers)[0] is None:
-        return
-    hazard.detail += "; the source has it too, so the artifact is not judged by it"
-    study.evidence.limits.append(
-        f"at the runtime's defaults source and artifact are both less precise ({hazard.code})"
-    )
-    for row in study.rows:
-        if row.provider == "cpu" and row.optimization_level == "enable_all":
-            row.judged = False
+def source_has_it(context: Context, probe: str) -> bool:
+    """Whether the source's own answer moves as well between the levels."""
+    answers = {probe: OrtSession(context.pair.source.path, "enable_all").run(context.probes.feeds(probe))}
+    return disagreement(context, {probe: context.probes.answers[probe]}, answers)[0] is not None
 
 
-def suspicious(study: Study) -> bool:
+def suspicious(context: Context) -> bool:
     """Whether the unfolded graph has a pattern that a known faulty optimizer matches."""
-    for node in study.source.proto.graph.node:
+    for node in context.pair.source.proto.graph.node:
         if node.op_type in ("MaxPool", "BatchNormalization"):
-            before = study.source.produced.get(node.input[0])
+            before = context.pair.source.produced.get(node.input[0])
             if before is not None and before.op_type in (
                 "Pad",
                 "Transpose",
@@ -130,52 +148,56 @@ def suspicious(study: Study) -> bool:
     return False
 
 
-def of_source(study: Study) -> list[Hazard]:
+def of_source(context: Context) -> list[Hazard]:
     """Whether the unfolded graph, run with the runtime's defaults, would have gone wrong."""
-    probes = study.effort.source_hazards or int(suspicious(study))
+    probes = context.probes.effort.source_hazards or int(suspicious(context))
     if probes == 0:
         return []
     try:
-        session = OrtSession(study.source.path, "enable_all")
+        session = OrtSession(context.pair.source.path, "enable_all")
     except Exception as exc:  # noqa: BLE001 - the runtime's own classes
         hazard = describe_refusal(
-            study, study.source.path, f"does not load: {str(exc).strip()}", "the source"
+            context, context.pair.source.path, f"does not load: {str(exc).strip()}", "the source"
         )
         hazard.detail += "; the artifact avoids it: it loads at both levels"
         return [hazard]
     answers: dict[str, Feeds] = {}
-    for probe in study.probes[:probes]:
+    for probe in context.probes.probes[:probes]:
         try:
             answers[probe.name] = session.run(probe.feeds)
         except Exception:  # noqa: BLE001 - a probe that runs at one level only is a difference by itself
             return []
-    probe_name, size = disagreement(study, study.unfolded, answers)
+    probe_name, size = disagreement(context, context.probes.answers, answers)
     if probe_name is None:
         return []
     hazard = describe(
-        study, study.source.path, probe_name, size, "the source, run with the runtime's defaults,"
+        context, context.pair.source.path, probe_name, size, "the source, run with the runtime's defaults,"
     )
     hazard.detail += "; the artifact avoids it: right at both levels"
     return [hazard]
 
 
-def disagreement(study: Study, plain: dict[str, Feeds], full: dict[str, Feeds]) -> tuple[str | None, float]:
+def disagreement(
+    context: Context, plain: dict[str, Feeds], full: dict[str, Feeds]
+) -> tuple[str | None, float]:
     """The probe on which two levels are furthest apart beyond the tolerance, and by how much."""
     worst: tuple[str | None, float] = (None, 0.0)
     for probe in plain:
         if probe not in full:
             continue
-        for name in study.noise:
-            result = compare(name, probe, plain[probe][name], full[probe][name], study.tolerance(name, probe))
+        for name in context.noise.names():
+            result = compare(
+                name, probe, plain[probe][name], full[probe][name], context.noise.tolerance(name, probe)
+            )
             if not result.passed and (worst[0] is None or result.max_abs > worst[1]):
                 worst = (probe, result.max_abs)
     return worst
 
 
-def describe(study: Study, model: Path, probe: str, size: float, whose: str) -> Hazard:
+def describe(context: Context, model: Path, probe: str, size: float, whose: str) -> Hazard:
     """Bisect on one probe and name what was found."""
     return name_cause(
-        study,
+        context,
         model,
         probe,
         size,
@@ -183,17 +205,17 @@ def describe(study: Study, model: Path, probe: str, size: float, whose: str) -> 
     )
 
 
-def describe_refusal(study: Study, model: Path, error: str, whose: str) -> Hazard:
+def describe_refusal(context: Context, model: Path, error: str, whose: str) -> Hazard:
     """The same for a model that loads and runs at disable_all only."""
     return name_cause(
-        study, model, study.probes[0].name, float("inf"),
+        context, model, context.probes.probes[0].name, float("inf"),
         lambda level: f"{whose} loads and runs at disable_all, but not from {level} on ({error[:200]})",
     )  # fmt: skip
 
 
-def name_cause(study: Study, model: Path, probe: str, size: float, words: Callable[[str], str]) -> Hazard:
+def name_cause(context: Context, model: Path, probe: str, size: float, words: Callable[[str], str]) -> Hazard:
     """Bisect; `words` says what is wrong from a level on."""
-    feeds = next(p.feeds for p in study.probes if p.name == probe)
+    feeds = context.probes.feeds(probe)
     right = OrtSession(model, "disable_all").run(feeds)
 
     def mended(level: str, disabled: Sequence[str], entries: Sequence[tuple[str, str]] = ()) -> bool:
@@ -203,8 +225,8 @@ def name_cause(study: Study, model: Path, probe: str, size: float, words: Callab
         except Exception:  # noqa: BLE001 - a level that does not load is not a mended one
             return False
         return all(
-            compare(name, probe, right[name], answer[name], study.tolerance(name, probe)).passed
-            for name in study.noise
+            compare(name, probe, right[name], answer[name], context.noise.tolerance(name, probe)).passed
+            for name in context.noise.names()
         )
 
     level, culprits = bisect(mended)
@@ -216,7 +238,7 @@ def name_cause(study: Study, model: Path, probe: str, size: float, words: Callab
         ),
         None,
     )
-    what = known.what if known else "the cause is not one that we know"
+    what = known.what if known else "not in the list of known runtime faults"
     names = ", ".join(culprits) or f"something in {level} that cannot be switched off alone"
     return Hazard(
         code=known.code if known else UNKNOWN,

@@ -7,7 +7,7 @@ time, with noise measured the same way.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
@@ -16,10 +16,13 @@ from folding.report import OutputComparison, VerificationRow
 from folding.sources.base import Feeds
 from folding.verify.compare.outputs import compare, summarize
 from folding.verify.compare.segments import judge
-from folding.verify.context import Study
+from folding.verify.context import GraphPair, ProbeSet
+from folding.verify.findings import Findings, reason
 from folding.verify.model import Loaded, all_nodes, bodies, live_values
+from folding.verify.noise.measure import NoiseModel
 from folding.verify.noise.tolerance import Tolerance
 from folding.verify.noise.ulp_noise import neighbours
+from folding.verify.probes.generate import Probe
 from folding.verify.verdict import BRANCHES
 
 MOST = 16  # conditionals forced; more are said to be left out
@@ -49,46 +52,61 @@ class Untaken:
         return f"the {branch} branch of {self.node.name or self.node.output[0]!r}"
 
 
-def force(study: Study) -> None:
-    """Add a row when there are such branches; those that cannot be forced become limits of the verdict."""
-    untaken = find(study)
-    if nested(study.source):
-        study.evidence.limits.append("conditionals inside loops, branches and functions were not forced")
-    for left in untaken[MOST:]:
-        study.evidence.limits.append(f"{left.words} is taken by no probe")
+@dataclass(frozen=True)
+class ForcedBranches:
+    """Outputs with branches forced that no probe takes; no row where there are none."""
+
+    rows: tuple[VerificationRow, ...] = ()
+    findings: Findings = field(default_factory=Findings)
+
+
+def force_branches(pair: GraphPair, probes: ProbeSet, noise: NoiseModel) -> ForcedBranches:
+    """Force such branches one by one; those that cannot be forced become limits of the verdict."""
+    untaken = find(pair, probes)
+    limits: list[str] = []
+    if nested(pair.source):
+        limits.append("conditionals inside loops, branches and functions were not forced")
+    limits += [f"{left.words} is taken by no probe" for left in untaken[MOST:]]
     outputs: list[OutputComparison] = []
     forced = 0
     for branch in untaken[:MOST]:
-        if branch.condition not in study.artifact.produced and not fed(study, branch):
-            study.evidence.limits.append(f"{branch.words} is taken by no probe, and its condition is not in "
-                                         "the artifact by that name")  # fmt: skip
+        if branch.condition not in pair.artifact.produced and not fed(pair, branch):
+            limits.append(
+                f"{branch.words} is taken by no probe, and its condition is not in the artifact by that name"
+            )
             continue
         try:
-            outputs += both_forced(study, branch)
+            outputs += both_forced(pair, probes.first, noise, branch)
             forced += 1
         except Exception as exc:  # noqa: BLE001 - a branch that cannot be had on this probe's data
-            study.evidence.limits.append(
-                f"{branch.words} is taken by no probe and does not run when forced: {str(exc).strip()[:200]}"
-            )
-    if outputs:
-        failed = [output for output in outputs if not output.passed]
-        study.rows.append(VerificationRow(
-            reference=BRANCHES, provider="cpu", optimization_level="disable_all",
-            status="fail" if failed else "pass", outputs=failed[:20] or outputs[:5],
-            detail="", figures={"branches": forced},
-        ))  # fmt: skip
+            limits.append(f"{branch.words} is taken by no probe and does not run when forced: {reason(exc)}")
+    rows = (branch_row(outputs, forced),) if outputs else ()
+    return ForcedBranches(rows, Findings(limits=tuple(limits)))
 
 
-def find(study: Study) -> list[Untaken]:
+def branch_row(outputs: list[OutputComparison], forced: int) -> VerificationRow:
+    """Return one row for all forced branches."""
+    failed = [output for output in outputs if not output.passed]
+    return VerificationRow(
+        reference=BRANCHES,
+        provider="cpu",
+        optimization_level="disable_all",
+        status="fail" if failed else "pass",
+        outputs=failed[:20] or outputs[:5],
+        figures={"branches": forced},
+    )
+
+
+def find(pair: GraphPair, probes: ProbeSet) -> list[Untaken]:
     """Conditionals of the main graph that depend on an input and answer every probe by the same branch."""
-    live = live_values(study.source)
-    nodes = [n for n in study.source.proto.graph.node if n.op_type == "If" and n.input[0] in live]
+    live = live_values(pair.source)
+    nodes = [n for n in pair.source.proto.graph.node if n.op_type == "If" and n.input[0] in live]
     if not nodes:
         return []
     names = list(dict.fromkeys(node.input[0] for node in nodes))
-    session = study.source.session([name for name in names if name in study.source.produced])
+    session = pair.source.session([name for name in names if name in pair.source.produced])
     seen: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    for probe in study.probes:
+    for probe in probes.probes:
         answer = {**probe.feeds, **session.run(probe.feeds)}
         for name in names:
             seen[name].append(np.asarray(answer[name], bool))
@@ -103,30 +121,30 @@ def nested(loaded: Loaded) -> bool:
     return any(node.op_type == "If" for group in (inner, functions) for node in group)
 
 
-def fed(study: Study, branch: Untaken) -> bool:
+def fed(pair: GraphPair, branch: Untaken) -> bool:
     """Whether the condition is an input of the model."""
-    return branch.condition not in study.source.produced
+    return branch.condition not in pair.source.produced
 
 
-def both_forced(study: Study, branch: Untaken) -> list[OutputComparison]:
+def both_forced(pair: GraphPair, probe: Probe, noise: NoiseModel, branch: Untaken) -> list[OutputComparison]:
     """Each output on the first probe, the branch forced in both graphs."""
-    probe, name = study.probes[0], branch.condition
+    name = branch.condition
     feeds: Feeds = dict(probe.feeds)
     forced: Feeds = {}
-    if fed(study, branch):
+    if fed(pair, branch):
         feeds[name] = branch.forced
     else:
         forced[name] = branch.forced
     cut = {key: value.dtype for key, value in forced.items()}
-    source = study.source.session((), cut)
+    source = pair.source.session((), cut)
     base = source.run(feeds, None, forced)
-    got = study.artifact.session((), cut).run(feeds, None, forced)
-    rng = study.rng(0x6272616E)
-    noise = [source.run(neighbours(feeds, rng), weights, forced) for weights in study.perturbed()]
+    got = pair.artifact.session((), cut).run(feeds, None, forced)
+    rng = pair.rng(0x6272616E)
+    samples = [source.run(neighbours(feeds, rng), weights, forced) for weights in noise.perturbed()]
     found = []
-    for output, theirs in study.names.items():
-        runs = [sample[output] for sample in noise]
-        made = one(output, base[output], got[theirs], runs)
+    for output in pair.source.outputs:
+        runs = [sample[output] for sample in samples]
+        made = one(output, base[output], got[output], runs)
         found.append(made.model_copy(update={"worst_probe": f"{probe.name}, {branch.words} forced"}))
     return found
 

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from folding.errors import UsageError
 from folding.sources.base import Feeds
-from folding.verify.context import Study
+from folding.verify.compare.rows import Answers
+from folding.verify.context import GraphPair, ProbeSet
+from folding.verify.findings import Findings, reason
 from folding.verify.model import FedSession
 from folding.verify.probes import budget, dynamic_shapes
 from folding.verify.probes.generate import Probe, generate, make
@@ -15,52 +17,52 @@ from folding.verify.probes.input_ranges import InputSpec, inputs_of, stored_arra
 from folding.verify.steps.check_interface import overridable
 
 
-def prepare(study: Study, user: Feeds | None) -> bool:
-    """Settle sizes, make probes, run the unfolded graph on them. False: nothing could be run."""
-    study.specs = inputs_of(study.source)
-    seed = study.options.seed
+def select_probes(pair: GraphPair, user: Feeds | None) -> ProbeSet:
+    """Settle sizes, make probes, run the unfolded graph on them. An empty set: nothing could be run."""
+    specs, seed = inputs_of(pair.source), pair.options.seed
     try:
-        session = study.session()
+        session = pair.session
     except Exception as exc:  # noqa: BLE001 - the runtime's own classes
-        study.evidence.gaps.append(f"the unfolded graph does not load: {str(exc).strip()[:300]}")
-        return False
+        return none(f"the unfolded graph does not load: {reason(exc, 300)}")
+    wanted: list[Probe] = []
     if user:
-        check_user_probe(study.specs, user)
-        study.probes.append(Probe("user", user, "given by the user"))
+        check_user_probe(specs, user)
+        wanted.append(Probe("user", user, "given by the user"))
     try:
-        sizes, first, outputs = dynamic_shapes.settle(study.specs, session, seed)
+        sizes, first, outputs = dynamic_shapes.settle(specs, session, seed)
     except dynamic_shapes.NoSizesError as exc:
         if not user:
-            study.evidence.gaps.append(
+            return none(
                 f"no generated input runs on the unfolded graph ({exc}); "
                 "give --input NAME=SHAPE or --probe DATA.npz"
             )
-            return False
-        study.effort = planned(study, session, user)
-        study.evidence.notes.append(
-            "generated inputs do not run on this model; only the user's own were used"
-        )
-        return keep_runnable(study, session)
-    study.effort = planned(study, session, first.feeds)
-    study.unfolded[first.name] = outputs
-    sizes = {**sizes, "batch": study.effort.batch}
-    study.probes.extend(list(generate(study.specs, sizes, seed))[: study.effort.probes])
-    if not study.options.freeze_inputs:
-        study.probes.extend(overriding_probe(study, first))
-    for i, other in enumerate(dynamic_shapes.other_sizes(study.specs, sizes)):
-        study.probes.append(make(study.specs, other, seed, f"size-{i + 1}", "N(0, 1)", "normal"))
-    return keep_runnable(study, session)
+        note = "generated inputs do not run on this model; only the user's own were used"
+        effort = planned(pair, session, user)
+        return keep_runnable(pair, session, effort, wanted, {}, Findings(notes=(note,)))
+    effort = planned(pair, session, first.feeds)
+    sizes = {**sizes, "batch": effort.batch}
+    wanted.extend(list(generate(specs, sizes, seed))[: effort.probes])
+    if not pair.options.freeze_inputs:
+        wanted.extend(overriding_probe(pair, first))
+    for i, other in enumerate(dynamic_shapes.other_sizes(specs, sizes)):
+        wanted.append(make(specs, other, seed, f"size-{i + 1}", "N(0, 1)", "normal"))
+    return keep_runnable(pair, session, effort, wanted, {first.name: outputs}, Findings())
 
 
-def planned(study: Study, session: FedSession, feeds: Feeds) -> budget.Effort:
+def none(gap: str) -> ProbeSet:
+    """Return no probes, and why."""
+    return ProbeSet(findings=Findings(gaps=(gap,)))
+
+
+def planned(pair: GraphPair, session: FedSession, feeds: Feeds) -> budget.Effort:
     """What this model is worth, by one run on `feeds`."""
-    weights = sum(array.nbytes for array in study.source.weights.values())
-    return budget.plan(cost(study, session, feeds), weights)
+    weights = sum(array.nbytes for array in pair.source.weights.values())
+    return budget.plan(cost(pair, session, feeds), weights)
 
 
-def cost(study: Study, session: FedSession, feeds: Feeds) -> float:
+def cost(pair: GraphPair, session: FedSession, feeds: Feeds) -> float:
     """Seconds of one run: from shapes where they are known, else measured."""
-    estimated = budget.estimate(study.source, feeds)
+    estimated = budget.estimate(pair.source, feeds)
     if estimated is not None:
         return estimated
     try:
@@ -84,40 +86,50 @@ def check_user_probe(specs: Sequence[InputSpec], user: Feeds) -> None:
         )
 
 
-def keep_runnable(study: Study, session: object) -> bool:
-    """Run the source on the probes; those that it cannot run are left out, and said so."""
+def keep_runnable(
+    pair: GraphPair,
+    session: FedSession,
+    effort: budget.Effort,
+    wanted: Sequence[Probe],
+    known: Answers,
+    findings: Findings,
+) -> ProbeSet:
+    """Run the source on the probes; those that it cannot run are left out, and said so.
+
+    known: answers that are there already, by probe name.
+    """
     kept: list[Probe] = []
-    sizes_left = study.effort.sizes
-    for probe in study.probes:
+    answers: Answers = {}
+    skipped: list[str] = []
+    sizes_left = effort.sizes
+    for probe in wanted:
         extra = probe.name.startswith("size-")
         if extra and sizes_left == 0:
             continue
         try:
-            answer = study.unfolded.get(probe.name) or session.run(probe.feeds)  # type: ignore[attr-defined]
+            answer = known.get(probe.name) or session.run(probe.feeds)
         except Exception as exc:
             if probe.name == "user":
                 raise UsageError(
-                    f"the unfolded model does not run on the given probe: {str(exc).strip()[:300]}",
+                    f"the unfolded model does not run on the given probe: {reason(exc, 300)}",
                     code="probe_inputs",
                     hint="check the shapes and dtypes of the arrays",
                 ) from exc
             if not extra:
-                study.evidence.skipped.append(f"{probe.name}: the source does not run on it")
+                skipped.append(f"{probe.name}: the source does not run on it")
             continue
         sizes_left -= extra
-        study.unfolded[probe.name] = answer
+        answers[probe.name] = answer
         kept.append(probe)
-        study.progress.report("verify", 0.3 * len(kept) / len(study.probes), f"reference on {probe.name}")
-    study.probes = kept
-    study.unfolded = {probe.name: study.unfolded[probe.name] for probe in kept}
-    return bool(kept)
+        pair.progress.report("verify", 0.3 * len(kept) / len(wanted), f"reference on {probe.name}")
+    return ProbeSet(tuple(kept), answers, effort, findings + Findings(skipped=tuple(skipped)))
 
 
-def overriding_probe(study: Study, first: Probe) -> list[Probe]:
+def overriding_probe(pair: GraphPair, first: Probe) -> list[Probe]:
     """The first probe again, with every overridable float input given another value."""
     changed: Feeds = {}
-    for name in overridable(study.source):
-        stored = stored_array(study.source, name)
+    for name in overridable(pair.source):
+        stored = stored_array(pair.source, name)
         if stored is not None and stored.dtype.kind == "f":
             changed[name] = (stored * 1.25 + 0.125).astype(stored.dtype)
     if not changed:

@@ -11,10 +11,10 @@ import pytest
 
 from folding import pipeline
 from folding.report import Verdict
-from folding.verify import context
 from folding.verify.model import Loaded, load
+from folding.verify.noise import measure
 from folding.verify.noise.rounding_perturbation import narrowed, perturbed_weights, rounding_perturbed
-from tests.unit.folding.verify.models import array, check, write
+from tests.folding.verify.models import array, check, write
 
 # As Keras writes a layer under mixed_float16: weights stay float32 and are cast where they are used.
 MIXED = """g (float[N,8,6,6] x) => (float[N,8,6,6] y) {
@@ -81,7 +81,7 @@ def test_a_moved_graph_that_does_not_load_is_left_out_and_said(
         proto.graph.node[0].op_type = "Frobnicate"
         return [replace(source, proto=proto)]
 
-    monkeypatch.setattr(context, "rounding_perturbed", broken)
+    monkeypatch.setattr(measure, "rounding_perturbed", broken)
     same = write(tmp_path / "a.onnx", "g (float[N,4] x) => (float[N,4] y) { y = Tanh(x) }")
     found = check(same, same)
     assert found.verdict is Verdict.PASS

@@ -1,0 +1,98 @@
+"""Answers in float64: the reference that neither side's rounding touches, and the source's own error."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from folding.verify.compare.rows import Answers
+from folding.verify.context import GraphPair, ProbeSet
+from folding.verify.findings import Findings
+from folding.verify.float64 import Float64UnavailableError, evaluate
+from folding.verify.noise.ulp_noise import Noise, distance
+
+# float64 evaluation in numpy costs about this many float32 runs of ONNX Runtime (measured on ResNet50).
+COST = 6.0
+SECONDS = 1.5
+TRUSTED = 50.0
+
+
+@dataclass(frozen=True)
+class Float64Answers:
+    """answers: by probe, empty where not to be had. distances: probe -> output -> the source's own error."""
+
+    answers: Answers = field(default_factory=dict)
+    distances: dict[str, dict[str, float]] = field(default_factory=dict)
+    findings: Findings = field(default_factory=Findings)
+
+
+def float64_answers(pair: GraphPair, probes: ProbeSet, noises: Mapping[str, Noise]) -> Float64Answers:
+    """Evaluate the source on the cheapest probes; an evaluation that noise does not explain is left out."""
+    estimate = probes.effort.seconds * COST
+    if estimate > SECONDS:
+        return unavailable(f"it would take about {estimate:.0f} s")
+    wanted = max(1, min(4, int(SECONDS / 3 / max(estimate, 1e-3))))
+    answers: Answers = {}
+    limits: list[str] = []
+    deadline = time.perf_counter() + 2 * SECONDS
+    cheapest = sorted(probes.probes, key=lambda probe: sum(a.size for a in probe.feeds.values()))
+    for probe in cheapest[:wanted]:
+        try:
+            answers[probe.name] = evaluate(pair.source, probe.feeds, deadline=deadline)
+        except Float64UnavailableError as exc:
+            if not answers:
+                limits.append(f"float64 left out: {exc}")
+            break
+    limits += drop_overflown(probes, answers)
+    if doubt := distrust(probes, answers, noises):
+        limits.append(doubt)
+        answers = {}
+    distances = {
+        probe: {name: distance(probes.answers[probe][name], outputs[name]) for name in noises}
+        for probe, outputs in answers.items()
+    }
+    return Float64Answers(answers, distances, Findings(limits=tuple(limits)))
+
+
+def unavailable(why: str) -> Float64Answers:
+    """Return no answers, and why."""
+    return Float64Answers(findings=Findings(limits=(f"float64 left out: {why}",)))
+
+
+def drop_overflown(probes: ProbeSet, answers: Answers) -> list[str]:
+    """Leave out probes on which the source itself leaves the range of its dtype: float64 does not, and the
+    two then differ for a reason that is nobody's fault (a softmax written out, on large inputs; a maximum
+    of minus infinities, which runtimes begin at the lowest number)."""
+    limits = []
+    for probe in list(answers):
+        for name, exact in answers[probe].items():
+            own = probes.answers[probe][name]
+            if own.dtype.kind != "f" or own.shape != exact.shape:
+                continue
+            if (np.isfinite(exact) != np.isfinite(own)).any():
+                limits.append(
+                    f"float64 left out on probe {probe!r}: {name!r} of the source leaves its range there"
+                )
+                del answers[probe]
+                break
+    return limits
+
+
+def distrust(probes: ProbeSet, answers: Answers, noises: Mapping[str, Noise]) -> str | None:
+    """Why the evaluation is not a reference: it is further off the source's own run than noise explains."""
+    for name, noise in noises.items():
+        if noise.dtype.kind != "f":
+            continue
+        for probe, outputs in answers.items():
+            own = probes.answers[probe][name]
+            error = distance(own, outputs[name])
+            if outputs[name].shape != own.shape or error > TRUSTED * noise.of(probe):
+                return (
+                    f"float64 left out: on {name!r} it is {error:.2g} from the source's float32 "
+                    f"(scale {noise.scales[probe]:.2g}), more than the measured noise "
+                    f"{noise.of(probe):.2g} explains"
+                )
+    return None
