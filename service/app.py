@@ -28,9 +28,11 @@ from service.api.middleware import RequestMiddleware
 from service.api.routes import ROUTERS
 from service.auth.keys import Keys, load_pepper
 from service.errors import Forbidden
+from service.process_limits import connection_limit, raise_descriptor_limit
 from service.settings import Settings
 from service.store.db import Database
 from service.store.migrate import migrate
+from service.store.private_files import private_folder
 from service.wiring import Services, build
 
 log = logging.getLogger("bnfold.app")
@@ -123,7 +125,7 @@ def check_bind(settings: Settings) -> None:
     db = Database(settings.db_url)
     try:
         migrate(db, settings)
-        if Keys(db, load_pepper(settings)).any_exist():
+        if Keys(db, load_pepper(settings)).any_usable():
             return
     finally:
         db.close()
@@ -136,7 +138,8 @@ def check_bind(settings: Settings) -> None:
 
 def serve(settings: Settings) -> int:
     """`bnfold serve`: until SIGTERM or SIGINT; exit code. Raises Forbidden for an open public bind."""
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    raise_descriptor_limit()
+    private_folder(settings.data_dir)
     check_bind(settings)
     logs.configure(settings)
     listener = _listen(settings)
@@ -189,7 +192,7 @@ def _run(settings: Settings, listener: socket.socket) -> None:
     app = create_app(settings)
     config = uvicorn.Config(
         app,
-        http=guarded(settings.header_timeout, settings.max_connections),
+        http=guarded(settings.header_timeout, connection_limit(settings.max_connections)),
         ws="none",
         log_config=None,
         access_log=False,
@@ -206,6 +209,7 @@ def _run(settings: Settings, listener: socket.socket) -> None:
 
 
 def _child(settings: Settings, listener: socket.socket) -> None:
+    raise_descriptor_limit()
     logs.configure(settings)
     _run(settings, listener)
     os._exit(0)

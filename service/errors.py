@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any, ClassVar
 
 from folding.errors import BnfoldError, TemporaryFailure, UsageError
+
+# What a system call says when the machine, not the request, is at fault: another try may succeed.
+EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOBUFS, errno.EBUSY})
+STORAGE_FAILED = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG})
 
 
 class ServiceError(BnfoldError):
@@ -159,6 +164,9 @@ class StorageFull(ServiceError, TemporaryFailure):
     status = 507
     code = "storage_full"
     exit_code = 75
+
+    def __init__(self, message: str, *, retry_after: float = 30.0, **rest: Any) -> None:
+        super().__init__(message, headers={"Retry-After": str(max(1, round(retry_after)))}, **rest)
 
 
 class CorruptBlob(ServiceError):

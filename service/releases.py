@@ -6,11 +6,12 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from service.auth.principal import Principal
-from service.errors import Conflict, NotFound, PreconditionFailed, PreconditionRequired
+from service.errors import Conflict, Gone, NotFound, PreconditionFailed, PreconditionRequired
 from service.store import tables
+from service.store.blobs import Verifier
 from service.store.db import Database, now
 
 R, H, A = tables.releases.c, tables.release_history.c, tables.artifacts.c
@@ -27,6 +28,7 @@ class Releases:
     """Use cases of releases."""
 
     db: Database
+    verifier: Verifier
 
     def put(
         self,
@@ -41,16 +43,12 @@ class Releases:
     ) -> tuple[Row[Any], bool]:
         """Point the channel to a published artifact; (row, whether it is new).
 
-        An existing channel needs `if_match` (its ETag, or `*`); `create` is If-None-Match: *.
+        An existing channel needs `if_match` (its ETag, or `*`); `create` is If-None-Match: *. The artifact's
+        bytes are read and compared with its digest first. Raises CorruptBlob, Gone when they do not hold.
         """
+        self._check_artifact(who.tenant, digest)
         with self.db.write() as connection:
-            artifact = connection.execute(
-                select(A.state).where(A.tenant == who.tenant, A.digest == digest)
-            ).scalar()
-            if artifact is None:
-                raise NotFound(f"No artifact {digest}.", hint="Release the digest of a succeeded job.")
-            if artifact != "published":
-                raise Conflict("Only artifacts with verdict pass can be released.", code="quarantined")
+            _require_published(connection, who.tenant, digest)
             self.db.alone(connection, "release", who.tenant, name, channel)
             key = (R.tenant == who.tenant, R.name == name, R.channel == channel)
             current = connection.execute(select(tables.releases).where(*key)).first()
@@ -70,6 +68,17 @@ class Releases:
             entry |= {"tenant": who.tenant, "actor": who.key_id or "local", "at": now()}
             connection.execute(insert(tables.release_history).values(**entry))
             return row, current is None
+
+    def _check_artifact(self, tenant: str, digest: str) -> None:
+        """Read the bytes outside of the transaction: an artifact may have gigabytes."""
+        with self.db.read() as connection:
+            _require_published(connection, tenant, digest)
+        try:
+            self.verifier.check(digest, now())
+        except NotFound as error:
+            raise Gone(
+                "The artifact's bytes are lost.", code="artifact_lost", hint="Run its job again."
+            ) from error
 
     def _next_version(self, connection: Any, tenant: str, name: str, channel: str) -> int:
         query = select(H.version).where(H.tenant == tenant, H.name == name, H.channel == channel)
@@ -111,6 +120,14 @@ class Releases:
                 connection.execute(
                     delete(table).where(c.tenant == tenant, c.name == name, c.channel == channel)
                 )
+
+
+def _require_published(connection: Connection, tenant: str, digest: str) -> None:
+    state = connection.execute(select(A.state).where(A.tenant == tenant, A.digest == digest)).scalar()
+    if state is None:
+        raise NotFound(f"No artifact {digest}.", hint="Release the digest of a succeeded job.")
+    if state != "published":
+        raise Conflict("Only artifacts with verdict pass can be released.", code="quarantined")
 
 
 def _check(current: Row[Any] | None, if_match: str | None, create: bool) -> None:

@@ -64,7 +64,11 @@ class Settings(BaseSettings):
     header_timeout: float = Field(default=10.0, gt=0, description="Seconds until a request's headers are in.")
     body_idle_timeout: float = Field(default=30.0, gt=0, description="Seconds between two pieces of a body.")
     body_timeout: float = Field(default=3600.0, gt=0, description="Seconds until a body is in.")
-    max_connections: int = Field(default=2048, ge=1, description="Open connections per HTTP process.")
+    max_connections: int = Field(
+        default=8192,
+        ge=1,
+        description="Open connections per HTTP process; fewer where the limit of open files is lower.",
+    )
     max_wait: float = Field(default=60.0, ge=0, description="Longest `?wait=` and `Prefer: wait`, seconds.")
     fold_wait: float = Field(default=30.0, ge=0, description="How long POST /v1/fold waits unless told.")
 

@@ -21,9 +21,11 @@ from service.store.change_feed import Changes
 from service.store.collector import Collector
 from service.store.db import Database
 from service.store.migrate import migrate
+from service.store.private_files import private_folder
 from service.uploads import Uploads
 from service.webhooks.dispatch import Dispatcher
-from service.webhooks.registry import Webhooks
+from service.webhooks.registry import Webhooks, encrypt_old_secrets
+from service.webhooks.secret_box import SecretBox
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,14 @@ class Services:
 
 def build(settings: Settings) -> Services:
     """Open stores, bring the schema up to date, and wire everything. Raises Unavailable, StorageFull."""
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    private_folder(settings.data_dir)
     db = Database(settings.db_url)
     migrate(db, settings)
     blobs = open_blobs(settings)
     verifier = Verifier(blobs)
+    pepper = load_pepper(settings)
+    secrets = SecretBox(pepper)
+    encrypt_old_secrets(db, secrets)
     queue = _queue(settings, db)
     jobs = Jobs(db, queue, verifier, settings)
     return Services(
@@ -70,9 +75,9 @@ def build(settings: Settings) -> Services:
         jobs=jobs,
         models=Models(db, jobs),
         uploads=Uploads(db, blobs, settings),
-        releases=Releases(db),
-        webhooks=Webhooks(db, settings),
-        keys=Keys(db, load_pepper(settings)),
+        releases=Releases(db, verifier),
+        webhooks=Webhooks(db, settings, secrets),
+        keys=Keys(db, pepper),
         rates=RateLimit(settings),
         collector=Collector(db, blobs, settings),
     )
@@ -90,7 +95,7 @@ def build_worker(services: Services, runner: JobRunner | None = None) -> WorkerP
         queue=services.queue,
         runner=runner,
         collector=services.collector,
-        dispatcher=Dispatcher(services.db, settings),
+        dispatcher=Dispatcher(services.db, settings, SecretBox(services.keys.pepper)),
     )
 
 

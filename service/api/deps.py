@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import time
 from typing import Annotated
-from urllib.parse import urlsplit
 
-from fastapi import Depends, Path, Request, Security
+from fastapi import Depends, FastAPI, Path, Request, Security
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 
+from service.api.origin import came_through_proxy
 from service.auth.principal import LOCAL, Principal
-from service.errors import BadRequest, Forbidden, Unauthorized, Unprocessable
+from service.errors import BadRequest, Unauthorized, Unprocessable
 from service.store import ids
 from service.wiring import Services
 
 _bearer = HTTPBearer(auto_error=False, description="`bnf_<id>.<secret>`, made by `bnfold keys create`.")
-_LOOPBACK = {"localhost", "127.0.0.1", "::1", "testserver"}
 KEYS_TTL = 2.0
 
 
@@ -41,7 +40,12 @@ def principal(request: Request, ports: Ports, _: Annotated[object, Security(_bea
             headers={"WWW-Authenticate": 'Bearer realm="bnfold"'},
         )
     else:
-        _only_local_pages(request, ports)
+        if came_through_proxy(request.headers):
+            raise Unauthorized(
+                "A proxy forwarded this request, and no API key protects the service.",
+                code="proxied_without_key",
+                hint="Create a key with `bnfold keys create` before the service is put behind a proxy.",
+            )
         who = LOCAL
     ports.rates.take(who.tenant)
     return who
@@ -56,32 +60,23 @@ def _presented(request: Request) -> str | None:
 
 
 def _needs_key(request: Request, ports: Services) -> bool:
+    return keys_required(request.app, ports)
+
+
+def keys_required(app: FastAPI, ports: Services) -> bool:
+    """Return whether anonymous callers are refused: always so once a key was created, even if none is left.
+
+    Only a yes is remembered, for KEYS_TTL seconds: the first key counts from the very next request on.
+    """
     if ports.settings.require_keys or not ports.settings.is_loopback:
         return True
-    known: tuple[float, bool] = getattr(request.app.state, "keys_exist", (0.0, False))
-    if time.monotonic() - known[0] > KEYS_TTL:
-        known = (time.monotonic(), ports.keys.any_exist())
-        request.app.state.keys_exist = known
-    return known[1]
-
-
-def _only_local_pages(request: Request, ports: Services) -> None:
-    """Without keys, a page of another site in the owner's browser must not act in the owner's name."""
-    allowed = _LOOPBACK | set(ports.settings.allowed_hosts)
-    try:
-        host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
-    except ValueError:
-        host = ""
-    if host not in allowed:
-        raise Forbidden(f"Host {host[:100]!r} is not served.", code="bad_host", hint="BNFOLD_ALLOWED_HOSTS")
-    origin = request.headers.get("origin")
-    if origin is not None and request.method not in ("GET", "HEAD", "OPTIONS"):
-        try:
-            name = urlsplit(origin).hostname
-        except ValueError:
-            name = None
-        if name not in allowed:
-            raise Forbidden("Requests of other sites' pages are refused.", code="cross_origin")
+    seen: float = getattr(app.state, "keys_seen", -KEYS_TTL)
+    if time.monotonic() - seen < KEYS_TTL:
+        return True
+    if not ports.keys.ever_created():
+        return False
+    app.state.keys_seen = time.monotonic()
+    return True
 
 
 def known_query(request: Request) -> None:

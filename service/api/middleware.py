@@ -8,6 +8,7 @@ import re
 import secrets
 import time
 
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Match
@@ -15,6 +16,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import telemetry
 from service.api import metrics, problems
+from service.api.deps import keys_required
+from service.api.origin import check_host, check_origin, known_host
+from service.errors import ServiceError
 from service.logs import clean
 from service.settings import Settings
 
@@ -159,7 +163,7 @@ class RequestMiddleware:
 
         with telemetry.server_span(scope) as span:
             try:
-                refusal = _refusal(headers)
+                refusal = _refusal(headers) or await self._foreign(scope)
                 await (refusal or self._app)(scope, take, give)
             except _Answered:
                 pass
@@ -175,6 +179,21 @@ class RequestMiddleware:
                             "bytes_in": seen["in"], "bytes_out": seen["out"], "request": request_id.decode(),
                         },
                     )  # fmt: skip
+
+    async def _foreign(self, scope: Scope) -> JSONResponse | None:
+        """Refuse hosts that are not ours, and pages of other origins; all routes and pages alike."""
+
+        def needed() -> bool:
+            ports = getattr(scope["app"].state, "services", None)
+            return ports is not None and keys_required(scope["app"], ports)
+
+        try:
+            if not known_host(scope, self._settings):
+                await run_in_threadpool(check_host, scope, self._settings, needed)
+            check_origin(scope, self._settings)
+        except ServiceError as error:
+            return problems.of_error(error)
+        return None
 
 
 def _route(scope: Scope) -> str:

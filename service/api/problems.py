@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from http import HTTPStatus
 from typing import Any
 
@@ -17,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from folding import errors as E  # noqa: N812  a table of its names follows
-from service.errors import ServiceError
+from service.errors import EXHAUSTED, STORAGE_FAILED, ServiceError, StorageFull, Unavailable
 from service.logs import clean
 
 log = logging.getLogger("bnfold.api")
@@ -121,10 +122,37 @@ def install(app: FastAPI) -> None:
     async def gone(request: Request, error: ClientDisconnect) -> JSONResponse:
         return problem("request_incomplete", 400, "The connection ended before the body did.")
 
+    @app.exception_handler(OSError)
+    async def system(request: Request, error: OSError) -> JSONResponse:
+        found = of_system_error(error)
+        if found is None:
+            return await unknown(request, error)
+        log.error("out of a resource", extra={"path": request.url.path, "errno": error.errno})
+        return of_error(found)
+
+    @app.exception_handler(MemoryError)
+    async def memory(request: Request, error: MemoryError) -> JSONResponse:
+        log.error("out of memory", extra={"path": request.url.path})
+        return of_error(Unavailable("The service has no memory left for this request.", retry_after=5))
+
     @app.exception_handler(Exception)
     async def unknown(request: Request, error: Exception) -> JSONResponse:
         log.exception("defect", extra={"path": request.url.path, "kind": type(error).__name__})
         return problem("internal", 500, "The service failed on this request. Its log says more.")
+
+
+def of_system_error(error: OSError) -> ServiceError | None:
+    """Return the temporary error that a failed system call stands for, None for one that names a defect."""
+    if error.errno in EXHAUSTED:
+        what = os.strerror(error.errno or 0)
+        return Unavailable(f"The service has run out of a resource: {what}.", hint="Try again in a moment.",
+                           retry_after=5)  # fmt: skip
+    if error.errno in STORAGE_FAILED:
+        return StorageFull(
+            f"The disk cannot be written or read: {os.strerror(error.errno or 0)}.",
+            hint="Free space; nothing was acknowledged, try again.",
+        )
+    return None
 
 
 def _invalid(error: RequestValidationError) -> JSONResponse:

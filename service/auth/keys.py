@@ -10,13 +10,14 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, delete, insert, or_, select, update
 
 from service.auth.principal import SCOPES, Principal
-from service.errors import NotFound, Unauthorized, Unprocessable
+from service.errors import Conflict, NotFound, Unauthorized, Unprocessable
 from service.settings import Settings
 from service.store import ids, tables
 from service.store.db import Database, now
+from service.store.private_files import private_folder
 
 K = tables.api_keys.c
 _FORM = re.compile(r"bnf_([0-9a-z]{20})\.([A-Za-z0-9_-]{43})")
@@ -86,13 +87,32 @@ class Keys:
             raise _refused("The API key has expired.", "key_expired")
         return Principal(row.tenant, frozenset(row.scopes), row.id)
 
-    def any_exist(self) -> bool:
-        """True once a key that still works was made."""
-        live = (K.revoked_at.is_(None), or_(K.expires_at.is_(None), K.expires_at > now()))
+    def any_usable(self) -> bool:
+        """Return True while at least one key is neither revoked nor expired."""
         with self.db.read() as connection:
-            return bool(
-                connection.execute(select(func.count()).select_from(tables.api_keys).where(*live)).scalar()
-            )
+            return connection.execute(select(K.id).where(*_usable()).limit(1)).first() is not None
+
+    def ever_created(self) -> bool:
+        """Return True once a key was created, also after all keys were revoked or have expired.
+
+        From then on anonymous callers are refused; only `forget_all` opens the service to them again.
+        """
+        with self.db.read() as connection:
+            return connection.execute(select(K.id).limit(1)).first() is not None
+
+    def forget_all(self) -> int:
+        """Delete every key, so that local callers need none again; return how many were deleted.
+
+        Raises Conflict while a key is still usable: revoke it first.
+        """
+        with self.db.write() as connection:
+            self.db.alone(connection, "keys")
+            if connection.execute(select(K.id).where(*_usable()).limit(1)).first() is not None:
+                raise Conflict(
+                    "At least one key is still usable.", code="keys_in_use",
+                    hint="`bnfold keys list` shows it; `bnfold keys revoke ID` ends it.",
+                )  # fmt: skip
+            return connection.execute(delete(tables.api_keys)).rowcount
 
     def revoke(self, key_id: str) -> KeyInfo:
         """End a key now."""
@@ -138,7 +158,7 @@ def load_pepper(settings: Settings) -> bytes:
     if given:
         return given.encode()
     path = settings.data_dir.absolute() / "pepper"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(path.parent)
     if not path.exists():
         temporary = path.with_name(ids.new("pepper"))
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -153,6 +173,10 @@ def load_pepper(settings: Settings) -> bytes:
         finally:
             temporary.unlink()
     return path.read_bytes()
+
+
+def _usable() -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return K.revoked_at.is_(None), or_(K.expires_at.is_(None), K.expires_at > now())
 
 
 def _bare(key_id: str) -> str:

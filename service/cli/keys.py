@@ -66,6 +66,16 @@ def revoke(key_id: str, data_dir: Path | None, as_json: bool, quiet: bool) -> in
     return 0
 
 
+def forget_all(data_dir: Path | None, as_json: bool, quiet: bool) -> int:
+    """Delete every key; from then on requests from this machine need none."""
+    output = Output(as_json, quiet)
+    with _keys(data_dir) as keys:
+        count = keys.forget_all()
+    output.document({"deleted": count})
+    output.say(f"deleted {count} keys; requests from this machine need no key until the next is made")
+    return 0
+
+
 def signing(path: Path | None, as_json: bool, quiet: bool) -> int:
     """The public half of a signing key, as PEM."""
     from service import provenance
@@ -100,9 +110,10 @@ def _keys(data_dir: Path | None) -> Iterator[Keys]:
     from service.auth.keys import Keys, load_pepper
     from service.store.db import Database
     from service.store.migrate import migrate
+    from service.store.private_files import private_folder
 
     chosen = settings({"data_dir": data_dir})
-    chosen.data_dir.mkdir(parents=True, exist_ok=True)
+    private_folder(chosen.data_dir)
     db = Database(chosen.db_url)
     try:
         migrate(db, chosen)

@@ -155,6 +155,14 @@ def keys_revoke(
     return keys.revoke(key_id, data_dir, as_json, quiet)
 
 
+@_keys.command("forget-all")
+def keys_forget_all(data_dir: DataDir = None, as_json: f.Json = False, quiet: f.Quiet = False) -> int:
+    """Delete all keys, none of which may still be usable; local requests then need no key again."""
+    from service.cli import keys
+
+    return keys.forget_all(data_dir, as_json, quiet)
+
+
 @_keys.command("signing")
 def keys_signing(
     path: Annotated[

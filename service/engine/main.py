@@ -12,7 +12,9 @@ import threading
 from folding.errors import BnfoldError
 from service import logs, telemetry
 from service.engine.embedded import CANNOT_START, Lock, lock_path
+from service.process_limits import raise_descriptor_limit
 from service.settings import Settings
+from service.store.private_files import private_folder
 from service.wiring import build, build_worker
 
 log = logging.getLogger("bnfold.engine")
@@ -20,11 +22,12 @@ log = logging.getLogger("bnfold.engine")
 
 def run_worker(settings: Settings, *, supervisor: bool = False) -> int:
     """Serve jobs until SIGTERM or SIGINT (or, for a supervisor, until stdin closes); exit code."""
+    raise_descriptor_limit()
     logs.configure(settings)
     stop = threading.Event()
     lock = Lock(lock_path(settings))
     if settings.engine == "embedded":
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        private_folder(settings.data_dir)
         if not lock.acquire():
             log.info("another supervisor holds the lock")
             return 0

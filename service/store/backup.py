@@ -15,6 +15,7 @@ from pathlib import Path
 
 from service.errors import Unprocessable
 from service.store.blobs_folder import sync_folder
+from service.store.private_files import private_file, private_folder
 from service.wiring import Services
 
 _SECRETS = ("pepper", "provenance.key", "provenance.pub")
@@ -26,7 +27,8 @@ def backup(services: Services, target: Path) -> Path:
         raise Unprocessable(
             "This backs up the embedded stores.", hint="PostgreSQL: pg_dump, then copy the blobs."
         )
-    target.mkdir(parents=True)
+    target.mkdir(parents=True, mode=0o700)
+    private_file(target / "bnfold.db")
     source = sqlite3.connect(str(services.db.url.database))
     copy = sqlite3.connect(target / "bnfold.db")
     with source, copy:
@@ -49,7 +51,7 @@ def restore(source: Path, data_dir: Path) -> None:
     """Make a data folder from a backup. Raises FileExistsError rather than touch an existing one."""
     if (data_dir / "bnfold.db").exists():
         raise FileExistsError(f"{data_dir} holds a database already")
-    data_dir.mkdir(parents=True, exist_ok=True)
+    private_folder(data_dir)
     shutil.copytree(source, data_dir, dirs_exist_ok=True, copy_function=shutil.copy2)
     sync_folder(data_dir)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import secrets
@@ -13,10 +12,8 @@ from pathlib import Path
 import obstore
 from obstore.store import LocalStore
 
-from service.errors import NotFound, StorageFull
+from service.errors import EXHAUSTED, STORAGE_FAILED, NotFound, StorageFull, Unavailable
 from service.store.blobs import CHUNK, BlobStat, key_of, write_all
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG)
 
 
 class FolderBlobs:
@@ -25,8 +22,9 @@ class FolderBlobs:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._tmp = root / "tmp"
-        self._tmp.mkdir(parents=True, exist_ok=True)
-        (root / "sha256").mkdir(exist_ok=True)
+        root.parent.mkdir(parents=True, exist_ok=True)
+        for folder in (root, self._tmp, root / "sha256"):
+            folder.mkdir(mode=0o700, exist_ok=True)
         self._store = LocalStore(str(root))
 
     def writer(self) -> FolderWriter:
@@ -107,7 +105,7 @@ class FolderWriter:
 
     def __init__(self, root: Path, temporary: Path) -> None:
         self._root, self._temporary = root, temporary
-        self._fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
+        self._fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         self._hash = hashlib.sha256()
         self.size = 0
 
@@ -135,7 +133,7 @@ class FolderWriter:
             os.close(self._fd)
             self._fd = -1
             if not target.parent.is_dir():
-                target.parent.mkdir(exist_ok=True)
+                target.parent.mkdir(mode=0o700, exist_ok=True)
                 sync_folder(target.parent.parent)
             # Also when the blob exists: a fresh file heals a rotten one and keeps the collector away from it.
             os.replace(self._temporary, target)
@@ -165,9 +163,11 @@ def storage_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in STORAGE_FAILED:
             raise StorageFull(
                 f"The store cannot write: {os.strerror(error.errno or 0)}.",
                 hint="Free space on the data folder's disk; nothing was acknowledged, try again.",
             ) from error
+        if error.errno in EXHAUSTED:
+            raise Unavailable(f"The store cannot open a file: {os.strerror(error.errno or 0)}.") from error
         raise

@@ -18,6 +18,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 
 from service.errors import ServiceError, StorageFull, Unavailable, Unprocessable
+from service.store.private_files import close_to_others, private_file
 
 CHANNEL = "bnfold_jobs"
 log = logging.getLogger("bnfold.store")
@@ -40,7 +41,7 @@ class Database:
         parsed = make_url(url)
         self.sqlite = parsed.get_backend_name() == "sqlite"
         if self.sqlite:
-            Path(parsed.database or "").parent.mkdir(parents=True, exist_ok=True)
+            _prepare_files(parsed.database or "")
             parsed = parsed.set(drivername="sqlite+pysqlite")
         elif parsed.drivername in ("postgresql", "postgres"):
             parsed = parsed.set(drivername="postgresql+psycopg")
@@ -102,6 +103,17 @@ class Database:
     def close(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
+
+
+def _prepare_files(database: str) -> None:
+    """Create the database file closed to other users; SQLite gives its WAL the same mode."""
+    if database in ("", ":memory:"):
+        return
+    path = Path(database)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    private_file(path)
+    for suffix in ("-wal", "-shm"):
+        close_to_others(path.with_name(path.name + suffix))
 
 
 def now() -> float:

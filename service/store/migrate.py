@@ -11,6 +11,7 @@ from sqlalchemy import Connection, inspect, text
 
 from service.settings import Settings
 from service.store.db import Database
+from service.store.private_files import private_file
 
 HEAD = "0001"
 _LOCK = 0x626E666F  # "bnfo", the advisory lock's number
@@ -50,7 +51,9 @@ def upgrade(db: Database, target: str) -> None:
 @contextmanager
 def _alone(db: Database, settings: Settings) -> Iterator[Connection | None]:
     if db.sqlite:
-        with (settings.data_dir / "migrate.lock").open("w") as lock:
+        path = settings.data_dir / "migrate.lock"
+        private_file(path)
+        with path.open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield None
         return

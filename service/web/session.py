@@ -9,14 +9,13 @@ browser that says the request came from elsewhere (Sec-Fetch-Site, Origin) is no
 from __future__ import annotations
 
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.api.origin import SAFE_METHODS, same_origin
+
 COOKIE = "bnfold_key"
-_OWN_SITES = ("same-origin", "none")
-_SAFE = ("GET", "HEAD", "OPTIONS")
 
 
 def key_of(headers: Headers) -> str | None:
@@ -34,15 +33,18 @@ def _plausible(key: str) -> bool:
     return 0 < len(key) <= 512 and key.isascii() and key.isprintable() and " " not in key
 
 
-def from_own_page(method: str, headers: Headers) -> bool:
-    """Whether a page of this service made the request, as far as the browser tells."""
-    site = headers.get("sec-fetch-site")
-    if site is not None:
-        return site in _OWN_SITES and (site == "same-origin" or method in _SAFE)
-    origin = headers.get("origin")
-    if origin is not None:
-        return urlsplit(origin).netloc == headers.get("host", "")
-    return method in _SAFE
+def from_own_page(scope: Scope) -> bool:
+    """Return whether a page of this service made the request. A change needs the browser's word for it."""
+    headers = Headers(scope=scope)
+    if headers.get("sec-fetch-site") in ("same-site", "cross-site"):
+        return False  # also by a click: SameSite=Strict sends no cookie either
+    vouched = "sec-fetch-site" in headers or "origin" in headers
+    return same_origin(scope, _public_url(scope)) and (vouched or scope["method"] in SAFE_METHODS)
+
+
+def _public_url(scope: Scope) -> str:
+    ports = getattr(getattr(scope.get("app"), "state", None), "services", None)
+    return str(getattr(getattr(ports, "settings", None), "public_url", ""))
 
 
 class SessionCookie:
@@ -55,7 +57,7 @@ class SessionCookie:
         if scope["type"] == "http":
             headers = Headers(scope=scope)
             key = None if "authorization" in headers else key_of(headers)
-            if key is not None and from_own_page(scope["method"], headers):
+            if key is not None and from_own_page(scope):
                 scope = dict(scope)
                 scope["headers"] = [*scope["headers"], (b"authorization", f"Bearer {key}".encode())]
         await self.app(scope, receive, send)

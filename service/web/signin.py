@@ -24,7 +24,7 @@ async def form(request: Request) -> Response:
 @router.post("/session")
 async def begin(request: Request, key: Annotated[str, Form(max_length=512)]) -> Response:
     """Try the key on the API; set the cookie when it is good."""
-    if not from_own_page("POST", request.headers):
+    if not from_own_page(request.scope):
         return render(request, "session.html", status=403, problem="This form was sent from another site.")
     key = key.strip()
     if not key.isascii() or not key.isprintable() or any(c in key for c in ' ;,"\\'):
@@ -44,6 +44,6 @@ async def begin(request: Request, key: Annotated[str, Form(max_length=512)]) -> 
 async def end(request: Request) -> Response:
     """Forget the key."""
     answer = RedirectResponse("/session", status_code=303)
-    if key_of(request.headers) is not None and from_own_page("POST", request.headers):
+    if key_of(request.headers) is not None and from_own_page(request.scope):
         answer.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
     return answer

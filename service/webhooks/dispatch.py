@@ -16,10 +16,12 @@ from typing import Any
 
 from sqlalchemy import Row, select, update
 
+from service.auth.keys import load_pepper
 from service.errors import ServiceError, Unprocessable
 from service.settings import Settings
 from service.store import tables
 from service.store.db import Database, now
+from service.webhooks.secret_box import SecretBox
 from service.webhooks.targets import HTTPException, post
 
 log = logging.getLogger("bnfold.webhooks")
@@ -37,6 +39,7 @@ class Dispatcher:
 
     db: Database
     settings: Settings
+    box: SecretBox | None = None  # None: made from the settings' pepper
 
     def serve(self, stop: threading.Event) -> None:
         """Until `stop`."""
@@ -88,15 +91,15 @@ class Dispatcher:
         began = time.monotonic()
         entry: dict[str, Any] = {"at": now(), "status": None, "error": None}
         stamp, body = str(int(now())), row.payload.encode()
-        headers = {
-            "content-type": "application/json",
-            "user-agent": "bnfold",
-            "webhook-id": row.id,
-            "webhook-timestamp": stamp,
-            "webhook-signature": sign(hook.secret, row.id, stamp, body),
-        }
         settings = self.settings
         try:
+            headers = {
+                "content-type": "application/json",
+                "user-agent": "bnfold",
+                "webhook-id": row.id,
+                "webhook-timestamp": stamp,
+                "webhook-signature": sign(self._secret(hook), row.id, stamp, body),
+            }
             entry["status"] = post(
                 hook.url, body, headers, settings.webhook_timeout, settings.webhook_allow_private
             )
@@ -106,6 +109,10 @@ class Dispatcher:
             entry["error"] = type(error).__name__
         entry["seconds"] = round(time.monotonic() - began, 3)
         return entry
+
+    def _secret(self, hook: Row[Any]) -> str:
+        box = self.box or SecretBox(load_pepper(self.settings))
+        return box.open(hook.secret, hook.id)
 
     def _record(self, row: Row[Any], entry: dict[str, Any]) -> None:
         delivered = entry["status"] is not None and 200 <= entry["status"] < 300

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import socket
 import ssl
@@ -12,6 +11,7 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnec
 from urllib.parse import urlsplit
 
 from service.errors import Unprocessable
+from service.webhooks.public_addresses import is_public
 
 _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\uffff\\]")
 
@@ -43,18 +43,6 @@ def addresses(host: str, port: int) -> list[tuple[int, str]]:
             f"The webhook's host {host[:100]!r} has no address.", code="bad_webhook_url"
         ) from error
     return [(int(family), str(place[0])) for family, _, _, _, place in found]
-
-
-def is_public(address: str) -> bool:
-    """True for addresses of the open internet; IPv4 inside IPv6 is looked through."""
-    ip = ipaddress.ip_address(address.split("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address):
-        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
-        if inner is None and ip in ipaddress.ip_network("64:ff9b::/96"):
-            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-        if inner is not None:
-            return is_public(str(inner))
-    return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
 
 def check_target(host: str, port: int, allow_private: bool) -> tuple[int, str]:

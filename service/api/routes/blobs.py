@@ -10,7 +10,7 @@ from service.api import files
 from service.api.bodies import keep, pieces, refuse_early, sink
 from service.api.deps import Digest, Ports, Reader, Submitter
 from service.api.schemas import BlobOut
-from service.errors import Unprocessable
+from service.errors import CorruptBlob, NotFound, Unprocessable
 from service.store import references
 from service.store.db import now
 
@@ -69,11 +69,19 @@ async def get_blob(digest: Digest, request: Request, ports: Ports, who: Reader) 
 
 @router.head("/{digest}", response_class=Response, summary="Is it there?")
 async def head_blob(digest: Digest, ports: Ports, who: Reader) -> Response:
-    """200 with the length when this tenant has stored the bytes, else 404."""
+    """200 with the length when this tenant has stored the bytes and they still have the digest, else 404.
+
+    Damaged bytes are as good as absent: who asks is told to upload again, which replaces them.
+    """
 
     def look() -> int:
         with ports.db.read() as connection:
-            return references.require_blob(connection, who.tenant, digest)
+            size = references.require_blob(connection, who.tenant, digest)
+        try:
+            ports.verifier.check(digest, now())
+        except CorruptBlob as error:
+            raise NotFound("The stored bytes are damaged.", code="blob_not_found", hint=error.hint) from error
+        return size
 
     size = await run_in_threadpool(look)
     headers = {"Content-Length": str(size), "ETag": f'"{digest}"', "Repr-Digest": files.repr_digest(digest)}

@@ -9,6 +9,7 @@ from sqlalchemy import Row
 
 from service.api.deps import Admin, Ports
 from service.api.schemas import DeliveryList, DeliveryOut, WebhookList, WebhookOut, WebhookRequest
+from service.webhooks.registry import NewWebhook
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
 
@@ -18,7 +19,7 @@ def create_webhook(body: WebhookRequest, response: Response, ports: Ports, who: 
     """Messages are signed as Standard Webhooks asks; the secret is shown here and never again."""
     row = ports.webhooks.create(who.tenant, body.url, list(body.events))
     response.headers["Location"] = f"/v1/webhooks/{row.id}"
-    return _view(row, secret=True)
+    return _view(row, row.secret)
 
 
 @router.get("", response_model=WebhookList, summary="List webhooks")
@@ -57,8 +58,8 @@ def list_deliveries(
     )  # fmt: skip
 
 
-def _view(row: Row[Any], *, secret: bool = False) -> WebhookOut:
+def _view(row: Row[Any] | NewWebhook, secret: str | None = None) -> WebhookOut:
     return WebhookOut(
         id=row.id, url=row.url, events=row.events, active=row.active, created_at=row.created_at,
-        secret=row.secret if secret else None,
+        secret=secret,
     )  # fmt: skip
