@@ -17,6 +17,7 @@ from folding.norms.base import BatchNorm
 from folding.options import FoldOptions
 from folding.progress import Listener, Progress, ignore_progress
 from folding.report import GraphReport, Inspection, Report, Verdict, Verification, graph_map
+from folding.report.headline import headline
 from folding.report.norm_rows import norm_report
 from folding.rules.base import FoldResult
 from folding.sources.base import Feeds, Imported
@@ -148,7 +149,7 @@ class _Run:
             aligned = graph_map.build(seen, model.graph, result.decisions, norm_nodes)
         _release(model)
         proof = self._prove(unfolded, result, probe)
-        return Report(
+        report = Report(
             verdict=proof.verdict,
             summary=proof.summary,
             source=self.imported.source,
@@ -167,6 +168,8 @@ class _Run:
             toolchain=toolchain.versions(),
             options=options.model_dump(mode="json", exclude_defaults=True),
         )
+        report.headline = headline(report)
+        return report
 
     def _calibrate(self, found: list[BatchNorm], data: Feeds) -> Calibrated:
         from folding import calibrate  # pulls in onnxruntime

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from folding.errors import BnfoldError, UsageError
 from folding.report import Report, Verdict
+from folding.report.headline import headline
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
@@ -93,6 +94,7 @@ def _dependencies(report: Report) -> list[dict[str, Any]]:
 
 def _verification(report: Report) -> dict[str, Any]:
     """The report by digest, and its figures, so that a reader need not have the report."""
+    said = headline(report)
     rows = [
         {
             "reference": row.reference,
@@ -111,6 +113,8 @@ def _verification(report: Report) -> dict[str, Any]:
         "digest": {"sha256": _report_digest(report)},
         "annotations": {
             "verdict": report.verdict.value,
+            "headline": said.title,
+            "state": said.state.value,
             "batchNorms": len(report.batch_norms),
             "folded": sum(norm.decision == "folded" for norm in report.batch_norms),
             "verification": rows,

@@ -256,7 +256,13 @@ def annotate(level: str, title: str, message: str) -> None:
 
 
 def findings(report: dict[str, Any]) -> None:
-    """Health and hazards as annotations."""
+    """The headline, health and hazards as annotations."""
+    said = report.get("headline") or {}
+    level = {"healthy": "notice", "unhealthy": "warning"}.get(said.get("state", ""), "error")
+    if said:
+        annotate(
+            level, "bnfold", f"{said['title']}. {said.get('remedy') or said.get('detail') or ''}".strip()
+        )
     for norm in report["batch_norms"]:
         for found in norm["health"]:
             if found["severity"] != "ok":

@@ -47,6 +47,25 @@ class Health(_Part):
     figures: dict[str, Any] = Field(default_factory=dict, description="The numbers themselves, by name.")
 
 
+class HeadlineState(StrEnum):
+    """Verdict and health together, as faces colour it."""
+
+    HEALTHY = "healthy"  # green: equivalent, and the statistics look healthy
+    UNHEALTHY = "unhealthy"  # amber: equivalent, but something is wrong with the statistics
+    NOT_EQUIVALENT = "not_equivalent"  # red
+    NOT_SHOWN = "not_shown"  # grey: equivalence could not be shown
+
+
+class Headline(_Part):
+    """What the report means, in one sentence: the verdict and the health of the statistics together."""
+
+    state: HeadlineState = Field(description="The four states that faces colour.")
+    title: str = Field(description="One sentence without a full stop.")
+    detail: str = Field(default="", description="The verdict's reason, in words.")
+    code: HealthCode | None = Field(default=None, description="The finding that matters most, if any.")
+    remedy: str = Field(default="", description="What the user can do, in one or two sentences.")
+
+
 class ArrayStats(_Part):
     """Summary of one parameter array (float64 arithmetic), with a histogram for the pages."""
 
@@ -279,6 +298,9 @@ class Report(_Part):
 
     verdict: Verdict = Field(description="The word that gates the artifact.")
     summary: str = Field(default="", description="The verdict in one sentence.")
+    headline: Headline | None = Field(
+        default=None, description="Verdict and health in one sentence; null in reports of older versions."
+    )
     source: SourceReport = Field(description="Where the model came from.")
     batch_norms: list[NormReport] = Field(
         default_factory=list, description="Every batch norm and what became of it."
@@ -339,6 +361,9 @@ class Inspection(_Part):
     )
     input_candidates: list[TensorInfo] = Field(default_factory=list, description="What could be an input.")
     output_candidates: list[TensorInfo] = Field(default_factory=list, description="What could be an output.")
+    headline: Headline | None = Field(
+        default=None, description="Health in one sentence; null in inspections of older versions."
+    )
     batch_norms: list[NormReport] = Field(
         default_factory=list,
         description="Every batch norm with statistics and health; nothing is folded yet.",

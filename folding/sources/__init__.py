@@ -16,6 +16,7 @@ from folding.errors import BnfoldError, CorruptModel, UnknownFormat
 from folding.options import FoldOptions
 from folding.progress import Progress
 from folding.report import Inspection
+from folding.report.headline import inspection_headline
 from folding.sources.base import Format, Imported, Upload
 from folding.sources.unpack import open_upload
 
@@ -49,7 +50,9 @@ def inspect(src: Path, options: FoldOptions, workdir: Path) -> tuple[Inspection,
     """What is in the model at `src`, and its raw statistics by `<layer>/<role>`; nothing is converted."""
     upload, kind = recognise(src, workdir)
     with _contradictions(kind):
-        return kind.inspect(upload, options, workdir)
+        inspection, arrays = kind.inspect(upload, options, workdir)
+    inspection.headline = inspection_headline(inspection.batch_norms)
+    return inspection, arrays
 
 
 @contextmanager

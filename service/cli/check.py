@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from folding.errors import BnfoldError
 from folding.options import FoldOptions
-from folding.report import HealthCode, Inspection, NormReport, Report, Verdict
+from folding.report import HeadlineState, Inspection, Report, Verdict
+from folding.report.headline import headline, inspection_headline
 from service.cli import failures, native, parse
 from service.cli.output import Output
 from service.cli.text import clean
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was found out about one model. `state` is the headline's; empty where the model was refused."""
+
+    exit_code: int
+    words: str
+    state: str = ""
+    remedy: str = ""
+
+    @property
+    def mark(self) -> str:
+        """`ok`, `WARN` for an equivalent artifact of unhealthy statistics, or `FAIL`."""
+        if self.exit_code != failures.OK:
+            return "FAIL"
+        return "WARN" if self.state == HeadlineState.UNHEALTHY else "ok  "
 
 
 def run(
@@ -22,37 +41,42 @@ def run(
     results = []
     for path in models:
         try:
-            code, words = _one(path, health_only, unsandboxed, timeout)
+            found = _one(path, health_only, unsandboxed, timeout)
         except BnfoldError as error:
-            code, words = error.exit_code, f"{error.message} [{error.error_code}]"
-        results.append({"model": str(path), "exit_code": code, "found": words})
-        output.say(f"{'ok  ' if code == 0 else 'FAIL'} {clean(path)}: {clean(words)}")
+            found = Checked(error.exit_code, f"{error.message} [{error.error_code}]")
+        results.append(
+            {
+                "model": str(path), "exit_code": found.exit_code, "found": found.words,
+                "health": found.state, "remedy": found.remedy,
+            }
+        )  # fmt: skip
+        output.say(f"{found.mark} {clean(path)}: {clean(found.words)}")
+        if found.remedy:
+            output.say(f"     what to do: {clean(found.remedy)}")
     output.document(results)
     return max((int(str(result["exit_code"])) for result in results), default=0)
 
 
-def _one(path: Path, health_only: bool, unsandboxed: bool, timeout: float) -> tuple[int, str]:
+def _one(path: Path, health_only: bool, unsandboxed: bool, timeout: float) -> Checked:
     with native.quiet(), parse.model(path) as model:
         if health_only:
-            return _health(_inspect(model, unsandboxed, timeout).batch_norms)
+            return _health(_inspect(model, unsandboxed, timeout))
         report = _fold(model, unsandboxed, timeout)
+    said = headline(report)
     if report.verdict is not Verdict.PASS:
-        return failures.NOT_VERIFIED, f"verdict {report.verdict.value}: {report.summary}"
+        return Checked(failures.NOT_VERIFIED, f"{said.title}. {said.detail}".strip(), said.state.value)
     folded = sum(norm.decision == "folded" for norm in report.batch_norms)
-    return failures.OK, f"verdict pass, {folded} of {len(report.batch_norms)} batch norms folded"
+    words = f"{said.title} ({folded} of {len(report.batch_norms)} batch norms folded)"
+    return Checked(failures.OK, words, said.state.value, said.remedy)
 
 
-def _health(norms: list[NormReport]) -> tuple[int, str]:
-    sick = [
-        f"{norm.name} {finding.code.value}"
-        for norm in norms
-        for finding in norm.health
-        if finding.code is not HealthCode.OK
-    ]
-    if sick:
-        more = f" and {len(sick) - 5} more" if len(sick) > 5 else ""
-        return failures.MODEL, ", ".join(sick[:5]) + more
-    return failures.OK, f"{len(norms)} batch norms, all healthy"
+def _health(inspection: Inspection) -> Checked:
+    """Unhealthy statistics fail `--health-only`, which asks for nothing else."""
+    said = inspection_headline(inspection.batch_norms)
+    sick = said.state is not HeadlineState.HEALTHY
+    code = failures.MODEL if sick else failures.OK
+    words = f"{said.title} [{said.code.value}]" if said.code else said.title
+    return Checked(code, words, said.state.value, said.remedy)
 
 
 def _inspect(model: Path, unsandboxed: bool, timeout: float) -> Inspection:

@@ -6,6 +6,7 @@ from typing import Any
 
 from folding.report import (
     Assumption,
+    HeadlineState,
     HealthCode,
     Inspection,
     NormReport,
@@ -14,23 +15,28 @@ from folding.report import (
     Verification,
     VerificationRow,
 )
+from folding.report.headline import headline, inspection_headline
 from folding.report.render import words
 from service.cli import text
 from service.cli.output import Output
 
-VERDICT_WORDS = {
-    Verdict.PASS: "pass: the artifact computes what the source computes, within the tolerance",
-    Verdict.FAIL: "fail: the artifact differs from the source; it is not published",
-    Verdict.INCONCLUSIVE: "inconclusive: equivalence could not be shown; the artifact is not published",
+HEADLINE_STYLE = {
+    HeadlineState.HEALTHY: "bold green",
+    HeadlineState.UNHEALTHY: "bold yellow",
+    HeadlineState.NOT_EQUIVALENT: "bold red",
+    HeadlineState.NOT_SHOWN: "bold",
 }
 VERDICT_STYLE = {Verdict.PASS: "bold green", Verdict.FAIL: "bold red", Verdict.INCONCLUSIVE: "bold yellow"}
 
 
 def report(report: Report, output: Output) -> None:
-    """The verdict first, then health, fold map, verification, hazards."""
-    output.say(f"verdict: {VERDICT_WORDS[report.verdict]}", style=VERDICT_STYLE[report.verdict])
-    if report.summary:
-        output.say(f"  {text.clean(report.summary)}")
+    """The headline first, then health, fold map, verification, hazards."""
+    said = headline(report)
+    output.say(f"verdict: {report.verdict.value}: {text.clean(said.title)}", style=HEADLINE_STYLE[said.state])
+    if said.detail:
+        output.say(f"  {text.clean(said.detail)}")
+    if said.remedy:
+        output.say(f"  what to do: {text.clean(said.remedy)}")
     _source(report, output)
     _findings(report.batch_norms, output)
     _fold_map(report, output)
@@ -171,7 +177,9 @@ def _closing(report: Report, output: Output) -> None:
 
 
 def inspection(found: Inspection, output: Output) -> None:
-    """What `bnfold inspect` prints."""
+    """What `bnfold inspect` prints: health in the first line, then the source."""
+    said = inspection_headline(found.batch_norms)
+    output.say(text.clean(said.title), style=HEADLINE_STYLE[said.state])
     output.say(f"{text.clean(found.format)} ({text.clean(found.framework)})", style="bold")
     if found.digest:
         output.say(f"  digest     {found.digest}")

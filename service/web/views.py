@@ -13,13 +13,14 @@ from markupsafe import Markup, escape
 from folding.errors import catalogue
 from folding.report import (
     ArrayStats,
+    HeadlineState,
     HealthCode,
     NormReport,
     OutputComparison,
     Report,
-    Verdict,
     VerificationRow,
 )
+from folding.report.headline import headline
 from folding.report.render import words
 from service.web import formats
 from service.web.charts import svg
@@ -30,6 +31,13 @@ ROLES = (
     ("gamma", "gamma"),
     ("beta", "beta"),
 )
+# The page's colours: green, amber, red, grey.
+TONES = {
+    HeadlineState.HEALTHY: "pass",
+    HeadlineState.UNHEALTHY: "unsure",
+    HeadlineState.NOT_EQUIVALENT: "fail",
+    HeadlineState.NOT_SHOWN: "unknown",
+}
 # Above this many batch norms the page shows the first ones and asks before it shows all.
 PAGE = 300
 
@@ -41,6 +49,7 @@ class Banner:
     tone: str
     title: str
     summary: str
+    remedy: str = ""
 
 
 @dataclass(frozen=True)
@@ -150,22 +159,9 @@ def compared_on(report: Report) -> list[str]:
 
 
 def banner(report: Report) -> Banner:
-    """Verdict first: what it means for somebody who wants to deploy this."""
-    if report.verdict is Verdict.PASS:
-        text = "The folded model gives the same answers as the source."
-        return Banner("pass", "Verified equivalent", _sentence(report.summary) or text)
-    if report.verdict is Verdict.FAIL:
-        text = "The folded model differs from the source. The artifact is quarantined."
-        return Banner("fail", "Not equivalent", _sentence(report.summary) or text)
-    text = "The proof could not be completed. The artifact is quarantined."
-    return Banner("unsure", "Inconclusive", _sentence(report.summary) or text)
-
-
-def _sentence(text: str) -> str:
-    text = text.strip()
-    if not text:
-        return ""
-    return text[0].upper() + text[1:] + ("" if text[-1] in ".!?" else ".")
+    """Verdict and health in one sentence, with what to do about it."""
+    said = headline(report)
+    return Banner(TONES[said.state], said.title, said.detail, said.remedy)
 
 
 def figures(report: Report, folded: int) -> list[Figure]:

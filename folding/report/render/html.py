@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from folding.report import NormReport, Report
+from folding.report.headline import headline
 from folding.report.render import charts, words
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def render(report: Report) -> str:
 
 def view(report: Report) -> dict[str, Any]:
     """What the template lays out."""
+    said = headline(report)
     done, total = words.folded(report)
     holds, certificates, share = words.certificates(report)
     graph = report.graph
@@ -64,8 +66,9 @@ def view(report: Report) -> dict[str, Any]:
         "report": report,
         "style": Markup(style()),
         "policy": content_security_policy(),
-        "title": words.TITLES[report.verdict],
-        "mark": words.MARKS[report.verdict],
+        "headline": said,
+        "title": said.title,
+        "mark": words.MARKS[said.state],
         "marks": words.STATUS_MARKS,
         "folded": done,
         "total": total,

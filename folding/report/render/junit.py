@@ -6,6 +6,7 @@ import re
 from xml.etree import ElementTree as ET
 
 from folding.report import Health, NormReport, Report, Verdict, VerificationRow
+from folding.report.headline import headline
 from folding.report.render import words
 
 FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -61,9 +62,10 @@ def note(element: ET.Element, kind: str, code: str, text: str) -> None:
 
 def verdict_case(report: Report) -> ET.Element:
     """The one that gates: anything but pass fails it."""
-    element = case("verdict", "the artifact is proved equivalent")
+    said = headline(report)
+    element = case("verdict", "the artifact is equivalent to the source")
     kind = "system-out" if report.verdict is Verdict.PASS else "failure"
-    note(element, kind, report.verdict.value, report.summary or words.TITLES[report.verdict])
+    note(element, kind, report.verdict.value, " ".join((f"{said.title}.", said.detail, said.remedy)).strip())
     return element
 
 

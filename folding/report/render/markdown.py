@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from folding.report import Report
+from folding.report.headline import headline
 from folding.report.render import words
 
 MOST = 50
@@ -49,11 +50,13 @@ def details(title: str, lines: Iterable[str]) -> Iterator[str]:
 
 def head(report: Report) -> Iterator[str]:
     """Verdict and the figures that a reviewer looks for."""
-    mark = words.MARKS[report.verdict]
-    yield f"## {mark} bnfold: {words.TITLES[report.verdict]} (`{report.verdict.value}`)"
+    said = headline(report)
+    yield f"## {words.MARKS[said.state]} bnfold: {escape(said.title)} (`{report.verdict.value}`)"
     yield ""
-    yield escape(report.summary)
-    yield ""
+    for line in (said.detail, f"What to do: {said.remedy}" if said.remedy else ""):
+        if line:
+            yield escape(line)
+            yield ""
     done, total = words.folded(report)
     graph, findings = report.graph, len(list(words.findings(report)))
     passed = sum(row.status == "pass" for row in report.verification)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from folding.report import Report
+from folding.report.headline import headline
 from folding.report.render import words
 
 MOST = 20
@@ -22,10 +23,13 @@ def clean(line: str) -> str:
 
 
 def head(report: Report) -> Iterator[str]:
-    """Verdict and source."""
-    yield f"{report.verdict.value.upper()}  {words.TITLES[report.verdict]}"
-    if report.summary:
-        yield f"  {report.summary}"
+    """Headline and source."""
+    said = headline(report)
+    yield f"{report.verdict.value.upper()}  {said.title}"
+    if said.detail:
+        yield f"  {said.detail}"
+    if said.remedy:
+        yield f"  what to do: {said.remedy}"
     yield f"  source: {report.source.format} ({report.source.framework}) {report.source.digest}".rstrip()
     for assumed in report.source.assumptions:
         yield f"  assumed: {assumed.what} = {assumed.value} ({assumed.why}) {assumed.override}".rstrip()

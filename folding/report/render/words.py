@@ -6,14 +6,22 @@ import math
 import shlex
 from collections.abc import Iterator, Sequence
 
-from folding.report import Health, NormReport, OutputComparison, Report, TensorInfo, Verdict, VerificationRow
+from folding.report import (
+    HeadlineState,
+    Health,
+    NormReport,
+    OutputComparison,
+    Report,
+    TensorInfo,
+    VerificationRow,
+)
 
-TITLES = {
-    Verdict.PASS: "Proved equivalent",
-    Verdict.FAIL: "Not equivalent",
-    Verdict.INCONCLUSIVE: "Not proved",
+MARKS = {
+    HeadlineState.HEALTHY: "✓",
+    HeadlineState.UNHEALTHY: "!",
+    HeadlineState.NOT_EQUIVALENT: "✕",
+    HeadlineState.NOT_SHOWN: "?",
 }
-MARKS = {Verdict.PASS: "✓", Verdict.FAIL: "✕", Verdict.INCONCLUSIVE: "?"}
 STATUS_MARKS = {"pass": "✓", "fail": "✕", "unavailable": "–"}
 
 

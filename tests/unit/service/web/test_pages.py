@@ -82,8 +82,8 @@ def test_a_hostile_inspection_is_text(open_client: Open) -> None:
 
 @pytest.mark.parametrize(
     ("verdict", "state", "words"),
-    [(Verdict.PASS, "succeeded", "Verified equivalent"), (Verdict.FAIL, "rejected", "Not equivalent"),
-     (Verdict.INCONCLUSIVE, "rejected", "Inconclusive")],
+    [(Verdict.PASS, "succeeded", "Equivalent, but"), (Verdict.FAIL, "rejected", "Not equivalent"),
+     (Verdict.INCONCLUSIVE, "rejected", "Equivalence was not shown")],
 )  # fmt: skip
 def test_the_verdict_comes_first(open_client: Open, verdict: Verdict, state: str, words: str) -> None:
     job = fake.JOB | {"state": state, "verdict": verdict.value}
