@@ -29,6 +29,7 @@ from folding.sources.tensorflow.graph.runtime import tensorflow
 from folding.sources.tensorflow.graph.tf_graph import TfGraph, shape_attr
 from folding.sources.tensorflow.graph.weights import ArrayWeights
 from folding.sources.tensorflow.infer import signature
+from folding.sources.tensorflow.rewrite import channels_last
 from folding.sources.unpack import is_keras
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -48,8 +49,9 @@ class KerasFormat:
         model, flavour = open_model(_only(_files(upload)))
         progress.report("read", 0.1, f"traced with {flavour}")
         program = trace(model, flavour, options)
+        runs_here = not channels_last.has_channels_first(program.graph)  # eager kernels: channels last only
         imported = importer.import_program(self.name, upload, program, options, progress)
-        if not options.outputs and not options.feeds:
+        if runs_here and not options.outputs and not options.feeds:
             imported.reference = KerasReference(model, imported.source.inputs, imported.source.outputs)
         return imported
 

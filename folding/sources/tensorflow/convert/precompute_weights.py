@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from folding.sources.tensorflow.convert.prepare_inference_graph import Prepared, to_placeholder
+from folding.sources.tensorflow.convert.prepare_inference_graph import Prepared
+from folding.sources.tensorflow.convert.prepare_steps.constants import to_placeholder
 from folding.sources.tensorflow.graph import protobuf_io
 from folding.sources.tensorflow.graph.program import Weights
 from folding.sources.tensorflow.graph.runtime import tensorflow

@@ -17,6 +17,7 @@ from folding.sources.tensorflow.graph.program import Port, Slot, Weights
 from folding.sources.tensorflow.graph.runtime import tensorflow
 from folding.sources.tensorflow.graph.tf_graph import TfGraph
 from folding.sources.tensorflow.graph.weights import read_slot
+from folding.sources.tensorflow.rewrite import channels_last
 
 
 class TensorFlowReference:
@@ -30,7 +31,7 @@ class TensorFlowReference:
         self._graph: TfGraph | None = prepared.readable
         self._inputs: list[Port] = prepared.inputs
         self._outputs: list[Port] = prepared.outputs
-        self._slots: dict[str, Slot] = dict(prepared.slots)
+        self._slots: dict[str, Slot] = dict(prepared.reference_slots)
         self._arrays: dict[str, np.ndarray] = {**prepared.constants, **prepared.missing}
         self._weights = weights
         self._tables = tables or {}
@@ -63,13 +64,14 @@ class TensorFlowReference:
     def _open(self) -> None:
         tf = tensorflow()
         assert self._graph is not None
+        channels_last.rewrite(self._graph)  # CPU kernels know channels-last data only
         graph_def = self._graph.to_graph_def()
         protobuf_io.gate("graphdef", "check_inference", graph_def)
         graph = tf.Graph()
         with graph.as_default():
             tf.import_graph_def(graph_def, name="")
         config = tf.compat.v1.ConfigProto()
-        # CPU kernels know NHWC only; grappler turns an NCHW graph round
+        # what lies in the bodies of loops is turned round by grappler, where it can
         config.graph_options.rewrite_options.cpu_layout_conversion = 1  # NCHW_TO_NHWC
         # constant folding of weights that are fed is impossible anyway, and remapping would fuse batch norms
         config.graph_options.rewrite_options.remapping = 2  # OFF

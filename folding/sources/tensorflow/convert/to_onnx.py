@@ -21,7 +21,7 @@ import onnx_ir as ir
 
 from folding.errors import BnfoldError, CorruptModel, UnsupportedModel
 from folding.options import FoldOptions
-from folding.sources.tensorflow.convert import precompute_weights
+from folding.sources.tensorflow.convert import precompute_weights, spell_for_tf2onnx
 from folding.sources.tensorflow.convert.bind_weights import bind
 from folding.sources.tensorflow.convert.loop_shapes import drop_false_scalars
 from folding.sources.tensorflow.convert.prepare_inference_graph import Prepared
@@ -55,6 +55,7 @@ def convert(
         UnsupportedModel: `unsupported_op` (with the ops' names) or `conversion_failed`.
     """
     precompute_weights.settle(prepared, weights)
+    spell_for_tf2onnx.spell(prepared, weights)
     flow = has_control_flow(prepared.graph)
     failures: list[Exception] = []
     # a batch norm in a loop keeps its weights apart; a recurrent layer is known by having them

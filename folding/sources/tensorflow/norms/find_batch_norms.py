@@ -55,6 +55,7 @@ class Found:
     batch: bool = False
     axis: int | None = None
     end: str = ""
+    stored: tuple[str, ...] = ()  # statistics that the file holds and the layer does not use
 
 
 def find(graph: TfGraph) -> list[Found]:
@@ -95,7 +96,7 @@ def hints(found: list[Found], history: History, missing: dict[str, object]) -> l
             momentum=history.momentum(hit.roles, hit.node.name),
             channel_axis=hit.axis,
             batch_statistics=hit.batch,
-            evidence=history.evidence(hit.roles, batch=hit.batch, name=name),
+            evidence=history.evidence(hit.roles, batch=hit.batch, name=name, stored=hit.stored),
         )
     return list(result.values())
 

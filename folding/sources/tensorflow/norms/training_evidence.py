@@ -130,9 +130,13 @@ class History:
                     return round(1 - float(value.reshape(-1)[0]), 6)
         return None
 
-    def evidence(self, roles: dict[str, str], *, batch: bool, name: str) -> dict[str, Any]:
-        """Facts for `folding.health`; nothing where no graph tells."""
+    def evidence(
+        self, roles: dict[str, str], *, batch: bool, name: str, stored: tuple[str, ...] = ()
+    ) -> dict[str, Any]:
+        """Facts for `folding.health`; nothing where no graph tells. stored: what a layer leaves unused."""
         facts: dict[str, Any] = {}
+        if batch and stored:
+            facts["stored_statistics"] = [self.known_as(leaf) for leaf in stored]
         if self.full is None:
             return facts
         statistics = [roles[role] for role in ("moving_mean", "moving_variance") if role in roles]
@@ -146,12 +150,12 @@ class History:
                 facts[key] = self.initial[roles[role]]
         own = {roles[role] for role in ("gamma", "beta") if role in roles}
         facts["batch_path"] = batch or bool(writers) or bool(own & self.fused_training)
-        stored = sorted(
+        beside = sorted(
             variable for variable in self.initial
             if name and variable.startswith(f"{name}/") and variable.endswith(("mean", "variance"))
         )  # fmt: skip
-        if batch and stored:
-            facts["stored_statistics"] = stored
+        if batch and beside:
+            facts.setdefault("stored_statistics", beside)
         return facts
 
 

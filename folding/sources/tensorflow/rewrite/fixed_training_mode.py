@@ -3,6 +3,9 @@
 Given:  y, m, v = FusedBatchNorm(x, g, b, [], [], is_training=True);  AssignSub(mean, (mean - m) * 0.1)
 Result: y = FusedBatchNorm(x, g, b, mean, variance, is_training=False)
 
+Given:  y = FusedBatchNorm(x, g, b, mean, variance, is_training=True)          as Keras 2 writes training=True
+Result: y = FusedBatchNorm(x, g, b, mean, variance, is_training=False)
+
 Given:  m = Squeeze(Mean(x)), v = Squeeze(Mean(SquaredDifference)), used by the norm and by updates alike
 Result: the norm reads the variables that the updates write
 
@@ -20,6 +23,7 @@ from folding.sources.tensorflow.graph.tf_graph import (
     dtype_of,
     split,
 )
+from folding.sources.tensorflow.rewrite import batch_mode
 
 FEED = "training"
 _WRITES = frozenset({"Assign", "AssignSub", "AssignVariableOp", "AssignSubVariableOp"})
@@ -34,12 +38,13 @@ def asked(feeds: object) -> bool:
 
 def switch(graph: TfGraph, full: TfGraph) -> list[Assumption]:
     """Rewrite every hard-wired layer whose stored statistics are known. Returns what was done."""
-    switched: dict[str, str] = {}
+    switched = _own_statistics(graph)
     alias: dict[str, str] = {}
+    training = {name for name, node in graph.nodes.items() if batch_mode.is_batch_mode(node)}
     for ref, variable in sources(full).items():
         name, index = split(ref)
         node = graph.nodes.get(name)
-        if node is None:
+        if node is None or (node.op.startswith("FusedBatchNorm") and name not in training):
             continue
         read = _reader(graph, full, variable)
         if node.op.startswith("FusedBatchNorm"):
@@ -59,6 +64,24 @@ def switch(graph: TfGraph, full: TfGraph) -> list[Assumption]:
             override="leave --feed training=false out to keep the batch's statistics",
         )
     ]
+
+
+def _own_statistics(graph: TfGraph) -> dict[str, str]:
+    """Switch the layers that were given their stored statistics. Returns those by the name of each."""
+    switched: dict[str, str] = {}
+    alias: dict[str, str] = {}
+    for node in graph.nodes.values():
+        if not batch_mode.is_batch_mode(node):
+            continue
+        stored = batch_mode.stored_statistics(graph, node)
+        if stored is None:
+            continue
+        node.attr["is_training"].b = False
+        for index, ref in ((1, stored.mean), (2, stored.variance)):
+            switched[batch_mode.source_name(graph, ref)] = ref
+            alias[f"{node.name}:{index}"] = ref
+    graph.rewire(alias)
+    return switched
 
 
 def sources(full: TfGraph) -> dict[str, str]:

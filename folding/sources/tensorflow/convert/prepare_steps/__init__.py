@@ -1,0 +1,1 @@
+"""The steps of `prepare_inference_graph`, by what they settle."""

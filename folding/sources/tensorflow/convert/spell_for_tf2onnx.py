@@ -1,0 +1,108 @@
+"""Operations that tf2onnx converts wrongly, or not at all, in operations that it converts rightly.
+
+Weights are inputs of the graph that tf2onnx sees, so each of its branches that asks for a constant takes the
+other way. Where the other way is wrong, the graph is spelled so that the branch does not matter; `STEPS` has
+one entry for each. `docs/decisions` tells how the branches were gone through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+
+import numpy as np
+
+from folding.sources.tensorflow.convert.prepare_inference_graph import Prepared
+from folding.sources.tensorflow.graph.constant_eval import evaluate
+from folding.sources.tensorflow.graph.program import Weights
+from folding.sources.tensorflow.graph.static_shapes import StaticShapes
+from folding.sources.tensorflow.graph.tf_graph import Node, TfGraph, data_inputs, dtype_of, split
+from folding.sources.tensorflow.graph.weights import read_slot
+from folding.sources.tensorflow.rewrite import channels_last
+
+_TRANSPOSED = frozenset({"Conv2DBackpropInput", "Conv3DBackpropInputV2"})
+
+
+class Spelling:
+    """What a step sees: the graph, its shapes as they were before the steps, and the weights' values."""
+
+    def __init__(self, prepared: Prepared, weights: Weights) -> None:
+        """Nothing is inferred or read before a step asks."""
+        self.graph: TfGraph = prepared.graph
+        self._prepared, self._weights = prepared, weights
+
+    @cached_property
+    def shapes(self) -> StaticShapes:
+        """Static shapes."""
+        return StaticShapes(self.graph)
+
+    def value(self, ref: str) -> np.ndarray | None:
+        """The value of a weight or of a small constant expression; None for what is computed at run time."""
+        name = split(ref)[0]
+        for _ in range(16):
+            node = self.graph.nodes.get(name)
+            if node is None or node.op != "Identity":
+                break
+            name = split(data_inputs(node)[0])[0]
+        held = self._prepared
+        if name in held.slots:
+            return read_slot(self._weights, held.slots[name])
+        for arrays in (held.constants, held.missing):
+            if name in arrays:
+                return arrays[name]
+        return evaluate(self.graph, name)
+
+
+def spell(prepared: Prepared, weights: Weights) -> None:
+    """Run `STEPS` over `prepared.graph`, in place."""
+    state = Spelling(prepared, weights)
+    for step in STEPS:
+        step(state)
+
+
+def _biases_behind_transposed_convolutions(state: Spelling) -> None:
+    """tf2onnx merges the bias into a ConvTranspose, then crops or pads it with zeros, which have no bias."""
+    graph = state.graph
+    for node in list(graph.nodes.values()):
+        if node.op != "BiasAdd" or channels_last.is_channels_first(node):
+            continue
+        source = graph.nodes.get(split(data_inputs(node)[0])[0])
+        if source is not None and source.op in _TRANSPOSED and _sized_at_run_time(graph, source):
+            node.op = "AddV2"
+            dtype = dtype_of(node)
+            node.attr.clear()
+            node.attr["T"].type = dtype
+
+
+def _transposed_convolutions(state: Spelling) -> None:
+    """tf2onnx takes dimensions 1 and 2 for the spatial ones in either layout."""
+
+    def wanted(node: Node) -> bool:
+        return node.op in _TRANSPOSED and _sized_at_run_time(state.graph, node)
+
+    channels_last.rewrite(state.graph, wanted)
+
+
+def _biases_along_channels(state: Spelling) -> None:
+    """tf2onnx reshapes a channels-first bias only where it is a constant."""
+    graph = state.graph
+    readers = graph.consumers()
+    for node in list(graph.nodes.values()):
+        if node.op != "BiasAdd" or not channels_last.is_channels_first(node):
+            continue
+        ref = data_inputs(node)[0]
+        source = graph.nodes.get(split(ref)[0])
+        merged = source is not None and source.op == "Conv2D" and len(readers.get(source.name, ())) == 1
+        if not merged:  # a Conv2D takes it as its own bias, which has no layout
+            channels_last.bias_along_channels(graph, node, state.shapes.rank(ref))
+
+
+def _sized_at_run_time(graph: TfGraph, node: Node) -> bool:
+    return evaluate(graph, data_inputs(node)[0]) is None
+
+
+STEPS: tuple[Callable[[Spelling], None], ...] = (
+    _biases_behind_transposed_convolutions,
+    _transposed_convolutions,
+    _biases_along_channels,
+)
