@@ -110,6 +110,9 @@ class Child:
         self.config = config
         self.wrapped = wrapped
         self.uid = runner_user()
+        # A CUDA runner must not be root inside (`sandbox.CUDA_REWRITE`); in a user namespace it has to.
+        late = config.cuda and self.uid is None and os.geteuid() == 0 and not wrapped
+        self.late_uid = NOBODY if late and {"privileges", "landlock"} <= {*config.layers} else None
         self.folder = self._make_folder()
         self.log: deque[str] = deque(maxlen=_LOG_LINES)
         self.canary: dict[str, str | None] = {}
@@ -141,14 +144,15 @@ class Child:
         scratch.mkdir(parents=True, exist_ok=True)
         if self.uid is not None and not reachable(scratch, self.uid):
             scratch = Path(tempfile.gettempdir()).absolute()
+        owner = self.uid if self.uid is not None else self.late_uid
         folder = Path(tempfile.mkdtemp(prefix="runner-", dir=scratch)).resolve()
         for name in ("in", "work", "out"):
             (folder / name).mkdir(mode=0o700)
-        if self.uid is not None:
+        if owner is not None:
             folder.chmod(0o711)
             (folder / "in").chmod(0o755)
             for name in ("work", "out"):
-                os.chown(folder / name, self.uid, self.uid)
+                os.chown(folder / name, owner, owner)
         return folder
 
     def _jail(self, read: tuple[str, ...]) -> JailSpec:
@@ -158,6 +162,8 @@ class Child:
             read=read,
             layers=self.config.layers,
             cuda=self.config.cuda,
+            private_network=self.wrapped,
+            user=self.late_uid or 0,
             # Written data is bound a little above the watched figure: the watch names the reason, this holds.
             memory=0 if self.config.cuda else memory + memory // 16 + (1 << 30),
             address_space=0 if self.config.cuda else 2 * memory + (64 << 30),
@@ -240,10 +246,11 @@ class Child:
 
     def enter_jail(self, *, modules: tuple[str, ...]) -> None:
         """Send the bars, wait for the canary's findings. Sets `level`. Raises TemporaryFailure."""
-        with Trap.set_up(self.uid) as trap:
+        owner = self.uid if self.uid is not None else self.late_uid
+        with Trap.set_up(owner, knock=self.config.cuda) as trap:
             self.send(
                 jail=self._spec.to_dict(),
-                canary={**trap.facts(), "memory_is_watched": self.config.cuda},
+                canary={**trap.facts(), "cuda": self.config.cuda},
                 warm=list(modules),
                 entry=self.config.entry,
             )

@@ -21,18 +21,19 @@ def available() -> bool:
 
 def wrap(command: list[str], spec: JailSpec) -> list[str]:
     """`command` inside bubblewrap: read-only installation, `spec.folder` writable, all namespaces new."""
+    program = shutil.which("bwrap") or "bwrap"  # by its path: the runner's own PATH may not have it
     arguments = [
-        "bwrap", "--unshare-all", "--die-with-parent", "--cap-drop", "ALL", "--hostname", "runner",
+        program, "--unshare-all", "--die-with-parent", "--cap-drop", "ALL", "--hostname", "runner",
         "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp",
     ]  # fmt: skip
     for path in _outermost([*_SYSTEM, *installation(), *spec.read]):
         arguments += ["--ro-bind", path, path]
     if spec.cuda:
-        nodes = [*CUDA_DEVICES, *map(str, sorted(Path("/dev").glob("nvidia[0-9]*")))]
+        nodes = [*CUDA_DEVICES, "/dev/nvidia-caps", *map(str, sorted(Path("/dev").glob("nvidia[0-9]*")))]
         for path in nodes:
             arguments += ["--dev-bind-try", path, path]
         for path in CUDA_FILES:
-            if not path.startswith("/proc/"):
+            if not path.startswith(("/proc/", "/dev/")):
                 arguments += ["--ro-bind-try", path, path]
     arguments += ["--bind", spec.folder, spec.folder, "--ro-bind", spec.folder + "/in", spec.folder + "/in"]
     arguments += ["--chdir", spec.folder]

@@ -23,6 +23,8 @@ REFER, TRUNCATE, IOCTL_DEV = 1 << 13, 1 << 14, 1 << 15
 READ: Final = READ_FILE | READ_DIR
 # No links, sockets, FIFOs or device nodes are ever made, and nothing written is ever executed.
 WRITE: Final = READ | WRITE_FILE | REMOVE_DIR | REMOVE_FILE | MAKE_DIR | MAKE_REG | REFER | TRUNCATE
+# Files that are there already may be written; none can be made or removed.
+REWRITE: Final = READ | WRITE_FILE | TRUNCATE
 DEVICE: Final = READ_FILE | WRITE_FILE | IOCTL_DEV
 _ON_FILES: Final = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
 
@@ -40,8 +42,15 @@ def abi() -> int:
     return max(version, 0)
 
 
-def restrict(read: Iterable[Path], write: Iterable[Path], devices: Iterable[Path] = ()) -> int:
-    """Allow reading below `read`, reading and writing below `write`, device use of `devices`; no more.
+def restrict(
+    read: Iterable[Path],
+    write: Iterable[Path],
+    devices: Iterable[Path] = (),
+    rewrite: Iterable[Path] = (),
+) -> int:
+    """Allow reading below `read`, all of files below `write`, device use of `devices`; no more.
+
+    Below `rewrite`, existing files may be written, and nothing can be made or removed.
 
     Paths that do not exist are passed over. Needs no-new-privs.
 
@@ -59,7 +68,7 @@ def restrict(read: Iterable[Path], write: Iterable[Path], devices: Iterable[Path
         attributes += struct.pack("<Q", _SCOPED)
     ruleset = _check(_libc.syscall(_CREATE, attributes, ctypes.c_size_t(len(attributes)), 0))
     try:
-        for rights, paths in ((READ, read), (WRITE, write), (DEVICE, devices)):
+        for rights, paths in ((READ, read), (WRITE, write), (DEVICE, devices), (REWRITE, rewrite)):
             for path in paths:
                 _allow(ruleset, path, rights & handled)
         _check(_libc.syscall(_RESTRICT, ruleset, 0))

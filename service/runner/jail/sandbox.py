@@ -37,7 +37,13 @@ CUDA_FILES: Final = (
     "/proc/driver/nvidia", "/proc/devices", "/proc/modules", "/proc/sys/vm/mmap_min_addr",
     "/sys/bus/pci", "/sys/devices", "/sys/module/nvidia", "/sys/module/nvidia_uvm", "/dev/nvidia-caps",
     "/usr/local/cuda", "/usr/share/nvidia", "/etc/nvidia",
+    "/usr/local/nvidia",  # where container runtimes mount the driver's libraries
 )  # fmt: skip
+# The driver names its threads: it opens /proc/self/task/<tid>/comm with O_WRONLY|O_CREAT|O_TRUNC, and cuInit
+# fails (304) when it may not. The kernel lets every thread of a process write this file. The others there
+# belong to root, because the process is not dumpable, so file modes keep a runner from them: one that has to
+# start as root becomes somebody else (`JailSpec.user`).
+CUDA_REWRITE: Final = ("/proc/self/task",)
 
 
 @dataclass(frozen=True)
@@ -45,13 +51,18 @@ class JailSpec:
     """The bars of one runner. Sizes in bytes, 0 for no limit; paths absolute.
 
     `memory` bounds RLIMIT_DATA (what the process may write to of its own); `address_space` bounds
-    everything mapped, which must leave room for mapped weights and thread stacks.
+    everything mapped, which must leave room for mapped weights and thread stacks. `private_network`:
+    the process has a network namespace of its own, so that nobody outside can reach its abstract sockets.
+    `user`: who to become inside, for a process that starts as root because only root can read the
+    installation; it keeps the right to read, which Landlock confines. 0: stay.
     """
 
     folder: str
     read: tuple[str, ...] = ()
     layers: tuple[str, ...] = LAYERS
     cuda: bool = False
+    private_network: bool = False
+    user: int = 0
     memory: int = 0
     address_space: int = 0
     file_size: int = 0
@@ -140,15 +151,31 @@ def _limit(spec: JailSpec) -> None:
 
 def _drop_privileges(spec: JailSpec) -> None:
     """No capability survives, none can come back: also for a root that could not become somebody else."""
-    _prctl(4, 0)  # PR_SET_DUMPABLE: no core, and no ptrace or /proc/<pid>/mem by equals
     for capability in range(64):
         _prctl(24, capability, may_fail=True)  # PR_CAPBSET_DROP
     _prctl(47, 4, may_fail=True)  # PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL
+    kept = 0
+    if spec.user and "landlock" in spec.layers and landlock.abi():
+        _become(spec.user)
+        kept = 1 << _CAP_DAC_READ_SEARCH
+        _die_with_parent(spec.parent)  # the kernel forgets it when the user changes
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this process
-    empty = (ctypes.c_uint32 * 6)()
-    if ctypes.CDLL(None, use_errno=True).capset(header, empty) != 0:
+    sets = (ctypes.c_uint32 * 6)(kept, kept, 0, 0, 0, 0)
+    if ctypes.CDLL(None, use_errno=True).capset(header, sets) != 0:
         raise OSError(ctypes.get_errno(), "capset")
+    _prctl(4, 0)  # PR_SET_DUMPABLE: no core, and no ptrace or /proc/<pid>/mem by equals
     _prctl(38, 1)  # PR_SET_NO_NEW_PRIVS
+
+
+_CAP_DAC_READ_SEARCH: Final = 2
+
+
+def _become(user: int) -> None:
+    """Change to `user` for good, with the capabilities for as long as `capset` has not taken them."""
+    _prctl(8, 1)  # PR_SET_KEEPCAPS
+    os.setgroups([])
+    os.setresgid(user, user, user)
+    os.setresuid(user, user, user)
 
 
 def _landlock(spec: JailSpec) -> None:
@@ -156,17 +183,19 @@ def _landlock(spec: JailSpec) -> None:
     folder = Path(spec.folder)
     read = [Path(p) for p in (*installation(), *SYSTEM_FILES, *spec.read)] + [folder / "in"]
     devices = [Path("/dev/null"), Path("/dev/zero")]
+    rewrite: list[Path] = []
     if spec.cuda:
         read += [Path(p) for p in CUDA_FILES]
         devices += [Path(p) for p in CUDA_DEVICES] + sorted(Path("/dev").glob("nvidia[0-9]*"))
-    landlock.restrict(read, [folder / "work", folder / "out"], devices)
+        rewrite = [Path(p) for p in CUDA_REWRITE]
+    landlock.restrict(read, [folder / "work", folder / "out"], devices, rewrite)
 
 
 def _seccomp(spec: JailSpec) -> None:
     if not seccomp.supported():
         raise OSError("system call numbers of this machine are not known")
     _prctl(38, 1)
-    seccomp.install(cuda=spec.cuda)
+    seccomp.install(cuda=spec.cuda, private_network=spec.private_network)
 
 
 def _prctl(option: int, value: int, *, may_fail: bool = False) -> None:

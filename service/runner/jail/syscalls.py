@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 X86_64: Final[dict[str, int]] = {
+    "accept": 43, "accept4": 288, "getsockopt": 55, "setsockopt": 54, "symlink": 88,
     "access": 21, "acct": 163, "add_key": 248, "adjtimex": 159, "arch_prctl": 158, "bind": 49, "bpf": 321,
     "brk": 12, "chdir": 80, "chroot": 161, "clock_getres": 229, "clock_gettime": 228, "clock_nanosleep": 230,
     "clock_settime": 227, "clone": 56, "clone3": 435, "close": 3, "close_range": 436, "connect": 42,
@@ -47,6 +48,7 @@ X86_64: Final[dict[str, int]] = {
 }  # fmt: skip
 
 AARCH64: Final[dict[str, int]] = {
+    "accept": 202, "accept4": 242, "getsockopt": 209, "setsockopt": 208,
     "acct": 89, "add_key": 217, "adjtimex": 171, "bind": 200, "bpf": 280, "brk": 214, "chdir": 49,
     "chroot": 51, "clock_getres": 114, "clock_gettime": 113, "clock_nanosleep": 115, "clock_settime": 112,
     "clone": 220, "clone3": 435, "close": 57, "close_range": 436, "connect": 203, "copy_file_range": 285,

@@ -151,7 +151,7 @@ def test_a_runner_steps_back_for_the_service(tmp_path: Path, wrapped: bool) -> N
     try:
         for pid in child.pids():
             assert Path(f"/proc/{pid}/autogroup").read_text().split()[-2:] == ["nice", "7"]
-        assert os.getpriority(os.PRIO_PROCESS, child.pids()[-1]) == 7
+        assert os.getpriority(os.PRIO_PROCESS, child.pids()[-1]) == min(19, own[1] + 7)
         assert (Path("/proc/self/autogroup").read_text(), os.getpriority(os.PRIO_PROCESS, 0)) == own
     finally:
         child.close()
