@@ -84,10 +84,27 @@ def check(proto: onnx.ModelProto, tensors: dict[str, ir.TensorProtocol]) -> None
         raise UnsupportedModel(
             f"The resulting graph does not pass the onnx checker: {str(error).splitlines()[0]}",
             code="checker_refused",
-            hint="Check the source with onnx.checker.check_model(path, full_check=True); if it passes there, "
-            "please report this.",
+            hint="The source passes, so this is a defect of bnfold: please report it with the model.",
             stage="export",
             details={"checker": str(error)[:2000]},
+        ) from error
+
+
+def check_source(model: ir.Model) -> None:
+    """The same check on a model that nothing was done to.
+
+    Raises: UnsupportedModel (`source_checker_refused`): no artifact made of it could pass either.
+    """
+    try:
+        check(*weightless.serialize(model))
+    except UnsupportedModel as error:
+        raise UnsupportedModel(
+            f"The source does not pass the onnx checker: {error.details['checker'].splitlines()[0]}",
+            code="source_checker_refused",
+            hint="onnx.checker.check_model(path, full_check=True) says the same of the source; repair it or "
+            "export it again. A runtime that loads it regardless infers less than the checker does.",
+            stage="read",
+            details=error.details,
         ) from error
 
 

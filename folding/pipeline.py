@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from folding import export, health, norms, passes, rules, sources, toolchain
-from folding.errors import BnfoldError
+from folding.errors import BnfoldError, UnsupportedModel
 from folding.ir import gc_pause
 from folding.norms.base import BatchNorm
 from folding.options import FoldOptions
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from folding.calibrate import Calibrated
 
 STAGES = ("read", "prepare", "find", "calibrate", "health", "fold", "clean", "export", "verify")
+_KEPT_BRANCHES = (
+    "If nodes with a constant condition stay: with their branches inlined, the onnx checker refuses the graph"
+)
 
 
 def fold(
@@ -90,10 +93,36 @@ def _fold(
         from folding.verify import providers
 
         providers.check([*options.providers, *options.require])
+    try:
+        return _attempt(src, dst, options, calibration, probe, progress, scratch / "first")
+    except UnsupportedModel as error:
+        if error.error_code != "checker_refused":
+            raise
+    # A branch that never runs may hold what the checker refuses as soon as constants reach it.
+    return _attempt(src, dst, options, calibration, probe, progress, scratch / "second", keep_branches=True)
+
+
+def _attempt(
+    src: Path,
+    dst: Path,
+    options: FoldOptions,
+    calibration: Feeds | None,
+    probe: Feeds | None,
+    progress: Progress,
+    scratch: Path,
+    *,
+    keep_branches: bool = False,
+) -> Report:
+    """The whole way once. `keep_branches`: If nodes stay as they are, and the source is checked first."""
+    scratch.mkdir()
     with progress.stage("read"):
         imported = sources.load(src, options, scratch, progress)
+        if keep_branches:
+            export.check_source(imported.model)
+            imported.source.notes.append(_KEPT_BRANCHES)
+    run = _Run(imported, dst, options, progress, scratch, keep_branches)
     try:
-        return _Run(imported, dst, options, progress, scratch).report(calibration, probe)
+        return run.report(calibration, probe)
     finally:
         if imported.reference is not None:
             imported.reference.close()
@@ -108,6 +137,7 @@ class _Run:
     options: FoldOptions
     progress: Progress
     scratch: Path
+    keep_branches: bool = False
 
     def report(self, calibration: Feeds | None, probe: Feeds | None) -> Report:
         """All stages after reading, in order."""
@@ -119,7 +149,7 @@ class _Run:
             unfolded = export.write_plain(model, self.scratch / "unfolded.onnx")
         with gc_pause.paused():
             with self.progress.stage("prepare"):
-                passes.prepare(model, options)
+                passes.prepare(model, options, keep_branches=self.keep_branches)
             with self.progress.stage("find"):
                 found = norms.find(model, self.imported.hints)
             calibrated = None if calibration is None else self._calibrate(found, calibration)

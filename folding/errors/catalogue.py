@@ -69,7 +69,14 @@ ERRORS: Final[dict[str, Text]] = {
     "checker_refused": (
         "The resulting graph does not pass the onnx checker",
         "Every artifact is checked in full before it is written; this one failed, and nothing was written.",
-        "Check the source with onnx.checker.check_model(path, full_check=True). If it passes there, please report it.",
+        "The source itself passes, so please report it with the model.",
+    ),
+    "source_checker_refused": (
+        "The source itself does not pass the onnx checker",
+        "onnx.checker with full shape inference refuses the file before anything was done to it: an operator is fed "
+        "a rank or type that its definition forbids. A runtime may load it all the same; an artifact made of it "
+        "would not pass either, so none was written. The details hold the checker's own words.",
+        "onnx.checker.check_model(path, full_check=True) says the same; repair the model or export it again.",
     ),
     "opset_conversion": (
         "The model cannot be brought to that opset",

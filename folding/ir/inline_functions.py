@@ -11,7 +11,7 @@ from __future__ import annotations
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from folding.ir.edit import all_graphs
+from folding.ir.edit import all_graphs, index_names
 
 LIMIT = 200_000
 
@@ -27,6 +27,7 @@ def inline_functions(model: ir.Model) -> bool:
         result = common.InlinePass(lambda function: function.identifier() not in blocked)(model)
     except ir.passes.InvariantError:
         return False  # functions in a cycle: the checker has its own words for them
+    index_names(model)  # graphs that came out of function bodies know neither opsets nor names
     return bool(result.modified) or len(model.functions) != before
 
 

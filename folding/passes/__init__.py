@@ -92,8 +92,12 @@ LATE = (
 FINALLY = (Pass("avoid_hazards", hazards.avoid, "last: no later pass may undo it"),)
 
 
-def prepare(model: ir.Model, options: FoldOptions) -> None:
-    """Bring the graph into the form that norms and rules expect. Parameters stay as they are."""
+def prepare(model: ir.Model, options: FoldOptions, *, keep_branches: bool = False) -> None:
+    """Bring the graph into the form that norms and rules expect. Parameters stay as they are.
+
+    keep_branches: leave If nodes with a constant condition alone (see `pipeline`).
+    """
+    steps = [step for step in PREPARE if not (keep_branches and step.run is resolve)]
     index_names(model)
     if options.freeze_inputs:
         freeze_inputs(model)
@@ -101,9 +105,9 @@ def prepare(model: ir.Model, options: FoldOptions) -> None:
     if options.opset is not None and options.opset > model.graph.opset_imports.get("", 1):
         convert(model, options.opset)  # up: first, so that newer operators can be used
     index_names(model)
-    if run_until_stable(model, PREPARE):
+    if run_until_stable(model, steps):
         infer_shapes(model)
-        run_until_stable(model, PREPARE)
+        run_until_stable(model, steps)
     remove_dead_code(model)
     if options.opset is not None and options.opset < model.graph.opset_imports.get("", 1):
         convert(model, options.opset)  # down: last, when what has no counterpart may be gone

@@ -15,6 +15,10 @@ from folding.ir.edit import STANDARD, all_graphs, has_graphs, replace
 
 _RANDOM = frozenset({"RandomUniform", "RandomNormal", "RandomUniformLike", "RandomNormalLike", "Multinomial",
                      "Bernoulli", "Dropout"})  # fmt: skip
+_COMPARED = frozenset({
+    ir.AttributeType.INT, ir.AttributeType.FLOAT, ir.AttributeType.STRING, ir.AttributeType.INTS,
+    ir.AttributeType.FLOATS, ir.AttributeType.STRINGS,
+})  # fmt: skip
 _HASHED = 64  # elements that are looked at before two tensors are compared whole
 
 
@@ -49,6 +53,8 @@ def _key(node: ir.Node) -> Any:
         if found.type == ir.AttributeType.TENSOR:
             whole = found.as_tensor()
             content = (whole.dtype, tuple(whole.shape.numpy()), whole.tobytes())
+        elif found.type not in _COMPARED:
+            return None  # types and sparse tensors: equal ones are rare, and they have no hash
         elif isinstance(content, list):
             content = tuple(content)
         attributes.append((name, found.type, content))

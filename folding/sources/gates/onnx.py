@@ -19,6 +19,7 @@ import numpy as np
 
 from folding.errors import UnsupportedModel
 from folding.ir import protobuf_wire
+from folding.ir.topological import sort_nodes
 from folding.sources.gates.graphdef import check_expansion
 from folding.sources.gates.limits import LIMITS, Limits, corrupt, refuse, shown
 from folding.sources.gates.onnx_text import check_text
@@ -346,14 +347,14 @@ class _Check:
     # --- nodes -------------------------------------------------------------------------------------
 
     def nodes(self, nodes: Any, scope: _Scope, *, where: str) -> None:
-        """Every node of a body, in its order, which the standard makes topological."""
+        """Every node of a body, in topological order, so that constants are known before they are read."""
         self.total += len(nodes)
         if self.total > self.limits.nodes:
             refuse(
                 "unsafe_graph_size", f"The model has more than {self.limits.nodes} nodes.", name=where,
                 limit=self.limits.nodes, hint="Export the inference graph only.",
             )  # fmt: skip
-        for node in nodes:
+        for node in sort_nodes(nodes) or nodes:
             self._node(node, scope)
 
     def _node(self, node: Any, scope: _Scope) -> None:

@@ -18,7 +18,7 @@ from folding.progress import Progress
 from folding.report import Assumption, Inspection, SourceReport
 from folding.sources.base import Imported, Upload
 from folding.sources.gates.onnx import check_onnx
-from folding.sources.onnx import structure, weights
+from folding.sources.onnx import canonical, structure, weights
 
 _MODEL_FIELDS = {1: 0, 2: 2, 3: 2, 4: 2, 5: 0, 6: 2, 7: 2, 8: 2, 14: 2, 20: 2, 25: 2, 26: 2}
 _SNIFF_BYTES = 1 << 16
@@ -41,15 +41,22 @@ class OnnxFormat:
         check_onnx(path, upload.root)
         proto, tensors = weights.read(path, upload.root)
         sparse = weights.densify(proto)
+        respelt = canonical.spell_default_domain(proto)
+        unsorted = canonical.sort_graphs(proto)
         structure.check(proto, tensors)
-        legacy = structure.drop_legacy_inputs(proto)
+        legacy = canonical.drop_legacy_inputs(proto)
+        imported = canonical.import_default_domain(proto)
         model = _bind(proto, tensors)
         source = SourceReport(format=self.name, framework=_framework(proto), digest=upload.digest)
         if sparse:
             source.notes.append(f"sparse initializers made dense: {', '.join(sparse)}")
         if legacy:
             source.notes.append(f"IR version below 4: {len(legacy)} inputs with a value are constants")
-        as_given = _apply_options(model, options, source)
+        if unsorted:
+            source.notes.append("nodes stood in no topological order; sorted, as ONNX Runtime does")
+        if imported:
+            source.notes.append("the default operator set was not imported; the artifact imports it")
+        as_given = _apply_options(model, options, source) and not (respelt or unsorted)
         if model.ir_version > ir_version(model):  # runtimes refuse a version newer than themselves
             as_given = False
         source.inputs = [tensor_info(value) for value in _true_inputs(model.graph)]

@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 import onnx
 import onnx_ir as ir
 
 from folding.errors import CorruptModel, UnsupportedModel
 from folding.ir import weightless
+from folding.sources.onnx.canonical import function_nodes, nodes
 
 # Domains whose operators are not in onnx's own registry but which ONNX Runtime brings along.
 RUNTIME_DOMAINS = frozenset({"com.microsoft", "com.microsoft.nchwc", "ai.onnx.contrib"})
-LEGACY_IR = 4  # below it, initializers have to be listed as inputs and are constants all the same
-
-
-def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """All nodes, those of nested graphs included."""
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from nodes(attribute.g)
-            for inner in attribute.graphs:
-                yield from nodes(inner)
+# TypeProto fields that hold something other than tensors, as a reader knows it
+_UNREAD_TYPES = {"map_type": "a map", "opaque_type": "an opaque value"}
 
 
 def check(proto: onnx.ModelProto, tensors: dict[str, ir.TensorProtocol]) -> None:
-    """Opsets and operators are known, and the onnx checker accepts the structure.
+    """Check that opsets, operators and types are known, and that the onnx checker accepts the structure.
 
-    Raises: UnsupportedModel (`unknown_opset`, `unknown_op`), CorruptModel (`invalid_onnx`).
+    Raises: UnsupportedModel (`unknown_opset`, `unknown_op`, `unsupported_model`), CorruptModel
+    (`invalid_onnx`).
     """
     if not proto.HasField("graph"):
         raise CorruptModel("The file holds no graph.", hint="Export the model again.")
     _check_opsets(proto)
     _check_operators(proto)
+    _check_types(proto)
     structure = onnx.ModelProto()
     structure.CopyFrom(proto)
     kept = [t for t in structure.graph.initializer if t.name not in tensors]
@@ -66,7 +59,7 @@ def _check_opsets(proto: onnx.ModelProto) -> None:
 def _check_operators(proto: onnx.ModelProto) -> None:
     local = {(function.domain, function.name) for function in proto.functions}
     bodies = [(nodes(proto.graph), proto.opset_import)]
-    bodies += [((n for n in _function_nodes(f)), f.opset_import) for f in proto.functions]
+    bodies += [(function_nodes(f), f.opset_import) for f in proto.functions]
     unknown: dict[str, str] = {}
     for body, imports in bodies:
         opsets = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in imports}
@@ -87,20 +80,34 @@ def _check_operators(proto: onnx.ModelProto) -> None:
         )
 
 
-def _function_nodes(function: onnx.FunctionProto) -> Iterator[onnx.NodeProto]:
-    body = onnx.GraphProto()
-    body.node.extend(function.node)
-    yield from nodes(body)
+def _check_types(proto: onnx.ModelProto) -> None:
+    """Refuse values that are no tensors, and no sequences or optionals of them: nothing computes with those."""
+    for graph in _graphs(proto.graph):
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            kind = _unread(value.type)
+            if kind is not None:
+                raise UnsupportedModel(
+                    f"Value {value.name!r} of the model is {_UNREAD_TYPES[kind]}; tensors, and sequences and "
+                    "optionals of them, are what can be folded and verified.",
+                    hint="Export the model without it. A classifier of skl2onnx: convert with the option "
+                    "zipmap=False, so that the probabilities are a tensor.",
+                    layer=value.name,
+                    details={"type": kind},
+                )
 
 
-def drop_legacy_inputs(proto: onnx.ModelProto) -> list[str]:
-    """Below IR 4 every initializer has to be listed as an input, and is a constant; list them no more."""
-    if proto.ir_version >= LEGACY_IR:
-        return []
-    constants = {tensor.name for tensor in proto.graph.initializer}
-    inputs = [value for value in proto.graph.input if value.name not in constants]
-    dropped = [value.name for value in proto.graph.input if value.name in constants]
-    del proto.graph.input[:]
-    proto.graph.input.extend(inputs)
-    proto.ir_version = LEGACY_IR
-    return dropped
+def _graphs(graph: onnx.GraphProto) -> Iterable[onnx.GraphProto]:
+    yield graph
+    for node in nodes(graph):
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield attribute.g
+            yield from attribute.graphs
+
+
+def _unread(kind: onnx.TypeProto) -> str | None:
+    """The TypeProto field somewhere inside a type that nothing here computes with."""
+    found: str | None = kind.WhichOneof("value")
+    if found in ("sequence_type", "optional_type"):
+        return _unread(getattr(kind, found).elem_type)
+    return found if found in _UNREAD_TYPES else None
