@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 STAGES = ("read", "prepare", "find", "calibrate", "health", "fold", "clean", "export", "verify")
 _KEPT_BRANCHES = (
-    "If nodes with a constant condition stay: with their branches inlined, the onnx checker refuses the graph"
+    "branches of If nodes and bodies of loops stay as they are: with constants in them, the onnx checker "
+    "refuses the graph"
 )
 
 

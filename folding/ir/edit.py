@@ -38,6 +38,14 @@ def all_graphs(model: ir.Model) -> list[ir.Graph]:
     return found
 
 
+KEEP_BRANCHES = "bnfold.keep_branches"
+
+
+def open_graphs(model: ir.Model) -> list[ir.Graph]:
+    """The graphs that passes may rewrite: all, or the main one alone where branches are to stay."""
+    return [model.graph] if model.meta.get(KEEP_BRANCHES) else all_graphs(model)
+
+
 def index_names(model: ir.Model) -> None:
     """What passes rely on: nested graphs know the opsets, and all graphs share one set of taken names."""
     names: set[str | None] = set()
@@ -119,12 +127,15 @@ INFERRED = "bnfold.inferred_shape"
 
 
 def shape_of(value: ir.Value | None) -> ir.Shape | None:
-    """What is known of a value's shape. A graph output declares what its author wrote and never more; what
-    inference found out about it is kept beside that."""
+    """Return what is known of a value's shape.
+
+    A graph output declares what its author wrote, which may be more than is true and which no runtime
+    enforces; what inference found out about it is kept beside that, and counts alone.
+    """
     if value is None:
         return None
-    if value.is_graph_output() and INFERRED in value.meta:
-        return value.meta[INFERRED]  # type: ignore[no-any-return]
+    if value.is_graph_output():
+        return value.meta.get(INFERRED)
     return value.shape
 
 

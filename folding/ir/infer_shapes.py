@@ -35,13 +35,19 @@ def _seed(model: ir.Model) -> bool:
             told = dims(node.inputs[0]) if keeps_shape(node) else dims_by_weights(node)
             if told is not None:
                 node.outputs[0].shape = ir.Shape(told)
+                node.outputs[0].type = node.outputs[0].type or _type_of(node.inputs[0])
                 seeded = True
     return seeded
+
+
+def _type_of(value: ir.Value | None) -> ir.TypeProtocol | None:
+    return None if value is None else value.type
 
 
 def _infer(model: ir.Model) -> bool:
     proto, tensors = weightless.serialize(model)
     weightless.as_inputs(proto, tensors)
+    _forget_declared_outputs(proto.graph)
     for check_type in (True, False):  # without it, onnx does not look into operators defined as functions
         try:
             inferred = onnx.shape_inference.infer_shapes(
@@ -51,6 +57,14 @@ def _infer(model: ir.Model) -> bool:
             continue
         return _learn_graph(model.graph, inferred.graph)
     return False
+
+
+def _forget_declared_outputs(graph: onnx.GraphProto) -> None:
+    """Let inference say what it finds: a declared output shape is a claim that no runtime enforces, and what
+    follows from it must not become part of the computation."""
+    for value in graph.output:
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.ClearField("shape")
 
 
 def complete(model: ir.Model) -> bool:
@@ -83,14 +97,14 @@ def _learn(value: ir.Value, info: onnx.ValueInfoProto) -> bool:
         value.type = ir.serde.deserialize_type_proto_for_type(info.type)
         learned = value.type is not None
     shape = ir.serde.deserialize_type_proto_for_shape(info.type)
-    if shape is None or shape == value.shape:
+    if shape is None:
         return learned
-    merged = _merge(value.shape, shape)
     if value.is_graph_output():
-        value.meta[INFERRED] = merged
+        value.meta[INFERRED] = _merge(value.meta.get(INFERRED), shape)
         if value.shape is None:  # the checker asks for one; what inference made up has no place in it
-            value.shape = _without_invented_names(merged)
+            value.shape = _without_invented_names(shape)
         return learned  # else the interface is the user's
+    merged = _merge(value.shape, shape)
     if merged == value.shape:
         return learned
     value.shape = merged

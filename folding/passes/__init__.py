@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from folding.ir.edit import index_names
+from folding.ir.edit import KEEP_BRANCHES, index_names
 from folding.ir.infer_shapes import complete, infer_shapes
 from folding.ir.inline_functions import inline_functions
 from folding.options import FoldOptions
@@ -95,9 +95,9 @@ FINALLY = (Pass("avoid_hazards", hazards.avoid, "last: no later pass may undo it
 def prepare(model: ir.Model, options: FoldOptions, *, keep_branches: bool = False) -> None:
     """Bring the graph into the form that norms and rules expect. Parameters stay as they are.
 
-    keep_branches: leave If nodes with a constant condition alone (see `pipeline`).
+    keep_branches: leave If nodes and what is inside them alone, now and in `clean` (see `pipeline`).
     """
-    steps = [step for step in PREPARE if not (keep_branches and step.run is resolve)]
+    model.meta[KEEP_BRANCHES] = keep_branches
     index_names(model)
     if options.freeze_inputs:
         freeze_inputs(model)
@@ -105,9 +105,9 @@ def prepare(model: ir.Model, options: FoldOptions, *, keep_branches: bool = Fals
     if options.opset is not None and options.opset > model.graph.opset_imports.get("", 1):
         convert(model, options.opset)  # up: first, so that newer operators can be used
     index_names(model)
-    if run_until_stable(model, steps):
+    if run_until_stable(model, PREPARE):
         infer_shapes(model)
-        run_until_stable(model, steps)
+        run_until_stable(model, PREPARE)
     remove_dead_code(model)
     if options.opset is not None and options.opset < model.graph.opset_imports.get("", 1):
         convert(model, options.opset)  # down: last, when what has no counterpart may be gone

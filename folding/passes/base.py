@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from folding.ir.edit import all_graphs
+from folding.ir.edit import open_graphs
 
 ROUNDS = 8  # far above what is needed; a pair of passes that undo each other must end somewhere
 
@@ -49,7 +49,7 @@ def peepholes(rules: Iterable[tuple[str, Peephole]]) -> Callable[[ir.Model], boo
 
     def run(model: ir.Model) -> bool:
         changed = False
-        for graph in all_graphs(model):
+        for graph in open_graphs(model):
             for node in graph:
                 if node.domain not in ("", "ai.onnx"):
                     continue

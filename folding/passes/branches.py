@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from folding.ir.edit import all_graphs, array, fresh_name, graph_of, index_names
+from folding.ir.edit import KEEP_BRANCHES, all_graphs, array, fresh_name, graph_of, index_names
 
 
 def _constant_condition(node: ir.Node) -> bool:
@@ -52,6 +52,8 @@ def _move(branch: ir.Graph, graph: ir.Graph, node: ir.Node) -> None:
 def resolve(model: ir.Model) -> bool:
     """All If nodes with a constant condition, outer ones first; names are taken anew afterwards."""
     changed = False
+    if model.meta.get(KEEP_BRANCHES):
+        return False
     for graph in all_graphs(model):
         for node in graph:
             if node.op_type == "If" and node.domain in ("", "ai.onnx") and node.graph is not None:

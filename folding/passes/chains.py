@@ -20,6 +20,7 @@ from folding.ir.edit import (
     rank,
     replace,
     same_shape,
+    shape_of,
     tensor,
 )
 from folding.passes.base import Peephole
@@ -35,7 +36,7 @@ _EXACT_WIDENING = {  # every number of the first type is one of the second, so t
 
 def target_shape(value: ir.Value, source: ir.Value) -> list[int] | None:
     """A constant `shape` operand that reshapes `source` into `value`'s shape: numbers, 0 (copy), one -1."""
-    wanted, have = value.shape, source.shape
+    wanted, have = shape_of(value), source.shape
     if wanted is None:
         return None
     shape: list[int] = []
@@ -59,7 +60,7 @@ def _reshape_to(node: ir.Node, source: ir.Value) -> bool:
     """Replace `node` by one Reshape of `source` into the same result."""
     result = node.outputs[0]
     shape = target_shape(result, source)
-    if shape is None or result.shape is None:
+    if shape is None:
         return False
     operand = initializer(graph_of(node), f"{node.outputs[0].name}_shape", np.array(shape, np.int64))
     new = insert(
@@ -154,13 +155,14 @@ def _expand_before_binary(node: ir.Node) -> bool:
 
 
 def _broadcasts_to(a: ir.Value, b: ir.Value | None, result: ir.Value) -> bool:
-    if b is None or a.shape is None or b.shape is None or result.shape is None:
+    known = shape_of(result)
+    if b is None or a.shape is None or b.shape is None or known is None:
         return False
     count = max(len(a.shape), len(b.shape))
-    if count != len(result.shape):
+    if count != len(known):
         return False
     wide = [[*([1] * (count - len(shape))), *shape] for shape in (a.shape, b.shape)]
-    for x, y, z in zip(*wide, result.shape, strict=True):
+    for x, y, z in zip(*wide, known, strict=True):
         if not (x == z and _named(x)) and not (y == z and _named(y)):
             return False
     return True

@@ -16,7 +16,6 @@ import onnx_ir as ir
 from folding.ir.edit import (
     STANDARD,
     Array,
-    all_graphs,
     attribute,
     dims,
     graph_of,
@@ -24,6 +23,7 @@ from folding.ir.edit import (
     initializer,
     is_op,
     only_user,
+    open_graphs,
     remove_if_unused,
     tensor,
 )
@@ -36,7 +36,7 @@ _EXACT = "bnfold.float64"  # (tensor, its value before it was rounded to its typ
 def lift_constants(model: ir.Model) -> bool:
     """Constant nodes become initializers of their own graph, under the same name."""
     changed = False
-    for graph in all_graphs(model):
+    for graph in open_graphs(model):
         for node in graph:
             if is_op(node, "Constant") and not has_references(node):
                 content = _content(node)
@@ -75,7 +75,7 @@ def _is_structural(node: ir.Node) -> bool:
 
 def _fold(model: ir.Model, wanted: Callable[[ir.Node], bool]) -> bool:
     changed = False
-    for graph in all_graphs(model):
+    for graph in open_graphs(model):
         for node in graph:
             if node.domain not in STANDARD or node.op_type == "Constant":
                 continue

@@ -15,7 +15,6 @@ import numpy as np
 import onnx_ir as ir
 
 from folding.ir.edit import (
-    all_graphs,
     attribute,
     axes_of,
     dims,
@@ -23,6 +22,7 @@ from folding.ir.edit import (
     initializer,
     ints,
     is_op,
+    open_graphs,
     rank,
     tensor,
 )
@@ -37,7 +37,7 @@ _INTEGERS = (ir.DataType.INT64, ir.DataType.INT32)
 def fold_shape_values(model: ir.Model) -> bool:
     """Replace shape arithmetic that is all numbers, and Reshape operands with at most one unknown."""
     changed = False
-    for graph in all_graphs(model):
+    for graph in open_graphs(model):
         known: dict[ir.Value, Elements] = {}
         for node in graph:
             if node.domain not in ("", "ai.onnx"):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
 from folding.ir import query as g
 from folding.norms import elementwise
-from folding.norms.base import BatchNorm
+from folding.norms.base import BatchNorm, ChannelAffine
 from folding.rules.absorbers import matmul
 from folding.rules.affine import Affine
 from folding.rules.base import Skip, SkipReason
@@ -49,6 +49,9 @@ def _of_norm(ctx: Context, norm: BatchNorm) -> AffineSite | Skip:
         rank = ctx.rank(norm.output)
     if rank is None:
         return Skip(SkipReason.UNKNOWN_SHAPE, f"the rank of `{norm.input.name}` is unknown")
+    misfit = _misfit(norm.affine, rank, ctx.dims(norm.input))
+    if misfit is not None:
+        return Skip(SkipReason.CHANNEL_AXIS_LOST, misfit)
     affine = Affine.from_channels(norm.affine, rank)
     arrays = (norm.moving_mean, norm.moving_variance, norm.gamma, norm.beta)
     if not all(array is None or np.isfinite(array.astype(np.float64)).all() for array in arrays):
@@ -68,6 +71,18 @@ def _of_norm(ctx: Context, norm: BatchNorm) -> AffineSite | Skip:
         rewritten=norm.restate or any(not g.is_stored(value) for value in _operands(norm)),
         merged=norm.restate,
     )
+
+
+def _misfit(affine: ChannelAffine, rank: int, shape: Sequence[int | str | None] | None) -> str | None:
+    """Why the statistics cannot belong to the value: no such axis, or one of another size."""
+    if affine.axis is None:
+        return None
+    if not -rank <= affine.axis < rank:
+        return f"its input has rank {rank}, so there is no channel axis {affine.axis}"
+    size = shape[affine.axis] if shape is not None and len(shape) == rank else None
+    if isinstance(size, int) and affine.scale.size not in (1, size):
+        return f"it has statistics for {affine.scale.size} channels, its input has {size}"
+    return None
 
 
 def _operands(norm: BatchNorm) -> list[ir.Value]:

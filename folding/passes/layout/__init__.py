@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from folding.ir.edit import all_graphs
+from folding.ir.edit import open_graphs
 from folding.passes.layout.cut import INFINITE, SINK, SOURCE, Network
 from folding.passes.layout.permutation import Perm, inverse
 from folding.passes.layout.regions import Region, Root, accepts, fixed_layouts, roots, survey
@@ -25,7 +25,7 @@ _NODE, _SIZE = 1000, 900  # a Transpose less counts more than a smaller one
 def eliminate_transposes(model: ir.Model) -> bool:
     """Rewrite every region in which fewer (or smaller) Transposes suffice. True when one was."""
     changed = False
-    for graph in all_graphs(model):
+    for graph in open_graphs(model):
         for region in survey(graph).regions:
             changed |= _improve(region)
     return changed

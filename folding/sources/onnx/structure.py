@@ -81,7 +81,7 @@ def _check_operators(proto: onnx.ModelProto) -> None:
 
 
 def _check_types(proto: onnx.ModelProto) -> None:
-    """Refuse values that are no tensors, and no sequences or optionals of them: nothing computes with those."""
+    """Refuse values that are neither tensors nor sequences or optionals of them."""
     for graph in _graphs(proto.graph):
         for value in (*graph.input, *graph.output, *graph.value_info):
             kind = _unread(value.type)
