@@ -1,8 +1,9 @@
 """Two nodes that are one.
 
-Given:  f(f(x)) with f one of Ceil, Floor, Round, Sign, Abs; Not(Not(x)); Log(Softmax(x)); one Pad after
-        another; one Slice after another over other axes; Unsqueeze(Reduce(x)) that gives axes back
-Result: f(x); x; LogSoftmax(x); one Pad; one Slice; the reduction with keepdims=1
+Given:  f(f(x)) with f one of Ceil, Floor, Round, Sign, Abs; Not(Not(x)); one Pad after another; one
+        Slice after another over other axes; Unsqueeze(Reduce(x)) that gives axes back
+Result: f(x); x; one Pad; one Slice; the reduction with keepdims=1
+Not Log(Softmax(x)): where a probability underflows its logarithm is -inf, and that of LogSoftmax is finite.
 Given:  Einsum("...k,kn->...n", x, w) or with w as "nk"      Result: MatMul(x, w), which rules know
 """
 
@@ -54,16 +55,6 @@ def _again(node: ir.Node) -> bool:
 def _not(node: ir.Node) -> bool:
     inner = _inner(node, "Not")
     return inner is not None and inner.inputs[0] is not None and replace(node.outputs[0], inner.inputs[0])
-
-
-def _log(node: ir.Node) -> bool:
-    inner, result = _inner(node, "Softmax"), node.outputs[0]
-    if inner is None:
-        return False
-    kept = {"axis": attribute(inner, "axis")} if "axis" in inner.attributes else {}
-    new = insert(node, "LogSoftmax", [inner.inputs[0]], kept, like=result, shape=result.shape,
-                 name=f"{result.name}_log_softmax")  # fmt: skip
-    return replace(result, new)
 
 
 def _unsqueeze(node: ir.Node) -> bool:
@@ -163,7 +154,6 @@ def _einsum(node: ir.Node) -> bool:
 RULES: tuple[tuple[str, Peephole], ...] = (
     *((op_type, _again) for op_type in _IDEMPOTENT),
     ("Not", _not),
-    ("Log", _log),
     ("Unsqueeze", _unsqueeze),
     ("Slice", _slice),
     ("Pad", _pad),

@@ -16,7 +16,7 @@ X3 = "main (float[N,5,8] x) => (float[N,5,?] y)"
 PAIRS = {
     "rounded twice": (X2 + "{ a = Ceil(x) y = Ceil(a) }", {}, "Ceil"),
     "negated twice": (X2 + "{ p = Cast<to=9>(x) a = Not(p) b = Not(a) y = Cast<to=1>(b) }", {}, "Cast Cast"),
-    "log of softmax": (X2 + "{ a = Softmax<axis=1>(x) y = Log(a) }", {}, "LogSoftmax"),
+    "log of softmax": (X2 + "{ a = Softmax<axis=1>(x) y = Log(a) }", {}, "Softmax Log"),
     "a softmax that others read": (X2 + "{ a = Softmax<axis=1>(x) b = Log(a) y = Add(a, b) }", {}, "Softmax Log Add"),
     "slices of two axes": (X4 + "{ a = Slice(x, i, j, k) y = Slice(a, j, l, m, i) }",
                            {"i": ints(1), "j": ints(2), "k": ints(1), "l": ints(6), "m": ints(2)}, "Slice"),

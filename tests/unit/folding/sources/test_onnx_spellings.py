@@ -158,10 +158,11 @@ def test_maps_are_unsupported(tmp_path: Path) -> None:
     assert caught.value.layer == "z"
 
 
+IMAGE_INPUT = "float[1,4,6,6] x"
 MISFITS = {
-    "another size": ("y = BatchNormalization (x, g, b, m, v)", "float[1,4,6,6] x", 3),
-    "behind a reshape": ("r = Reshape (x, s)\n y = BatchNormalization (r, g, b, m, v)", "float[1,4,6,6] x", 3),
-    "before a reshape": ("n = BatchNormalization (x, g, b, m, v)\n y = Reshape (n, s)", "float[1,4,6,6] x", 3),
+    "another size": ("y = BatchNormalization (x, g, b, m, v)", IMAGE_INPUT, 3),
+    "behind a reshape": ("r = Reshape (x, s)\n y = BatchNormalization (r, g, b, m, v)", IMAGE_INPUT, 3),
+    "before a reshape": ("n = BatchNormalization (x, g, b, m, v)\n y = Reshape (n, s)", IMAGE_INPUT, 3),
     "rank one": ("y = BatchNormalization (x, g, b, m, v)", "float[4] x", 4),
     "a scalar": ("y = BatchNormalization (x, g, b, m, v)", "float x", 4),
 }
@@ -216,7 +217,8 @@ def test_a_dead_branch_that_the_checker_refuses_once_it_is_known(tmp_path: Path)
 def test_a_declared_output_shape_is_a_claim_and_no_fact(tmp_path: Path) -> None:
     """The output declares (1, 2, 2); the graph makes what its input says, and so does the artifact."""
     proto = parse(
-        "z = ConstantOfShape (x)\n sh = Shape (z)\n t = Concat <axis: int = 0> (one, sh)\n y = Reshape (z, t)",
+        "z = ConstantOfShape (x)\n sh = Shape (z)\n"
+        "t = Concat <axis: int = 0> (one, sh)\n y = Reshape (z, t)",
         inputs="int64[2] x", outputs="float[1,2,2] y", arrays={"one": np.array([1], np.int64)},
     )  # fmt: skip
     fold(tmp_path, proto)
