@@ -23,7 +23,7 @@ import numpy as np
 
 from folding.options import FoldOptions
 from folding.report import Verdict, Verification
-from folding.verify import verify_fold
+from folding.verify.pipeline import verify_fold
 from tests.unit.folding.verify import nets
 
 CAUGHT = 0.99

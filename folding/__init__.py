@@ -9,6 +9,7 @@ The three entries of the library:
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from folding.errors import BnfoldError
@@ -18,6 +19,14 @@ from folding.report import Inspection, Report, Verdict, Verification
 if TYPE_CHECKING:
     from folding.pipeline import fold, inspect, verify
 
+    __version__: str
+
+# `folding.verify` is the public function. Loading the package of that name binds the name to the package, but
+# only the first time: load it here and drop the name, then `__getattr__` answers. `from folding.verify.x
+# import y` works as before.
+import_module("folding.verify")
+globals().pop("verify")
+
 __all__ = [
     "BnfoldError",
     "FoldOptions",
@@ -25,20 +34,22 @@ __all__ = [
     "Report",
     "Verdict",
     "Verification",
+    "__version__",
     "fold",
     "inspect",
     "verify",
 ]
 
-_LAZY = {"fold", "inspect"}
+_ENTRIES = frozenset({"fold", "inspect", "verify"})
 
 
 def __getattr__(name: str) -> Any:
-    # The pipeline pulls in onnx; a caller who only wants the records should not wait for it.
-    from importlib import import_module
-
-    if name in _LAZY:
-        return getattr(import_module("folding.pipeline"), name)
-    if name == "verify":  # the package of that name, which can be called
-        return import_module("folding.verify")
-    raise AttributeError(f"module 'folding' has no attribute {name!r}")
+    """Load an entry when it is first asked for: the pipeline imports onnx, the records do not need it."""
+    if name in _ENTRIES:
+        found = getattr(import_module("folding.pipeline"), name)
+    elif name == "__version__":
+        found = import_module("folding.toolchain").version()
+    else:
+        raise AttributeError(f"module 'folding' has no attribute {name!r}")
+    globals()[name] = found
+    return found

@@ -54,7 +54,7 @@ def write(model: ir.Model, dst: Path, options: FoldOptions, source: SourceReport
     infer_shapes(model)
     _drop_stale_provenance(model)
     model.ir_version = ir_version(model)
-    model.producer_name, model.producer_version = "bnfold", toolchain.versions().get("bnfold", "0")
+    model.producer_name, model.producer_version = "bnfold", toolchain.version()
     proto, tensors = weightless.serialize(model)
     check(proto, tensors)
     return _write_model(proto, tensors, dst, source)
@@ -121,7 +121,7 @@ def _provenance(source: SourceReport, content: str) -> bytes:
         "bnfold.content_digest": content,
         "bnfold.source_digest": source.digest,
         "bnfold.source_format": source.format,
-        "bnfold.version": toolchain.versions().get("bnfold", "0"),
+        "bnfold.version": toolchain.version(),
     }
     for key, value in sorted(entries.items()):
         trailer.metadata_props.add(key=key, value=value)

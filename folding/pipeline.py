@@ -216,7 +216,7 @@ class _Run:
     def _prove(self, unfolded: Path | None, result: FoldResult, probe: Feeds | None) -> Verification:
         if not self.options.verify or unfolded is None:
             return Verification(verdict=Verdict.INCONCLUSIVE, summary="verification was switched off")
-        from folding.verify import verify_fold  # pulls in onnxruntime
+        from folding.verify.pipeline import verify_fold  # pulls in onnxruntime
 
         with self.progress.stage("verify"):
             return verify_fold(
@@ -253,14 +253,16 @@ def verify(
     Raises: BnfoldError subclasses when one of them cannot be read or the probe does not fit.
     """
     from folding.sources.gates.onnx import check_onnx
-    from folding.verify import recheck  # pulls in onnxruntime
-    from folding.verify import verify as compare_models
+    from folding.verify.pipeline import verify_models  # pulls in onnxruntime
+    from folding.verify.steps.recheck_certificates import recheck
 
     progress = Progress(listener)
     with progress.stage("verify"):
         check_onnx(Path(b))  # whoever made it: the runtimes trust what they load
-        compare = recheck if certificate else compare_models
-        return compare(a, b, options, probe=probe, progress=progress, workdir=workdir)
+        compare = recheck if certificate else verify_models
+        return compare(
+            Path(a), Path(b), options or FoldOptions(), probe=probe, progress=progress, workdir=workdir
+        )
 
 
 def inspect(

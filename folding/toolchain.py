@@ -10,7 +10,6 @@ PACKAGES = (
     "numpy",
     "onnx",
     "onnx-ir",
-    "onnxscript",
     "onnxruntime",
     "onnxruntime-gpu",
     "tensorflow",
@@ -21,6 +20,11 @@ PACKAGES = (
     "protobuf",
     "h5py",
 )
+
+
+def version() -> str:
+    """Return the version of bnfold, or "0" where it runs from a folder that is not installed."""
+    return versions().get("bnfold", "0")
 
 
 @cache

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+_CLASSES: dict[str, type[BnfoldError]] = {}
+
 
 class BnfoldError(Exception):
     """Base of every error that a user may see.
@@ -24,6 +26,13 @@ class BnfoldError(Exception):
 
     code: ClassVar[str] = "internal"
     exit_code: ClassVar[int] = 75
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Register the class by its name, so that `from_dict` knows the errors of every package."""
+        super().__init_subclass__(**options)
+        if cls.__name__ in _CLASSES:
+            raise TypeError(f"two errors are called {cls.__name__!r}")
+        _CLASSES[cls.__name__] = cls
 
     def __init__(
         self,
@@ -57,7 +66,11 @@ class BnfoldError(Exception):
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> BnfoldError:
-        """Rebuild the error that `to_dict` described; an unknown class becomes `InternalError`."""
+        """Rebuild the error that `to_dict` described.
+
+        A class that no loaded module defines becomes `InternalError`. Only the fields of `to_dict` are
+        restored: what a subclass keeps besides (HTTP headers) has its default.
+        """
         cls = _CLASSES.get(data.get("class", ""), InternalError)
         return cls(
             data.get("message", ""),
@@ -152,12 +165,3 @@ class InternalError(BnfoldError):
 
     code = "internal"
     exit_code = 75
-
-
-_CLASSES: dict[str, type[BnfoldError]] = {
-    cls.__name__: cls
-    for cls in (
-        UsageError, ModelError, UnknownFormat, CorruptModel, UnsupportedModel, UnsafeModel, AmbiguousModel,
-        UnhealthyModel, VerificationFailed, Cancelled, TimedOut, TemporaryFailure, InternalError,
-    )
-}  # fmt: skip

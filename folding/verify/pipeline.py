@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from folding import export, sources
 from folding.options import FoldOptions
 from folding.progress import Progress
 from folding.report import Verification, VerificationRow
+from folding.rules.base import Decision
 from folding.sources.base import Feeds, Reference
 from folding.verify import providers
 from folding.verify.compare.rows import Answers, Candidate, row
@@ -121,6 +124,73 @@ class Latency:
 
     figures: dict[str, Any] | None = None
     findings: Findings = field(default_factory=Findings)
+
+
+def verify_fold(
+    *,
+    unfolded: Path,
+    artifact: Path,
+    reference: Reference | None,
+    options: FoldOptions,
+    decisions: Sequence[Decision] = (),
+    fold_sites: Sequence[str] = (),
+    probe: Feeds | None = None,
+    progress: Progress | None = None,
+) -> Verification:
+    """Prove one fold.
+
+    Args:
+        unfolded: the graph before folding, as ONNX. artifact: the file that would be published.
+        reference: the source framework's own inference, or None.
+        decisions: with their certificates; one that does not hold fails the verdict.
+        fold_sites: names of values at which the two graphs must agree.
+        probe: the user's own inputs by name.
+
+    Returns: the verification. `pass` only when every judged row passes and the evidence reacts.
+    Raises: UsageError for a probe that does not fit the model.
+    """
+    checked = [d for d in decisions if d.folded and d.certificate is not None]
+    return examine(
+        unfolded,
+        artifact,
+        reference,
+        options,
+        sites=fold_sites,
+        probe=probe,
+        progress=progress,
+        certificates=len(checked),
+        faults=[
+            f"the certificate of {d.norm.name!r} does not hold: {d.certificate.detail}"
+            for d in checked
+            if d.certificate is not None and not d.certificate.holds
+        ],
+    )
+
+
+def verify_models(
+    a: Path,
+    b: Path,
+    options: FoldOptions,
+    *,
+    probe: Feeds | None = None,
+    progress: Progress | None = None,
+    workdir: Path | None = None,
+) -> Verification:
+    """Compare any two models: `a` is the reference (any supported format), `b` an ONNX file.
+
+    Where both come from one graph, shared value names are compared layer by layer as well.
+
+    Raises: ModelError subclasses when `a` cannot be read.
+    """
+    progress = progress or Progress()
+    with tempfile.TemporaryDirectory(prefix="bnfold-", dir=workdir) as scratch:
+        imported = sources.load(a, options, Path(scratch), progress)
+        path = imported.onnx_path or export.write_plain(imported.model, Path(scratch) / "a.onnx")
+        try:
+            return examine(path, b, imported.reference, options, probe=probe, progress=progress)
+        finally:
+            if imported.reference is not None:
+                imported.reference.close()
 
 
 def measure_latency(pair: GraphPair, probes: ProbeSet) -> Latency:

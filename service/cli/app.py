@@ -39,7 +39,7 @@ def _version(wanted: bool) -> None:
     if wanted:
         from folding import toolchain
 
-        print(f"bnfold {toolchain.versions().get('bnfold', 'unknown')}")
+        print(f"bnfold {toolchain.version()}")
         raise typer.Exit(0)
 
 

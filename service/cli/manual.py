@@ -83,7 +83,7 @@ def page(path: str, command: Any) -> str:
     """The page of one command."""
     name = path.replace(" ", "-")
     summary, body, examples = split(command.help or "")
-    version = toolchain.versions().get("bnfold", "")
+    version = toolchain.version()
     lines = [
         f'.TH "{name.upper()}" "1" "" "bnfold {version}" "bnfold manual"',
         ".SH NAME", f"{name} \\- {escape(summary.rstrip('.'))}",

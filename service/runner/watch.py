@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from folding.errors import BnfoldError, TemporaryFailure, UnsafeModel
+from folding.errors import BnfoldError, InternalError, TemporaryFailure, UnsafeModel
 from folding.progress import Event
+from service.errors import ServiceError
 from service.logs import storable
 from service.runner.base import Crash, Limits, OnEvent
 from service.runner.launch import Child
@@ -223,14 +224,20 @@ def _checked_error(data: Any) -> dict[str, Any]:
     """A child's error in our own shape: it may have been anybody's words by then."""
     if not isinstance(data, dict):
         data = {}
-    text = {
+    text: dict[str, Any] = {
         key: storable(str(data[key])[:4000])
         for key in ("class", "code", "message", "hint", "stage", "layer")
         if data.get(key)
     }
     if not _CODE.fullmatch(text.get("code", "")):
         text.pop("code", None)
-    return BnfoldError.from_dict({**text, "details": _checked_details(data.get("details"))}).to_dict()
+    text["details"] = _checked_details(data.get("details"))
+    error = BnfoldError.from_dict(text)
+    if isinstance(
+        error, ServiceError
+    ):  # a conversion raises errors of the library only; these set an HTTP status
+        error = BnfoldError.from_dict({**text, "class": InternalError.__name__})
+    return error.to_dict()
 
 
 def _checked_details(details: Any) -> dict[str, Any]:

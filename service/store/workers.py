@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Row, delete, select
 
-import folding
+from folding import toolchain
 from service.settings import Settings
 from service.store import tables
 from service.store.db import Database, now
@@ -20,7 +20,7 @@ def report(db: Database, settings: Settings, name: str, sandbox: str) -> None:
         "pools": settings.pools,
         "slots": settings.slots,
         "sandbox": sandbox,
-        "version": getattr(folding, "__version__", "0"),
+        "version": toolchain.version(),
         "seen_at": now(),
     }
     with db.write() as connection:

@@ -6,12 +6,8 @@ from there on it is a program like any other: its variables are placeholders, it
 
 from __future__ import annotations
 
-import contextlib
 import json
-import logging
 import os
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +21,7 @@ from folding.sources.base import Feeds, Imported, Upload
 from folding.sources.tensorflow.convert import importer
 from folding.sources.tensorflow.graph import protobuf_io
 from folding.sources.tensorflow.graph.program import Port, Program, Slot
-from folding.sources.tensorflow.graph.runtime import tensorflow
+from folding.sources.tensorflow.graph.runtime import quiet, tensorflow
 from folding.sources.tensorflow.graph.tf_graph import TfGraph, shape_attr
 from folding.sources.tensorflow.graph.weights import ArrayWeights
 from folding.sources.tensorflow.infer import signature
@@ -116,7 +112,7 @@ def open_model(path: Path) -> tuple[Any, str]:
     tensorflow()
     for flavour in order:
         try:
-            with _quiet():
+            with quiet():
                 return _load(path, flavour), flavour
         except BnfoldError:
             raise
@@ -214,7 +210,7 @@ def trace(model: Any, flavour: str, options: FoldOptions) -> Program:
             packed = tf.nest.pack_sequence_as(structure, list(arguments))
         return tf.nest.flatten(model(packed, training=False))
 
-    with _quiet():
+    with quiet():
         concrete = tf.function(call, autograph=False).get_concrete_function(*specs)
     return _program(model, flavour, concrete, names, options)
 
@@ -370,25 +366,13 @@ class KerasReference:
         structure = getattr(self._model, "_inputs_struct", None)
         if structure is not None:
             packed = tf.nest.pack_sequence_as(structure, arguments)
-        with _quiet():
+        with quiet():
             results = tf.nest.flatten(self._model(packed, training=False))
         return {name: np.asarray(result) for name, result in zip(self._outputs, results, strict=True)}
 
     def close(self) -> None:
         """Let the model go."""
         self._model = None
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    previous = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(previous)
 
 
 def configuration(path: Path) -> dict[str, Any]:

@@ -39,6 +39,7 @@ def recheck(
     source: Path,
     artifact: Path,
     options: FoldOptions,
+    *,
     probe: Feeds | None = None,
     progress: Progress | None = None,
     workdir: Path | None = None,

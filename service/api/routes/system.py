@@ -10,7 +10,6 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel, Field
 
-import folding
 from folding import toolchain
 from folding.errors import BnfoldError
 from folding.options import FoldOptions
@@ -115,7 +114,7 @@ def capabilities(ports: Ports, who: Reader) -> Capabilities:
     settings = ports.settings
     live = workers.alive(ports.db, settings)
     return Capabilities(
-        version=getattr(folding, "__version__", "0"),
+        version=toolchain.version(),
         engine=settings.engine,
         pools=sorted({pool for row in live for pool in row.pools} or set(settings.pools)),
         sandbox=look(ports).sandbox,

@@ -9,11 +9,7 @@ If it cannot convert that, the same graph goes through it with its weights insid
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -27,7 +23,7 @@ from folding.sources.tensorflow.convert.loop_shapes import drop_false_scalars
 from folding.sources.tensorflow.convert.prepare_inference_graph import Prepared
 from folding.sources.tensorflow.graph import protobuf_io
 from folding.sources.tensorflow.graph.program import Weights
-from folding.sources.tensorflow.graph.runtime import tensorflow, tf2onnx
+from folding.sources.tensorflow.graph.runtime import quiet, tensorflow, tf2onnx
 from folding.sources.tensorflow.graph.tf_graph import TfGraph, data_inputs, dtype_of, shape_of, split
 from folding.sources.tensorflow.graph.weights import read_slot
 from folding.sources.tensorflow.infer.input_pipelines import looped
@@ -137,7 +133,7 @@ def _to_onnx(
     opset = min(max(options.opset or DEFAULT_OPSET, MINIMUM_OPSET), DEFAULT_OPSET)
     inputs = [port.tensor for port in prepared.inputs] + [f"{name}:0" for name in weights]
     outputs = [port.tensor + ":0" for port in prepared.outputs]
-    with _quiet():
+    with quiet():
         _importable(inference)  # grappler itself crashes over what the importer refuses
         with tf.Graph().as_default():
             graph_def = package.tf_loader.tf_optimize(inputs, outputs, inference)
@@ -261,18 +257,3 @@ def _no_unknown_ops(proto: Any) -> None:
             "(--input NAME=SHAPE), or replace the layer before export.",
             details={"ops": sorted(unknown)},
         )
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """tf2onnx logs every op that it stumbles over; our own error names them once."""
-    import warnings
-
-    previous = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(previous)

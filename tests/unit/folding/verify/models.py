@@ -11,7 +11,7 @@ from onnx import numpy_helper, parser
 from folding.options import FoldOptions
 from folding.report import Verification
 from folding.sources.base import Feeds, Reference
-from folding.verify import verify_fold
+from folding.verify.pipeline import verify_fold
 
 
 def array(*shape: int, scale: float = 1.0, salt: int = 0) -> np.ndarray:

@@ -8,12 +8,16 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+import folding
 from folding import pipeline
-from folding.report import Verdict
-from folding.verify import recheck
+from folding.report import Verdict, Verification
 from folding.verify.steps import recheck_certificates
 from tests.unit.folding.verify import nets
 from tests.unit.folding.verify.models import write
+
+
+def recheck(source: Path, artifact: Path) -> Verification:
+    return folding.verify(source, artifact, certificate=True)
 
 
 @pytest.mark.parametrize("kind", ["plain", "mobile", "unet", "mlp", "dense_block"])

@@ -11,7 +11,7 @@ from folding.errors import UsageError
 from folding.norms.base import BatchNorm
 from folding.report import Certificate, Verdict
 from folding.rules.base import Decision
-from folding.verify import verify_fold
+from folding.verify.pipeline import verify_fold
 from folding.verify.verdict import EXACT_LAYERS, LAYERWISE
 from tests.unit.folding.verify import nets
 from tests.unit.folding.verify.models import FoldOptions, array, check, write
