@@ -172,9 +172,10 @@ def model(path: Path) -> Iterator[Path]:
         yield existing(path, "model")
         return
     with tempfile.TemporaryDirectory(prefix="bnfold-ckpt-") as scratch:
-        folder = Path(scratch) / prefix.name  # a service shows this name
+        parent, name = prefix
+        folder = Path(scratch) / (name or parent.resolve().name or "checkpoint")  # a service shows this name
         folder.mkdir()
-        for part in sorted(prefix.parent.glob(f"{glob.escape(prefix.name)}.*")):
+        for part in sorted(parent.glob(f"{glob.escape(name)}.*")):
             if _CHECKPOINT_PART.search(part.name) and part.is_file():
                 shutil.copy(part, folder)
         yield folder
@@ -183,12 +184,15 @@ def model(path: Path) -> Iterator[Path]:
 _CHECKPOINT_PART = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
 
 
-def _checkpoint_prefix(path: Path) -> Path | None:
-    """`dir/model.ckpt` for that prefix and for any of its files, None for everything else."""
+def _checkpoint_prefix(path: Path) -> tuple[Path, str] | None:
+    """Folder and name of `dir/model.ckpt`, for that prefix and any of its files; None for everything else.
+
+    The name is empty for `dir/.index`, which `Saver.save(session, "dir/")` writes.
+    """
     if path.is_dir():
         return None
-    prefix = path.with_name(_CHECKPOINT_PART.sub("", path.name))
-    if prefix == path and path.exists():
+    name = _CHECKPOINT_PART.sub("", path.name)
+    if name == path.name and path.exists():
         return None  # a file of its own: V1 checkpoint, frozen graph, anything else
-    siblings = [prefix.with_name(prefix.name + suffix) for suffix in (".index", ".meta")]
-    return prefix if any(sibling.is_file() for sibling in siblings) else None
+    siblings = [path.parent / (name + suffix) for suffix in (".index", ".meta")]
+    return (path.parent, name) if any(sibling.is_file() for sibling in siblings) else None

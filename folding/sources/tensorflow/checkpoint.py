@@ -20,6 +20,7 @@ from folding.sources.base import Imported, Upload
 from folding.sources.tensorflow import ema, graphdef
 from folding.sources.tensorflow.convert import importer
 from folding.sources.tensorflow.graph import protobuf_io
+from folding.sources.tensorflow.graph.checkpoint_prefix import Prefix
 from folding.sources.tensorflow.graph.program import Port, Program
 from folding.sources.tensorflow.graph.tf_graph import TfGraph
 from folding.sources.tensorflow.graph.weights import CheckpointWeights
@@ -28,7 +29,7 @@ from folding.sources.tensorflow.rewrite import lookup_tables, saver_slots
 from folding.sources.tensorflow.weights_only import inspect_weights
 
 _TABLE_MAGIC = bytes.fromhex("57fb808b247547db")  # the last eight bytes of a LevelDB table
-_SHARD = re.compile(r"(?P<prefix>.+)\.data-\d{5}-of-\d{5}$")
+_SHARD = re.compile(r"(?P<prefix>.*)\.data-\d{5}-of-\d{5}$")
 _V1_SHARD = re.compile(r"(?P<prefix>.+)-\d{5}-of-(?P<count>\d{5})$")
 _STEP = re.compile(r"-(\d+)$")
 
@@ -37,7 +38,7 @@ _STEP = re.compile(r"-(\d+)$")
 class Found:
     """One checkpoint of an upload. prefix: as TensorFlow wants it. version: 1 or 2."""
 
-    prefix: Path
+    prefix: Prefix
     version: int
 
     @property
@@ -49,7 +50,7 @@ class Found:
     @property
     def meta(self) -> Path:
         """Where the graph lies, if it was saved."""
-        return self.prefix.with_name(self.prefix.name + ".meta")
+        return self.prefix.file(".meta")
 
 
 class CheckpointFormat:
@@ -66,7 +67,7 @@ class CheckpointFormat:
         program = self._program(upload, options)
         if isinstance(program, CheckpointWeights):
             raise UnsupportedModel(
-                f"The checkpoint {program.prefix.name!r} has weights and no graph (.meta).",
+                f"The checkpoint {program.prefix.shown!r} has weights and no graph (.meta).",
                 code="checkpoint_without_graph",
                 hint="Add its .meta file, or the inference graph (.pb), to the upload; "
                 "`bnfold inspect` reads the "
@@ -130,8 +131,7 @@ class CheckpointFormat:
         if program.full is None:
             program.full = program.graph.copy()
         program.tables = lookup_tables.read(program.graph, [upload.root / name for name in upload.files])
-        if options.use_ema:
-            ema.shadow(program)
+        (ema.shadow if options.use_ema else ema.suggest)(program)
         served = program.signatures_ports.get("serving_default")
         if served and not options.outputs:
             signature.settle(program, options, inputs=served[0], outputs=served[1])
@@ -184,14 +184,14 @@ def find(upload: Upload) -> list[Found]:
         if not _is_table(path):
             continue
         if path.name.endswith(".index"):
-            prefix = path.with_name(path.name.removesuffix(".index"))
-            found[prefix] = Found(prefix, 2)
+            found[path] = Found(Prefix(path.parent, path.name.removesuffix(".index")), 2)
         elif match := _V1_SHARD.match(path.name):
             # TensorFlow opens a sharded V1 checkpoint by a pattern
-            prefix = path.with_name(match.group("prefix"))
-            found[prefix] = Found(path.with_name(f"{prefix.name}-?????-of-{match.group('count')}"), 1)
+            name = match.group("prefix")
+            pattern = Prefix(path.parent, f"{name}-?????-of-{match.group('count')}")
+            found[path.with_name(name)] = Found(pattern, 1)
         else:
-            found[path] = Found(path, 1)
+            found[path] = Found(Prefix.of(path), 1)
     return sorted(found.values(), key=lambda f: str(f.prefix))
 
 
@@ -213,12 +213,12 @@ def choose(found: list[Found], options: FoldOptions) -> tuple[Found, list[Assump
         return _only(found), []
     newest = _only([f for f in found if f.step == steps[-1]])
     why = f"the newest of {len(found)} checkpoints in the upload (steps {', '.join(map(str, steps[-6:]))})"
-    return newest, [Assumption(what="checkpoint", value=newest.prefix.name, why=why, override="--step N")]
+    return newest, [Assumption(what="checkpoint", value=newest.prefix.shown, why=why, override="--step N")]
 
 
 def _only(found: list[Found]) -> Found:
     if len(found) > 1:
-        names = [f.prefix.name for f in found]
+        names = [f.prefix.shown for f in found]
         raise AmbiguousModel(
             f"The upload holds {len(found)} checkpoints: {', '.join(names)}.",
             code="ambiguous_checkpoints",
@@ -253,10 +253,10 @@ def _orphans(upload: Upload) -> bool:
 
 
 def _meta_of(found: Found, upload: Upload) -> Path | None:
-    own = found.prefix.with_name(re.sub(r"-\?{5}-of-\d{5}$", "", found.prefix.name) + ".meta")
+    own = found.prefix.folder / (re.sub(r"-\?{5}-of-\d{5}$", "", found.prefix.name) + ".meta")
     if own.is_file():
         return own
-    metas = [path for path in _metas(upload) if path.parent == found.prefix.parent]
+    metas = [path for path in _metas(upload) if path.parent == found.prefix.folder]
     return metas[0] if len(metas) == 1 else None
 
 

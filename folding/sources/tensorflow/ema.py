@@ -39,3 +39,17 @@ def shadow(program: Program) -> None:
             why="asked for with --use-ema",
         )
     )
+
+
+def suggest(program: Program) -> None:
+    """Note that shadows of the weights exist, where the user did not ask for them."""
+    count = sum(
+        program.weights.has(program.slots.get(name, Slot(name)).key + SUFFIX)
+        for name, node in program.graph.nodes.items()
+        if node.op in VARIABLE_OPS and not name.endswith(SUFFIX)
+    )
+    if count:
+        program.notes.append(
+            f"The checkpoint also holds ExponentialMovingAverage shadows of {count} variable(s); the weights "
+            "as trained last are used. --use-ema takes the shadows, which evaluation code often restores."
+        )

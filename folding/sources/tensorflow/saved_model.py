@@ -24,6 +24,7 @@ from folding.sources.tensorflow.checkpoint import from_meta
 from folding.sources.tensorflow.convert import importer
 from folding.sources.tensorflow.functions import captures, signature_from_trace
 from folding.sources.tensorflow.graph import protobuf_io
+from folding.sources.tensorflow.graph.checkpoint_prefix import Prefix
 from folding.sources.tensorflow.graph.program import NoWeights, Port, Program, Weights
 from folding.sources.tensorflow.graph.tf_graph import VARIABLE_OPS, TfGraph
 from folding.sources.tensorflow.graph.weights import CheckpointWeights
@@ -103,8 +104,9 @@ def read(upload: Upload, options: FoldOptions) -> Program:
     path = roots[0]
     message = protobuf_io.parse(path, "SavedModel")
     protobuf_io.gate("saved_model", "check_message", message)
-    meta = _meta_graph(message, options)
+    meta, assumed = _meta_graph(message, options)
     program = from_meta(meta, _weights(path.parent, meta))
+    program.assumptions += assumed
     lookup_tables.name_assets(program.graph, meta.asset_file_def)
     captures.own_handles(meta, program)
     entry = signature_from_trace.present(meta, program, options)
@@ -112,8 +114,7 @@ def read(upload: Upload, options: FoldOptions) -> Program:
     program.tables = lookup_tables.read(program.graph, _assets(path.parent, upload))
     program.signatures |= _signatures(meta)
     key = entry or _signature(meta, options, program.graph)
-    if options.use_ema:
-        ema.shadow(program)
+    (ema.shadow if options.use_ema else ema.suggest)(program)
     if key is None:
         program.assumptions.append(_UNSIGNED)
         signature.settle(program, options)
@@ -127,7 +128,9 @@ def read(upload: Upload, options: FoldOptions) -> Program:
             Assumption(
                 what="signature",
                 value=key,
-                why="the only one that computes outputs",
+                why="TensorFlow Hub calls a module's plain use so; there is no serving_default"
+                if len(program.signatures) > 1
+                else "the only one that computes outputs",
                 override="--signature KEY",
             )
         )
@@ -146,25 +149,40 @@ def _sorted(infos: Any) -> list[tuple[str, Any]]:
     return sorted(infos.items())
 
 
-def _meta_graph(message: Any, options: FoldOptions) -> Any:
-    wanted = set(options.tags or ["serve"])
+def _meta_graph(message: Any, options: FoldOptions) -> tuple[Any, list[Assumption]]:
+    """The MetaGraph that is meant: of the tags asked for, else `serve`, else no tags, else the only one."""
+    asked = {tag for tag in options.tags if tag} if options.tags else None
     held = [sorted(meta.meta_info_def.tags) for meta in message.meta_graphs]
-    for meta in message.meta_graphs:
-        if set(meta.meta_info_def.tags) == wanted:
-            return meta
-    if len(message.meta_graphs) == 1 and not options.tags:
-        return message.meta_graphs[0]
+    for wanted in ({"serve"}, set()) if asked is None else (asked,):
+        found = [meta for meta in message.meta_graphs if set(meta.meta_info_def.tags) == wanted]
+        if found:
+            return found[0], _assumed_tags(wanted, held) if asked is None else []
+    if len(message.meta_graphs) == 1 and asked is None:
+        return message.meta_graphs[0], []
     raise UsageError(
-        f"The SavedModel has no MetaGraph with the tags {sorted(wanted)}; it has {held}.",
+        f"The SavedModel has no MetaGraph with {_tags(sorted(asked or {'serve'}))}; it has "
+        f"{'; '.join(map(_tags, held)) or 'none at all'}.",
         code="unknown_tags",
-        hint="Name its tags with --tag.",
+        hint="Name its tags with --tag, once for each; --tag '' for the one without tags.",
         details={"candidates": held},
     )
 
 
+def _tags(tags: list[str]) -> str:
+    return f"the tags {', '.join(tags)}" if tags else "no tags"
+
+
+def _assumed_tags(chosen: set[str], held: list[list[str]]) -> list[Assumption]:
+    if chosen == {"serve"} or len(held) == 1:
+        return []
+    others = "; ".join(_tags(tags) for tags in held if set(tags) != chosen)
+    why = f"none has the tag serve, and TensorFlow Hub writes inference without tags; there is also {others}"
+    return [Assumption(what="MetaGraph", value=_tags(sorted(chosen)), why=why, override="--tag NAME")]
+
+
 def _weights(folder: Path, meta: Any) -> Weights:
-    prefix = folder / "variables" / "variables"
-    if prefix.with_name("variables.index").is_file():
+    prefix = Prefix(folder / "variables", "variables")
+    if prefix.file(".index").is_file():
         return CheckpointWeights(prefix)
     if any(node.op in VARIABLE_OPS for node in meta.graph_def.node):
         shards = (
@@ -194,6 +212,8 @@ def _signature(meta: Any, options: FoldOptions, graph: TfGraph) -> str | None:
         return "serving_default"
     if len(keys) == 1:
         return str(keys[0])
+    if "default" in keys:
+        return "default"
     if not keys and input_pipelines.placeholders(graph):
         return None
     if not keys:

@@ -14,6 +14,7 @@ from folding import pipeline
 from folding.errors import AmbiguousModel, BnfoldError, UsageError, catalogue
 from folding.options import FoldOptions
 from folding.report import Report
+from folding.sources.tensorflow.graph.checkpoint_prefix import Prefix
 from folding.sources.tensorflow.graph.runtime import tensorflow
 from folding.sources.tensorflow.graph.weights import CheckpointWeights
 from tests.integration.tensorflow.modules import MODULES, image, net, spec
@@ -249,7 +250,7 @@ def test_a_vocabulary_behind_a_signature(tmp_path: Path) -> None:
 def test_text_of_a_checkpoint_keeps_its_last_zeros(tmp_path: Path) -> None:
     tf = tensorflow()
     prefix = tf.train.Checkpoint(text=tf.Variable(b"a\0b\0\0")).write(str(tmp_path / "model.ckpt"))
-    held = CheckpointWeights(Path(prefix)).read("text/.ATTRIBUTES/VARIABLE_VALUE")
+    held = CheckpointWeights(Prefix.of(Path(prefix))).read("text/.ATTRIBUTES/VARIABLE_VALUE")
     assert held.item() == b"a\0b\0\0"
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from folding.errors import CorruptModel
+from folding.sources.tensorflow.graph.checkpoint_prefix import Prefix
 from folding.sources.tensorflow.graph.program import Slot, Weights
 from folding.sources.tensorflow.graph.runtime import tensorflow
 
@@ -17,18 +17,19 @@ from folding.sources.tensorflow.graph.runtime import tensorflow
 class CheckpointWeights:
     """A checkpoint (V1 or V2, sharded or not) or a SavedModel's variables bundle."""
 
-    def __init__(self, prefix: Path) -> None:
+    def __init__(self, prefix: Prefix) -> None:
         """Open the index. Raises CorruptModel: `corrupt_checkpoint`, `missing_shard`."""
         self.prefix = prefix
         _all_shards(prefix)
         tf = tensorflow()
         try:
-            self._reader: Any = tf.train.load_checkpoint(str(prefix))
+            # `tf.train.load_checkpoint` takes an empty prefix for a folder to search
+            self._reader: Any = _reader(tf, prefix)
             self._shapes: dict[str, list[int]] = self._reader.get_variable_to_shape_map()
             self._types = self._reader.get_variable_to_dtype_map()
         except Exception as error:  # the reader maps statuses to whatever Python exception fits
             raise CorruptModel(
-                f"The checkpoint index {prefix.name!r} cannot be read: {_first_line(error)}",
+                f"The checkpoint index {prefix.shown!r} cannot be read: {_first_line(error)}",
                 code="corrupt_checkpoint",
                 hint="Copy the .index and .data files again; they must come from one save.",
             ) from error
@@ -121,17 +122,25 @@ def slice_shape(spec: str) -> list[int]:
     ]
 
 
-def _all_shards(prefix: Path) -> None:
+def _reader(tf: Any, prefix: Prefix) -> Any:
+    if prefix.name:
+        return tf.train.load_checkpoint(str(prefix))
+    from tensorflow.python.training.py_checkpoint_reader import NewCheckpointReader
+
+    return NewCheckpointReader(str(prefix))
+
+
+def _all_shards(prefix: Prefix) -> None:
     """Every shard of `-of-N` must be there; TensorFlow itself would say so only at the first read."""
-    shards = sorted(prefix.parent.glob(f"{_literal(prefix.name)}.data-*-of-*"))
-    if not prefix.with_name(prefix.name + ".index").exists():
+    shards = sorted(prefix.folder.glob(f"{_literal(prefix.name)}.data-*-of-*"))
+    if not prefix.file(".index").exists():
         return
     counts = {int(path.name.rsplit("-", 1)[1]) for path in shards if path.name.rsplit("-", 1)[1].isdigit()}
     if not shards or len(counts) != 1 or len(shards) != counts.pop():
         total = shards[0].name.rsplit("-", 1)[1] if shards else "00001"
         have = ", ".join(path.name for path in shards) or "none"
         raise CorruptModel(
-            f"The checkpoint {prefix.name!r} has {int(total)} data shard(s); present: {have}.",
+            f"The checkpoint {prefix.shown!r} has {int(total)} data shard(s); present: {have}.",
             code="missing_shard",
             hint="Upload every .data-?????-of-????? file of the checkpoint.",
         )
