@@ -106,6 +106,7 @@ class OrtSession:
         self.input_names = [value.name for value in (*self.inputs, *overridable)]
         self.output_names = [value.name for value in self.outputs]
         self._types = {value.name: value.type for value in self.outputs}
+        self._sequences = {value.name for value in self.inputs if "seq(" in value.type}
         self._narrow_inputs = any(value.type in NARROW for value in (*self.inputs, *overridable))
         self.tensors = {name for name, kind in self._types.items() if readable_tensor(kind)}
 
@@ -120,7 +121,7 @@ class OrtSession:
         bfloat16 and 8-bit floats come back as float32, 4-bit integers as int8: both hold every value of
         theirs. A sequence comes back as its elements joined flat, with their shapes under `<name>/shapes`.
         """
-        known = {name: np.asarray(feeds[name]) for name in self.input_names if name in feeds}
+        known = {name: self._feed(name, feeds[name]) for name in self.input_names if name in feeds}
         names = self.output_names if names is None else names
         if self._narrow_inputs or any(self._types[name] in NARROW for name in names):
             values = self._run_as_values(known, names)
@@ -133,7 +134,11 @@ class OrtSession:
                 found[name + SHAPES] = shapes_of(value)
         return found
 
-    def _run_as_values(self, feeds: Feeds, names: Sequence[str]) -> list[Any]:
+    def _feed(self, name: str, array: Any) -> Any:
+        """A feed as the runtime takes it: a sequence is a list."""
+        return list(array) if name in self._sequences else np.asarray(array)
+
+    def _run_as_values(self, feeds: dict[str, Any], names: Sequence[str]) -> list[Any]:
         """The same through OrtValues, which carry the element types that NumPy lacks."""
         known = {name: to_value(array) for name, array in feeds.items()}
         values = self._session.run_with_ort_values(list(names), known)

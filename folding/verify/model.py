@@ -132,6 +132,7 @@ def load(path: Path, known: Feeds | None = None) -> Loaded:
     graph = proto.graph
     if proto.ir_version < FREE_INITIALIZERS:
         forget_stored_inputs(graph)
+    node_names(graph)
     keep = constant_operands(graph) | {v.name for v in graph.input} | {v.name for v in graph.output}
     weights: Feeds = {}
     kept: list[TensorProto] = []
@@ -226,6 +227,15 @@ def redirect(node: onnx.NodeProto, cut: set[str]) -> None:
         for out in body.output:
             if out.name in cut - own:
                 out.name += FORCED
+
+
+def node_names(graph: onnx.GraphProto) -> None:
+    """Name each node after its first output where it has no name of its own, so that errors name it."""
+    taken: set[str] = set()
+    for node in all_nodes(graph):
+        if not node.name or node.name in taken:
+            node.name = next((name for name in node.output if name), node.name)
+        taken.add(node.name)
 
 
 def bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:

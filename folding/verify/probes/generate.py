@@ -6,6 +6,7 @@ Each probe has its own generator, seeded by (seed, name), so that adding one nev
 from __future__ import annotations
 
 import hashlib
+import math
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from folding.sources.base import Feeds
 from folding.verify.probes.input_ranges import InputSpec
 
 Dims = dict[str, int]
+SEQUENCE = 3  # tensors in a sequence
 
 # name -> (batch, what a float element is). In order of worth: an expensive model gets the first few only.
 FLOAT_KINDS: tuple[tuple[str, int, str], ...] = (
@@ -86,7 +88,7 @@ def generate(specs: Sequence[InputSpec], sizes: Dims, seed: int) -> Iterator[Pro
 def make(specs: Sequence[InputSpec], sizes: Dims, seed: int, name: str, recipe: str, kind: str = "") -> Probe:
     """One probe. `kind` is the distribution's name where it is not the probe's own."""
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-    feeds = {spec.name: fill(spec, shape_of(spec, sizes), kind or name, rng) for spec in specs}
+    feeds = {spec.name: values_of(spec, shape_of(spec, sizes), kind or name, rng) for spec in specs}
     return Probe(name, feeds, recipe, seed)
 
 
@@ -108,8 +110,22 @@ def shape_of(spec: InputSpec, sizes: Dims) -> tuple[int, ...]:
     return tuple(shape)
 
 
+def values_of(spec: InputSpec, shape: tuple[int, ...], kind: str, rng: np.random.Generator) -> np.ndarray:
+    """Values of one input; a sequence is an array of arrays."""
+    if not spec.sequence:
+        return fill(spec, shape, kind, rng)
+    made = np.empty(SEQUENCE, object)
+    for i in range(SEQUENCE):
+        made[i] = fill(spec, shape, kind, rng)
+    return made
+
+
 def fill(spec: InputSpec, shape: tuple[int, ...], kind: str, rng: np.random.Generator) -> np.ndarray:
     """Values of one input for one kind of probe."""
+    if spec.fixed is not None and spec.fixed.size == math.prod(shape):
+        return spec.fixed.reshape(shape).astype(spec.dtype)
+    if spec.kind == "float" and spec.low is not None and spec.high is not None:
+        return np.asarray(rng.uniform(spec.low, spec.high, shape)).astype(spec.dtype)
     if spec.kind == "float":
         return np.asarray(floats(shape, kind, rng)).astype(spec.dtype)
     if spec.kind == "bool":
@@ -148,11 +164,10 @@ def mixed(normal: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def integers(spec: InputSpec, shape: tuple[int, ...], kind: str, rng: np.random.Generator) -> np.ndarray:
     """Whole numbers within the known range, its two ends included; 0..9 where nothing is known."""
-    low, high = (spec.low or 0, spec.high) if spec.high is not None else (0, 9)
-    assert high is not None
+    low, high = (int(spec.low or 0), int(spec.high)) if spec.high is not None else (0, 9)
     if kind == "zeros":
         return np.full(shape, max(low, 0), spec.dtype)
     values = rng.integers(low, high + 1, shape)
     if kind == "extremes":
         values = np.where(rng.random(shape) < 0.5, low, high)
-    return values.astype(spec.dtype)
+    return np.asarray(values).astype(spec.dtype)

@@ -1,7 +1,7 @@
 """What an input may hold and how large it may be, read off the nodes that consume it.
 
-Integer inputs that index a table get the table's length, lengths get the sequence's, and dimensions that a
-weight fixes (channels of a conv, columns of a matrix) are taken from that weight.
+Integer inputs get the values that their readers accept (`arguments`), and dimensions that a weight fixes
+(channels of a conv, columns of a matrix) are taken from that weight.
 """
 
 from __future__ import annotations
@@ -12,31 +12,54 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper, numpy_helper, shape_inference
 
-from folding.verify.model import Loaded
+from folding.verify.model import Loaded, variant
+from folding.verify.probes.arguments import ARGUMENTS, OF_ANY_TYPE, Proposal, Reading, Shape, proposals
 
 # Nodes through which an input keeps its values; the set says whether the axes stay as they are too.
 SAME_VALUES = frozenset(
-    ("Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Expand", "Concat", "Tile")
+    (
+        "Identity",
+        "Cast",
+        "Reshape",
+        "Squeeze",
+        "Unsqueeze",
+        "Flatten",
+        "Slice",
+        "Expand",
+        "Concat",
+        "Tile",
+        "CastLike",
+        "Where",
+        "Transpose",
+        "Abs",
+    )
 )
 SAME_AXES = frozenset(("Identity", "Cast"))
+# Ranges to try for whole numbers of unknown meaning.
+GENERIC = ((0, 9), (0, 3), (0, 1), (1, 1), (0, 0), (1, 2), (2, 2), (3, 3), (4, 4))
 
 
 @dataclass
 class InputSpec:
     """One graph input.
 
-    dims: ints where fixed, symbol or None where dynamic. low..high: known integer range.
+    dims: ints where fixed, symbol or None where dynamic. low..high: the range to draw from, None for the
+    whole of what its kind of probe draws. fixed: the very values. readers: the nodes that take it as an
+    argument, with the operand's position. sequence: a sequence of such tensors.
     """
 
     name: str
     dtype: np.dtype[np.generic]
     dims: list[int | str | None] | None
-    low: int | None = None
-    high: int | None = None
+    low: float | None = None
+    high: float | None = None
     vocabulary: list[str] = field(default_factory=list)
     why: str = ""
+    fixed: np.ndarray | None = None
+    readers: list[tuple[onnx.NodeProto, int]] = field(default_factory=list)
+    sequence: bool = False
 
     @property
     def kind(self) -> str:
@@ -64,47 +87,87 @@ def consumers(loaded: Loaded) -> dict[str, list[onnx.NodeProto]]:
 
 
 def describe(loaded: Loaded, value: onnx.ValueInfoProto, users: dict[str, list[onnx.NodeProto]]) -> InputSpec:
-    """Dtype, dims and range of one input."""
-    tensor = value.type.tensor_type
+    """Dtype, dims and readers of one input."""
+    kind = value.type.optional_type.elem_type if value.type.HasField("optional_type") else value.type
+    sequence = kind.HasField("sequence_type")
+    tensor = (kind.sequence_type.elem_type if sequence else kind).tensor_type
     dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type or 1))
     dims = None
     if tensor.HasField("shape"):
         dims = [d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in tensor.shape.dim]
         dims = [None if d == -1 else d for d in dims]
-    spec = InputSpec(value.name, dtype, dims)
-    if spec.kind == "int":
-        integer_range(loaded, spec, users)
-    elif spec.kind == "string":
+    spec = InputSpec(value.name, dtype, dims, sequence=sequence)
+    if spec.kind in ("int", "float"):
+        read = dict.fromkeys((id(node), at) for node, at in reached(spec.name, users, SAME_VALUES))
+        nodes = {id(node): node for node in loaded.proto.graph.node}
+        keys = [(nodes[number], at) for number, at in read]
+        spec.readers = [
+            (node, at)
+            for node, at in keys
+            if (node.op_type, at) in (ARGUMENTS if spec.kind == "int" else OF_ANY_TYPE)
+        ]
+    if spec.kind == "string":
         spec.vocabulary = vocabulary(loaded)
-    elif dims is not None:
+    elif spec.kind == "float" and dims is not None:
         weight_dims(loaded, spec, users)
+    if spec.readers:
+        found = alternatives(loaded, spec, tuple(d if isinstance(d, int) else 0 for d in dims or ()), None)
+        accept(spec, found[0])
+    elif spec.kind == "int":
+        whole_of_type(spec)
     return spec
 
 
-def integer_range(loaded: Loaded, spec: InputSpec, users: dict[str, list[onnx.NodeProto]]) -> None:
-    """Narrow low..high by every table that the input indexes."""
-    for node, position in reached(spec.name, users, SAME_VALUES):
-        length = table_length(loaded, node, position)
-        if length and (spec.high is None or length - 1 < spec.high):
-            spec.low, spec.high, spec.why = 0, length - 1, f"{node.op_type} {node.name or node.output[0]!r}"
-    if spec.high is None and spec.dtype == np.uint8:
-        spec.low, spec.high, spec.why = 0, 255, "the whole of uint8"
-    elif spec.high is None and spec.dtype == np.int8:
-        spec.low, spec.high, spec.why = -128, 127, "the whole of int8"
+def whole_of_type(spec: InputSpec) -> None:
+    """Draw 8-bit integers from all that the type holds."""
+    limits = {"uint8": (0, 255), "int8": (-128, 127), "uint4": (0, 15), "int4": (-8, 7)}.get(spec.dtype.name)
+    if limits is not None:
+        spec.low, spec.high = limits
+        spec.why = f"the whole of {spec.dtype}"
 
 
-def table_length(loaded: Loaded, node: onnx.NodeProto, position: int) -> int | None:
-    """Length of the axis that operand `position` of `node` indexes, where it is an index."""
-    if node.op_type == "Gather" and position == 1:
-        shape = stored_shape(loaded, node.input[0])
-        return shape[attribute(node, "axis", 0)] if shape else None
-    if node.op_type in ("GatherND", "GatherElements") and position == 1:
-        shape = stored_shape(loaded, node.input[0])
-        return shape[attribute(node, "axis", 0)] if shape else None
-    if node.op_type == "OneHot" and position == 0:
-        depth = stored_array(loaded, node.input[1])
-        return int(depth.ravel()[0]) if depth is not None and depth.size else None
-    return None
+def alternatives(
+    loaded: Loaded, spec: InputSpec, own: Shape, shapes: dict[str, Shape] | None
+) -> list[Proposal]:
+    """What to try for an input, best first; never empty.
+
+    own: its shape. shapes: of all values, None to infer them from what the file declares.
+    """
+    shapes = inferred(loaded, {}) if shapes is None and spec.readers else shapes or {}
+    readings = [
+        Reading(node, at, own, shapes, lambda name: stored_array(loaded, name)) for node, at in spec.readers
+    ]
+    found = proposals(readings, integer=spec.kind == "int")
+    kept = Proposal(spec.low, spec.high) if spec.low is not None and spec.high is not None else None
+    if not found and kept is not None:
+        found = [kept]
+    if spec.kind == "int" and not {node.op_type for node, _ in spec.readers} & {"STFT", "DFT"}:
+        found = [*found, *(Proposal(low, high) for low, high in GENERIC)]
+    return found or [Proposal(0, 1)]
+
+
+def accept(spec: InputSpec, proposal: Proposal) -> None:
+    """Let the input hold what is proposed."""
+    spec.fixed, spec.why = proposal.fixed, proposal.why
+    spec.low, spec.high = (None, None) if proposal.fixed is not None else (proposal.low, proposal.high)
+
+
+def inferred(loaded: Loaded, feeds: dict[str, Shape]) -> dict[str, Shape]:
+    """Shapes of values, 0 for what is not known; `feeds` are the inputs' own."""
+    model = variant(loaded, (), {})
+    for value in model.graph.input:
+        if value.name in feeds and value.type.HasField("tensor_type"):
+            kind = value.type.tensor_type.elem_type
+            value.CopyFrom(helper.make_tensor_value_info(value.name, kind, feeds[value.name]))
+    try:
+        graph = shape_inference.infer_shapes(model, data_prop=True).graph
+    except Exception:  # noqa: BLE001 - then what the file says is all there is
+        graph = model.graph
+    return {
+        value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+        for value in (*graph.input, *graph.value_info, *graph.output)
+        if value.type.HasField("tensor_type")
+    } | {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
 
 
 def weight_dims(loaded: Loaded, spec: InputSpec, users: dict[str, list[onnx.NodeProto]]) -> None:
@@ -143,7 +206,8 @@ def reached(
         for node in users.get(here, []):
             for position in (i for i, operand in enumerate(node.input) if operand == here):
                 yield node, position
-                follow = node.op_type in through and (position == 0 or node.op_type == "Concat")
+                copied = position == 0 if node.op_type != "Where" else position > 0
+                follow = node.op_type in through and (copied or node.op_type == "Concat")
                 if follow and node.output[0] not in seen:
                     seen.add(node.output[0])
                     queue.append(node.output[0])
