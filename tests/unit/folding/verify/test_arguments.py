@@ -23,7 +23,7 @@ ACCEPTED: dict[str, tuple[int, str]] = {
         "g (float[2,5] x, int64[2,3] i) => (float[2,3] y) { y = GatherElements<axis=1>(x, i) }",
     ),
     "gather_nd": (13, "g (float[2,3,4] x, int64[5,2] i) => (float[5,4] y) { y = GatherND(x, i) }"),
-    "scatter_nd": (18, "g (float[3,4] x, int64[2,1] i, float[2,4] u) => (float[?,?] y) { y = ScatterND(x,i,u) }"),
+    "scatter_nd": (18, "g (float[3,4] x, int64[2,1] i, float[2,4] u) => (float[3,4] y) {y=ScatterND(x,i,u)}"),
     "loss": (
         13,
         "g (float[2,3,4] x, int64[2,4] t) => (float[?,?] y) { y = NegativeLogLikelihoodLoss(x, t) }",
@@ -45,7 +45,7 @@ ACCEPTED: dict[str, tuple[int, str]] = {
         """g (float[20,10,5] x, int64[2] s, int64[2] e, int64[2] a, int64[2] t) => (float[?,?,?] y) {
             y = Slice(x, s, e, a, t) }""",
     ),
-    "split": (18, "g (float[2,6] x, int64[2] s) => (float[2,2] y, float[2,4] z) { y,z = Split<axis=1>(x,s) }"),
+    "split": (18, "g (float[2,6] x, int64[2] s) => (float[2,2] y, float[2,4] z) {y,z = Split<axis=1>(x,s)}"),
     "top_k": (11, "g (float[3,4] x, int64[1] k) => (float[3,?] y, int64[3,?] i) { y, i = TopK(x, k) }"),
     "tile": (13, "g (float[2,3] x, int64[2] r) => (float[?,?] y) { y = Tile(x, r) }"),
     "reflect": (18, "g (float[1,3,4] x, int64[6] p) => (float[?,?,?] y) { y = Pad<mode=\"reflect\">(x, p) }"),
