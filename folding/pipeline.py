@@ -25,7 +25,6 @@ from folding.sources.base import Feeds, Imported
 if TYPE_CHECKING:
     from folding.calibrate import Calibrated
 
-STAGES = ("read", "prepare", "find", "calibrate", "health", "fold", "clean", "export", "verify")
 _KEPT_BRANCHES = (
     "branches of If nodes and bodies of loops stay as they are: with constants in them, the onnx checker "
     "refuses the graph"

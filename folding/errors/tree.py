@@ -19,7 +19,7 @@ class BnfoldError(Exception):
         message: one or two sentences: what was found, what was expected.
         code: stable identifier; defaults to the class's own.
         hint: what the user can do about it.
-        stage: pipeline stage in which it happened (see `pipeline.STAGES`).
+        stage: pipeline stage in which it happened (see `progress_bar.STAGES`).
         layer: name of the layer, node or variable that is concerned.
         details: JSON-serializable evidence (candidates, limits, counts).
     """

@@ -16,9 +16,8 @@ from service.cli.output import Output
 
 if TYPE_CHECKING:
     from folding.options import FoldOptions
-    from folding.progress import Listener
-
-STAGES = ("read", "prepare", "find", "calibrate", "health", "fold", "clean", "export", "verify")
+    from folding.progress_bar import STAGES
+from folding.progress import Listener
 
 
 def run(

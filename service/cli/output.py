@@ -11,23 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from folding.progress import Event, Listener, ignore_progress
+from folding.progress_bar import STAGE_WORDS, progress_bar
 from service.cli.process import emit
 from service.cli.text import clean
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-STAGE_WORDS = {
-    "read": "reading the model",
-    "prepare": "preparing the graph",
-    "find": "finding batch norms",
-    "calibrate": "measuring on calibration data",
-    "health": "judging the statistics",
-    "fold": "folding",
-    "clean": "cleaning the graph",
-    "export": "writing the artifact",
-    "verify": "verifying",
-}
 
 
 @dataclass(frozen=True)
@@ -119,7 +108,7 @@ class Output:
         if self.silent:
             yield ignore_progress
         elif sys.stderr.isatty():
-            with _bar(stages) as listener:
+            with progress_bar(stages) as listener:
                 yield listener
         else:
             yield _lines()
@@ -169,27 +158,3 @@ def _lines() -> Listener:
             emit(f"{words} ...", sys.stderr)
 
     return listen
-
-
-@contextmanager
-def _bar(stages: Sequence[str]) -> Iterator[Listener]:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    order = {stage: i for i, stage in enumerate(stages)}
-    columns = (
-        TextColumn("{task.description:<30}"),
-        BarColumn(bar_width=30),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[message]}", style="dim"),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("starting", total=len(stages), message="")
-
-        def listen(event: Event) -> None:
-            done = order.get(event.stage, 0) + (event.fraction or 0.0)
-            words = STAGE_WORDS.get(event.stage, event.stage)
-            bar.update(task, completed=done, description=words, message=clean(event.message)[:40])
-
-        yield listen

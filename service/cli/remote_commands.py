@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from folding.errors import BnfoldError, UsageError, VerificationFailed
+from folding.progress_bar import STAGES
 from folding.report import Report
 from service.cli import describe, failures, parse
 from service.cli.fold import (
-    STAGES,
     check_calibration,
     fold_options,
     output_files,
