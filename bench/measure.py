@@ -91,7 +91,7 @@ def feed(path: Path, shape: Sequence[int], seed: int = 0) -> dict[str, np.ndarra
 
 def reference(path: Path, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
     """The unfolded network in float64."""
-    from folding.verify.float64.evaluator import evaluate
+    from folding.verify.float64 import evaluate
     from folding.verify.model import load
 
     loaded = load(path)

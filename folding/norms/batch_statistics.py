@@ -18,7 +18,6 @@ from folding.ir import query as g
 from folding.norms.base import BatchNorm
 from folding.norms.constants import Constants, stored
 from folding.norms.naming import layer_name
-from folding.norms.operators import axes_of
 
 SPELLING = "batch_statistics"
 WHY = ("batch_statistics", "it normalizes with the mean and variance of its own batch, computed at run time")
@@ -83,7 +82,7 @@ def _channel_axis(node: ir.Node, constants: Constants) -> int | None:
     given = g.input_at(node, 1)
     if rank is None or rank < 2 or (given is not None and not constants.is_const(given)):
         return None
-    axes = axes_of(node, None if given is None else constants.evaluate(given))
+    axes = g.attr_ints(node, "axes") if given is None else constants.ints(given)
     left = set(range(rank)) - {axis % rank for axis in axes or range(rank)}
     return left.pop() if len(left) == 1 and 0 not in left else None
 

@@ -1,24 +1,28 @@
 """Constants: what they are, and what they evaluate to in float64.
 
-A value is constant when it is an initializer that nobody can override, a Constant node's output, or a
-known operator applied to constants. Statistics reach the graph through such sub-expressions
+A value is constant when it is an initializer that nobody can override, a Constant node's output, or an
+operator applied to constants that `ir.evaluate` has an answer for: one that is too large, malformed or
+different between runtimes is no constant. Statistics reach the graph through such sub-expressions
 (`Reciprocal(Sqrt(Add(variance, epsilon)))`); they are evaluated in float64 whatever their stored dtype, so
 a fold loses no digit that the source had.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
 from folding.ir import query as g
-from folding.norms.base import Array
-from folding.norms.operators import OPERATORS, shape_slice, wide
+from folding.ir.evaluate import EXPRESSIONS, Mode, NotEvaluatedError, compute, of_ir, widen
+from folding.ir.types import Array
 
 Env = Mapping[ir.Value, Array]
 _MEMO_ELEMENTS = 1 << 16  # larger results are recomputed rather than held
+_GROWTH = 4  # a result of more than `_SMALL` elements may be this many times larger than its inputs
+_SMALL = 1 << 22
+_REARRANGED = ("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze")
 
 
 class Constants:
@@ -26,6 +30,7 @@ class Constants:
 
     def __init__(self, model: ir.Model, *, freeze_inputs: bool = False) -> None:
         self._ir_version = model.ir_version
+        self._opset = g.opset(model)
         self._freeze = freeze_inputs
         self._inputs = {value for graph in g.graphs(model) for value in graph.inputs}
         self._known: dict[ir.Value, bool] = {}
@@ -45,6 +50,13 @@ class Constants:
         """Whether `evaluate` can tell the value. Linear in the size of the expression, memoized."""
         if value is None:
             return False
+        if value not in self._known:
+            self._decide(value)
+        return self._known[value]
+
+    def _decide(self, value: ir.Value) -> None:
+        """Note for the value, and for what it is computed from, whether it is constant."""
+        local: dict[ir.Value, Array] = {}
         stack = [value]
         while stack:
             top = stack[-1]
@@ -60,10 +72,21 @@ class Constants:
                 if pending:
                     stack.extend(pending)
                     continue
-                answer = all(self._known[item] for item in inputs)
+                answer = all(self._known[item] for item in inputs) and self._computes(top, local)
             self._known[top] = answer
             stack.pop()
-        return self._known[value]
+
+    def _computes(self, value: ir.Value, local: dict[ir.Value, Array]) -> bool:
+        """Whether there is an answer; the operands are constants."""
+        node = value.producer()
+        try:
+            if node is not None and node.op_type in _REARRANGED:
+                self.array(value)
+            else:
+                self._walk(value, self._memo, local)
+        except NotEvaluatedError:
+            return False
+        return True
 
     def _leaf(self, value: ir.Value) -> bool | None:
         """True/False where it can be told without looking at inputs, else None."""
@@ -77,7 +100,7 @@ class Constants:
         if node.op_type in ("Shape", "Size"):
             shape = g.dims(node.inputs[0])
             return shape is not None and all(isinstance(dim, int) for dim in shape)
-        return None if node.op_type in OPERATORS and node.inputs else False
+        return None if node.op_type in EXPRESSIONS and node.inputs else False
 
     def overridden_leaf(self, value: ir.Value | None) -> ir.Value | None:
         """The overridable initializer that keeps a would-be constant expression from being one. Memoized."""
@@ -90,7 +113,7 @@ class Constants:
                 stack.pop()
                 continue
             node = top.producer()
-            inputs = [] if node is None or node.op_type not in OPERATORS else node.inputs
+            inputs = [] if node is None or node.op_type not in EXPRESSIONS else node.inputs
             sources = [item for item in inputs if item is not None]
             pending = [item for item in sources if item not in self._overridden]
             if pending and not self.overridable(top):
@@ -118,10 +141,17 @@ class Constants:
         return list(found)
 
     def evaluate(self, value: ir.Value, env: Env | None = None) -> Array:
-        """The value: float64 for floating types, its own dtype otherwise. `env` overrides leaves."""
-        memo: dict[ir.Value, Array] = dict(env) if env else self._memo
-        local: dict[ir.Value, Array] = {}
+        """The value: float64 for floating types, its own dtype otherwise. `env` overrides leaves.
 
+        Raises NotEvaluatedError where `is_const` is False.
+        """
+        return self._walk(value, dict(env) if env else self._memo, {})
+
+    def ints(self, value: ir.Value) -> list[int]:
+        """A constant list of integers."""
+        return [int(number) for number in self.evaluate(value).reshape(-1)]
+
+    def _walk(self, value: ir.Value, memo: dict[ir.Value, Array], local: dict[ir.Value, Array]) -> Array:
         def known(item: ir.Value) -> Array | None:
             return memo.get(item) if item in memo else local.get(item)
 
@@ -133,10 +163,10 @@ class Constants:
                 continue
             node = top.producer()
             if node is None or node.op_type == "Constant":
-                result = wide(stored(top))
+                result = widen(stored(top))
             elif node.op_type in ("Shape", "Size"):
                 shape = np.array(g.dims(node.inputs[0]), dtype=np.int64)
-                result = shape_slice(node, shape) if node.op_type == "Shape" else np.asarray(np.prod(shape))
+                result = _part(node, shape) if node.op_type == "Shape" else np.asarray(np.prod(shape))
             else:
                 inputs = [item for item in node.inputs if item is not None]
                 pending = [item for item in inputs if known(item) is None]
@@ -144,7 +174,7 @@ class Constants:
                     stack.extend(pending)
                     continue
                 args = [None if item is None else known(item) for item in node.inputs]
-                result = np.asarray(OPERATORS[node.op_type](node, *args))
+                result = self._compute(node, args, Mode.FLOAT64)
             target = memo if result.size <= _MEMO_ELEMENTS else local
             target[top] = result
             stack.pop()
@@ -157,12 +187,17 @@ class Constants:
         node = value.producer()
         if node is None or node.op_type == "Constant":
             return stored(value)
-        if node.op_type in ("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze"):
+        if node.op_type in _REARRANGED:
             first = node.inputs[0]
             assert first is not None
             rest = [None if item is None else self.evaluate(item) for item in node.inputs[1:]]
-            return np.asarray(OPERATORS[node.op_type](node, self.array(first), *rest))
+            return self._compute(node, [self.array(first), *rest], Mode.EXACT)
         return self.evaluate(value)
+
+    def _compute(self, node: ir.Node, inputs: Sequence[Array | None], mode: Mode) -> Array:
+        """The one output of a node. Raises NotEvaluatedError."""
+        limit = max(_SMALL, _GROWTH * sum(array.size for array in inputs if array is not None))
+        return compute(of_ir(node, inputs, opset=self._opset, mode=mode, limit=limit))[0]
 
     def shape(self, value: ir.Value) -> tuple[int, ...] | None:
         """Shape of a constant without reading it where the graph tells it."""
@@ -170,6 +205,11 @@ class Constants:
         if known is not None and all(isinstance(dim, int) for dim in known):
             return tuple(int(dim) for dim in known)  # type: ignore[arg-type]
         return tuple(self.array(value).shape) if self.is_const(value) else None
+
+
+def _part(node: ir.Node, shape: Array) -> Array:
+    """What a Shape node asks for of a shape."""
+    return shape[g.attr_int(node, "start", 0) : g.attr_int(node, "end")]
 
 
 def constant_tensor(node: ir.Node) -> ir.TensorProtocol | None:

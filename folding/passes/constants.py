@@ -15,7 +15,6 @@ import onnx_ir as ir
 
 from folding.ir.edit import (
     STANDARD,
-    Array,
     attribute,
     dims,
     graph_of,
@@ -24,11 +23,26 @@ from folding.ir.edit import (
     is_op,
     only_user,
     open_graphs,
+    opset,
     remove_if_unused,
     tensor,
 )
-from folding.passes.evaluate import ARITHMETIC, EVALUATORS, MOVEMENT
+from folding.ir.evaluate import NotEvaluatedError, compute, of_ir
+from folding.ir.types import Array
 
+# Moves elements without changing them (Cast: without changing what they mean).
+MOVEMENT = frozenset({"Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Cast",
+                      "CastLike", "Expand", "ConstantOfShape", "Slice", "Split", "Concat", "Gather",
+                      "Tile", "Pad"})  # fmt: skip
+# Elementwise over floats, where float64 inside and one cast out beats a rounding per node.
+ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Div", "Neg", "Sqrt", "Reciprocal", "Pow", "Abs", "Exp", "Log",
+                        "Sum", "Min", "Max", "Mean", "MatMul", "Clip", "Relu", "Sigmoid", "Tanh", "Softplus",
+                        "ReduceSumSquare", "ReduceL1", "ReduceL2"})  # fmt: skip
+# Computed in the type of the operands: what shapes, conditions and indices are made of.
+LOGIC = frozenset({"Range", "Floor", "Ceil", "Equal", "Less", "Greater", "LessOrEqual", "GreaterOrEqual",
+                   "And", "Or", "Xor", "Not", "Where", "Mod", "ReduceSum", "ReduceProd", "ReduceMin",
+                   "ReduceMax", "ReduceMean"})  # fmt: skip
+FOLDED = MOVEMENT | ARITHMETIC | LOGIC
 SMALL = 1 << 18  # bytes: a bias or a table may appear out of nothing, an activation may not
 _EXACT = "bnfold.float64"  # (tensor, its value before it was rounded to its type)
 
@@ -81,7 +95,7 @@ def _fold(model: ir.Model, wanted: Callable[[ir.Node], bool]) -> bool:
                 continue
             if node.op_type in ("Shape", "Size"):
                 changed |= _known_shape(node)
-            elif node.op_type in EVALUATORS and not has_references(node) and wanted(node):
+            elif node.op_type in FOLDED and not has_references(node) and wanted(node):
                 changed |= _evaluate(node)
     return changed
 
@@ -110,10 +124,9 @@ def _evaluate(node: ir.Node) -> bool:
     if _declared_bytes(node) > budget:
         return False
     inputs = [_input(node, value) for value in node.inputs]
-    try:
-        with np.errstate(all="ignore"):
-            results = EVALUATORS[node.op_type](node, inputs)
-    except (NotImplementedError, ValueError, IndexError, TypeError, ZeroDivisionError, AssertionError):
+    try:  # an element has at least 4 bits, so no result above the budget is ever made
+        results = compute(of_ir(node, inputs, opset=opset(node), limit=2 * budget))
+    except NotEvaluatedError:
         return False  # the runtime will say what it thinks of it
     stored = [_rounded(node, value, result) for value, result in zip(node.outputs, results, strict=False)]
     if sum(s.nbytes for s in stored) > budget:
@@ -138,19 +151,7 @@ def _declared_bytes(node: ir.Node) -> int:
             for dim in known:
                 size *= dim or 0
             total += size * max(value.dtype.bitwidth, 8) // 8
-    return total or _claimed_bytes(node)
-
-
-def _claimed_bytes(node: ir.Node) -> int:
-    """For operators that make much out of little: what their shape operand asks for."""
-    position = {"ConstantOfShape": 0, "Expand": 1, "Tile": 1}.get(node.op_type)
-    if position is None:
-        return SMALL * 4 if node.op_type == "Range" else 0
-    asked = tensor(node.inputs[position])
-    size = 1
-    for dim in [] if asked is None else asked.numpy().reshape(-1).tolist():
-        size *= max(int(dim), 0)
-    return size * 4
+    return total
 
 
 def _input(node: ir.Node, value: ir.Value | None) -> Array | None:

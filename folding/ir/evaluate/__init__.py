@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from folding.ir.evaluate.dtypes import is_float, is_integer, is_rational, to_rationals, widen
-from folding.ir.evaluate.registry import OPERATORS, compute
+from folding.ir.evaluate.registry import EXPRESSIONS, OPERATORS, compute
 from folding.ir.evaluate.view import Mode, NodeView, NotEvaluatedError, TooLargeError, of_ir, of_proto
 
 __all__ = [
+    "EXPRESSIONS",
     "OPERATORS",
     "Mode",
     "NodeView",

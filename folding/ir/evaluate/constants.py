@@ -105,8 +105,11 @@ def one_hot(view: NodeView) -> Array:
     """values[1] where the index is, values[0] elsewhere, on a new axis of length depth."""
     indices, depth, values = view.x, view.input(1).reshape(-1), view.input(2).reshape(-1)
     axis, rank = int(view.get("axis", -1)), indices.ndim + 1
-    if not (is_integer(indices.dtype) and depth.size == 1 and values.size == 2 and -rank <= axis < rank):
-        raise NotEvaluatedError("OneHot of other than integers")
+    if (
+        not (depth.size == 1 and values.size == 2 and -rank <= axis < rank)
+        or not (indices == indices // 1).all()
+    ):
+        raise NotEvaluatedError("OneHot of other than whole numbers")
     axis, count = axis % rank, int(depth[0])
     view.allow([*indices.shape[:axis], count, *indices.shape[axis:]])
     wide = indices.astype(np.int64)

@@ -139,7 +139,8 @@ def gather_nd(view: NodeView) -> Array:
         np.arange(size).reshape((-1, *(1,) * (indices.ndim - 2 - axis)))
         for axis, size in enumerate(x.shape[:batch])
     ]
-    return x[(*lead, *(indices[..., i] for i in range(depth)))]
+    found: Array = x[(*lead, *(indices[..., i] for i in range(depth)))]
+    return found
 
 
 def expand(view: NodeView) -> Array:

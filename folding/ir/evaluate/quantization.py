@@ -70,11 +70,17 @@ def along_axis(array: Array, data: tuple[int, ...], axis: int, block: int = 0) -
         if array.shape[axis] != -(-size // block):
             raise NotEvaluatedError(f"{array.shape[axis]} blocks of {block} on an axis of {size}")
         return np.repeat(array, block, axis).take(np.arange(size), axis)
-    if array.size == 1 and array.ndim <= 1:
-        return array.reshape((1,) * len(data))
-    if array.ndim != 1 or not -len(data) <= axis < len(data) or data[axis] != array.size:
+    fits = array.ndim == 1 and -len(data) <= axis < len(data) and data[axis] == array.size
+    if not fits and (array.size != 1 or array.ndim > 1):
         raise NotEvaluatedError(f"quantization parameters {array.shape} of data {data} on axis {axis}")
-    return array.reshape([-1 if i == axis % len(data) else 1 for i in range(len(data))])
+    return per_axis(array, len(data), axis)
+
+
+def per_axis(array: Array, rank: int, axis: int) -> Array:
+    """Return a parameter per tensor, () or (1,), or per axis, (C,), with as many axes as its data."""
+    if array.size == 1:
+        return array.reshape((1,) * rank)
+    return array.reshape([-1 if i == axis % rank else 1 for i in range(rank)])
 
 
 KERNELS: dict[str, Kernel] = {"DequantizeLinear": dequantize, "QuantizeLinear": quantize}

@@ -145,10 +145,12 @@ def _cell(view: NodeView, number: int, directions: int) -> Cell:
     w, r, bias = view.input(1)[number], view.input(2)[number], view.optional(3)
     b = np.zeros(2 * gates * hidden, w.dtype) if bias is None else bias[number]
     peepholes = view.optional(7) if view.op_type == "LSTM" else None
+    wb, rb = b.reshape(2, gates, hidden)
     return Cell(
         w.reshape(gates, hidden, -1),
         r.reshape(gates, hidden, hidden),
-        *b.reshape(2, gates, hidden),
+        wb,
+        rb,
         None if peepholes is None else peepholes[number].reshape(3, hidden),
         _activations(view, directions)[number],
         view.flag("linear_before_reset"),
@@ -161,27 +163,27 @@ def _activations(view: NodeView, directions: int) -> list[tuple[Activation, ...]
     names = [name.lower() for name in view.get("activations") or default * directions]
     if len(names) != len(default) * directions:
         raise NotEvaluatedError(f"{view.op_type}: {len(names)} activations")
-    takers = [name for name in names if name in _WITH_NUMBERS]
-    stated = (view.get("activation_alpha") or [], view.get("activation_beta") or [])
-    if any(stated) and any(len(name_numbers) != len(takers) for name_numbers in stated):
-        raise NotEvaluatedError(f"{view.op_type}: numbers for some of its activations only")
     found: list[Activation] = []
+    numbers = [list(view.get("activation_alpha") or []), list(view.get("activation_beta") or [])]
+    for kind, stated in enumerate(numbers):
+        takers = sum(len(_WITH_NUMBERS[name][0]) > kind for name in names if name in _WITH_NUMBERS)
+        if stated and len(stated) != takers:
+            raise NotEvaluatedError(f"{view.op_type}: {len(stated)} numbers for {takers} activations")
     for name in names:
         if name in _PLAIN:
             found.append(_PLAIN[name])
         elif name in _WITH_NUMBERS:
-            place = sum(1 for n in names[: len(found)] if n in _WITH_NUMBERS)
-            found.append(_with_numbers(view, name, [numbers[place] for numbers in stated if numbers]))
+            default_numbers, function = _WITH_NUMBERS[name]
+            own = [queue.pop(0) if queue else d for d, queue in zip(default_numbers, numbers, strict=False)]
+            found.append(_with_numbers(view, function, own))
         else:
             raise NotEvaluatedError(f"{view.op_type} with {name}")
     return [tuple(found[i * len(default) : (i + 1) * len(default)]) for i in range(directions)]
 
 
-def _with_numbers(view: NodeView, name: str, stated: list[float]) -> Activation:
-    default, function = _WITH_NUMBERS[name]
-    chosen = [float(np.float32(number)) for number in (stated or default)][: len(default)]
-    if is_rational(view.x):
-        return lambda x: function(x, *map(Fraction, chosen))
+def _with_numbers(view: NodeView, function: Callable[..., Array], numbers: list[float]) -> Activation:
+    stored = [float(np.float32(number)) for number in numbers]
+    chosen = [Fraction(number) for number in stored] if is_rational(view.x) else stored
     return lambda x: function(x, *chosen)
 
 

@@ -52,6 +52,14 @@ def _table() -> dict[str, Kernel]:
 
 
 OPERATORS = MappingProxyType(_table())
+# What constant expressions are made of: no layers, which are left to the rules and the runtime.
+EXPRESSIONS = frozenset(OPERATORS) - {
+    *windows.KERNELS,
+    *resize.KERNELS,
+    *recurrent.KERNELS,
+    *(linear.KERNELS.keys() - {"MatMul", "Gemm"}),
+    "Constant",
+}
 TEXT = frozenset(movement.KERNELS) - {"Pad", "Trilu"}
 
 

@@ -19,8 +19,8 @@ import numpy as np
 import onnx_ir as ir
 
 from folding.ir import query as g
+from folding.ir.evaluate.quantization import along_axis, per_axis
 from folding.norms.base import Array, Float64Array
-from folding.norms.operators import along_axis
 from folding.rules import emit_affine
 from folding.rules.absorbers.linear import Linear
 from folding.rules.base import Skip, SkipReason
@@ -90,7 +90,7 @@ def fold(
     if _block(node):
         new = magnitude * scale
     else:
-        wide = magnitude * along_axis(node, scale, (1,) * factor.ndim)
+        wide = magnitude * per_axis(scale, factor.ndim, g.attr_int(node, "axis", 1))
         new = wide.reshape(-1) if wide.size > 1 or scale.ndim else wide.reshape(())
     dtype = (_operand(node, 1).dtype or ir.DataType.FLOAT).numpy()
     stored, rounding = rounded(new, np.dtype(dtype))
@@ -172,7 +172,11 @@ def _integers(node: ir.Node, factor: Float64Array, zero: Array | None, ctx: Cont
         return None
     old = ctx.constants.array(data)
     negative, nothing = np.broadcast_to(factor < 0.0, old.shape), np.broadcast_to(factor == 0.0, old.shape)
-    center = np.zeros((1,) * old.ndim) if zero is None else along_axis(node, zero, old.shape)
+    center = (
+        np.zeros((1,) * old.ndim)
+        if zero is None
+        else along_axis(zero, old.shape, g.attr_int(node, "axis", 1), g.attr_int(node, "block_size", 0))
+    )
     center = np.broadcast_to(center.astype(np.float64), old.shape)
     mirrored = 2.0 * center - old.astype(np.float64)  # exact: no weight has more than 16 bits
     low, high = _range(old.dtype)

@@ -12,7 +12,6 @@ import numpy as np
 import onnx_ir as ir
 
 from folding.ir import query as g
-from folding.norms.operators import axes_of
 from folding.rules.affine import Affine
 from folding.rules.base import Skip, SkipReason
 from folding.rules.interface import Context, Move, Propagated, label, unknown
@@ -117,7 +116,7 @@ class ReduceRule:
         given = g.input_at(node, 1)
         if rank is None or (given is not None and not ctx.constants.is_const(given)):
             return None
-        axes = axes_of(node, None if given is None else ctx.constants.evaluate(given))
+        axes = g.attr_ints(node, "axes") if given is None else ctx.constants.ints(given)
         if not axes:
             return [] if g.attr_int(node, "noop_with_empty_axes", 0) else list(range(rank))
         return sorted(axis % rank for axis in axes)

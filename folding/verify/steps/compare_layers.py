@@ -15,7 +15,7 @@ from folding.verify import float64, providers
 from folding.verify.compare.segments import Cut, LayerCheck, Layers, alignment, drift_row, floats
 from folding.verify.context import GraphPair, ProbeSet
 from folding.verify.findings import Findings, reason
-from folding.verify.float64.evaluator import Float64UnavailableError, widen
+from folding.verify.float64 import Float64UnavailableError, widen
 from folding.verify.noise.measure import NoiseModel
 from folding.verify.steps.float64_reference import COST
 from folding.verify.verdict import EXACT_LAYERS, LAYERWISE

@@ -21,8 +21,7 @@ from folding.progress import Progress
 from folding.report import OutputComparison, ToleranceReport, Verdict, Verification, VerificationRow
 from folding.sources.base import Feeds, Imported
 from folding.verify.compare.segments import Layers
-from folding.verify.float64 import Float64UnavailableError, engine
-from folding.verify.float64.evaluator import widen
+from folding.verify.float64 import Float64UnavailableError, engine, widen
 from folding.verify.model import Loaded, load
 from folding.verify.noise.rounding_perturbation import perturbed_weights
 from folding.verify.noise.ulp_noise import unit_roundoff

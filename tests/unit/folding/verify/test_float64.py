@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from folding.ir.evaluate import registry
 from folding.ort import OrtSession
 from folding.verify.float64 import Float64UnavailableError, evaluate
 from folding.verify.model import load
@@ -131,9 +132,8 @@ def test_control_flow_is_refused_and_said(tmp_path: Path) -> None:
 def test_an_operator_that_stays_in_float32_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from folding.verify.float64 import evaluator
-
-    monkeypatch.setitem(evaluator.KERNELS, "Relu", lambda node: np.maximum(node.x, 0).astype(np.float32))
+    wrong = {"Relu": lambda view: np.maximum(view.x, 0).astype(np.float32)}
+    monkeypatch.setattr(registry, "OPERATORS", registry.OPERATORS | wrong)
     path = write(tmp_path / "m.onnx", "g (float[2] x) => (float[2] y) { y = Relu(x) }")
     with pytest.raises(Float64UnavailableError, match="float32 only"):
         evaluate(load(path), {"x": array(2)})
@@ -141,9 +141,8 @@ def test_an_operator_that_stays_in_float32_is_refused(
 
 def test_an_evaluation_that_is_off_is_no_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault of our own must not widen the tolerance."""
-    from folding.verify.float64 import evaluator
-
-    monkeypatch.setitem(evaluator.KERNELS, "Relu", lambda node: np.maximum(node.x, 0) * 1.01)
+    wrong = {"Relu": lambda view: np.maximum(view.x, 0) * 1.01}
+    monkeypatch.setattr(registry, "OPERATORS", registry.OPERATORS | wrong)
     pair = nets.build("plain", tmp_path, 1)
     found = check(pair.unfolded, pair.folded)
     assert "float64 left out" in found.summary
