@@ -56,8 +56,7 @@ def statement(
     """The in-toto statement of a report. Raises: UsageError when the report has no artifact."""
     if report.artifact is None:
         raise UsageError("the report has no artifact to attest")
-    when = (finished or datetime.datetime.now(datetime.UTC)).replace(microsecond=0)
-    started = when - datetime.timedelta(seconds=round(sum(report.timings.values())))
+    when = finished or datetime.datetime.now(datetime.UTC)
     return {
         "_type": STATEMENT_TYPE,
         "subject": [{"name": artifact_name, "digest": _digest_set(report.artifact.digest)}],
@@ -74,15 +73,18 @@ def statement(
             },
             "runDetails": {
                 "builder": {"id": builder, "version": dict(report.toolchain)},
-                "metadata": {
-                    "invocationId": invocation,
-                    "startedOn": _timestamp(started),
-                    "finishedOn": _timestamp(when),
-                },
+                "metadata": run_metadata(invocation, when, sum(report.timings.values())),
                 "byproducts": [_verification(report)],
             },
         },
     }
+
+
+def run_metadata(invocation: str, finished: datetime.datetime, seconds: float) -> dict[str, str]:
+    """Return which run it was, and from when to when, as SLSA writes it."""
+    when = finished.replace(microsecond=0)
+    started = when - datetime.timedelta(seconds=round(seconds))
+    return {"invocationId": invocation, "startedOn": _timestamp(started), "finishedOn": _timestamp(when)}
 
 
 def _dependencies(report: Report) -> list[dict[str, Any]]:

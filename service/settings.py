@@ -78,6 +78,13 @@ class Settings(BaseSettings):
     max_attempts: int = Field(default=4, ge=1, description="Lost attempts until a job fails.")
     max_crashes: int = Field(default=2, ge=1, description="Runner crashes until a job fails.")
 
+    report_memory_bytes: int = Field(
+        default=2 * GIB, ge=64 * MIB, description="Memory of the process that renders one report."
+    )
+    report_timeout: float = Field(
+        default=120.0, ge=1, description="Its CPU seconds; twice that by the clock."
+    )
+
     retention_days: float = Field(default=30.0, gt=0, description="Age at which finished jobs may go.")
     storage_cap_bytes: int = Field(default=0, ge=0, description="Oldest jobs go above this; 0: no cap.")
     gc_interval: float = Field(default=600.0, gt=0, description="Seconds between two rounds of collection.")

@@ -14,6 +14,7 @@ from service.jobs.service import Jobs
 from service.jobs.worker import Worker
 from service.models import Models
 from service.releases import Releases
+from service.reports.renderings import Renderings
 from service.runner.base import JobRunner
 from service.settings import Settings
 from service.store.blobs import Blobs, Verifier, open_blobs
@@ -46,9 +47,11 @@ class Services:
     keys: Keys
     rates: RateLimit
     collector: Collector
+    renderings: Renderings
 
     def close(self) -> None:
         """Threads and connections end."""
+        self.renderings.close()
         self.changes.close()
         self.db.close()
 
@@ -80,6 +83,7 @@ def build(settings: Settings) -> Services:
         keys=Keys(db, pepper),
         rates=RateLimit(settings),
         collector=Collector(db, blobs, settings),
+        renderings=Renderings(db, blobs, verifier, settings),
     )
 
 

@@ -129,6 +129,7 @@ SERVICE: Final[dict[str, Text]] = {
     "proxied_without_key": ("A service without keys behind a proxy", "While no API key exists, whoever reaches the service acts as its owner. The request came through a proxy, so anybody may have sent it.", "Create a key with `bnfold keys create`."),
     "keys_in_use": ("A key is still usable", "All keys can be forgotten only once every one of them is revoked or has expired.", "`bnfold keys list`, then `bnfold keys revoke ID`."),
     "webhook_secret_unreadable": ("A webhook secret that cannot be decrypted", "It was encrypted with another pepper than this process has.", "Operators: give every process the same BNFOLD_PEPPER, or delete the webhook and add it again."),
+    "report_not_rendered": ("A form of the report that cannot be made", "Rendering this report takes more memory or time than its process may use, or the report was written by another version.", "Take the JSON form. Operators: BNFOLD_REPORT_MEMORY_BYTES and BNFOLD_REPORT_TIMEOUT."),
     "bad_page_token": ("An unknown page token", "The token was not given by this service, or was changed.", "Start again without page_token."),
     "bad_event_id": ("Last-Event-ID is no number", "The header must be the id of an event of this stream.", "Send the last id that you received, or leave it out."),
     "bad_upload": ("An upload request that is off", "A header of the resumable upload is missing or has no sense.", "See the tus 1.0 protocol; the message names the header."),

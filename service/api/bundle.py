@@ -47,9 +47,9 @@ class _Pipe(io.RawIOBase):
 
 
 def response(
-    blobs: Blobs, digest: str, size: int, media_type: str, name: str, report: bytes
+    blobs: Blobs, digest: str, size: int, media_type: str, name: str, report: tuple[str, int], summary: bytes
 ) -> StreamingResponse:
-    """The zip as a stream."""
+    """The zip as a stream. `report` is digest and size of the whole one, `summary` a part with its source."""
     headers = {
         "ETag": f'"{digest[7:39]}-triton-{name}"',
         "Content-Disposition": f'attachment; filename="{name}-triton.zip"',
@@ -59,8 +59,8 @@ def response(
         members = zip_members(blobs, digest, name)
     else:
         members = [(f"{name}/1/model.onnx", size, blobs.read(digest))]
-    members.append((f"{name}/report.json", len(report), iter([memoryview(report)])))
-    config = config_text(json.loads(report), name).encode()
+    members.append((f"{name}/report.json", report[1], blobs.read(report[0])))
+    config = config_text(json.loads(summary), name).encode()
     members.insert(0, (f"{name}/config.pbtxt", len(config), iter([memoryview(config)])))
     return StreamingResponse(stream(members), 200, headers, "application/zip")
 

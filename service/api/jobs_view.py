@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from fastapi import Request, Response
+from fastapi import Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from folding.errors import BnfoldError
-from folding.report import Report
 from service import telemetry
-from service.api import problems
+from service.api import problems, report_forms
 from service.errors import NotAcceptable, NotFound
 from service.jobs.model import Job, Kind
-from service.store.blobs import read_all
 from service.wiring import Services
 
 # One self-contained file with its style sheet inside, made to be saved and mailed: no script at all.
@@ -33,6 +31,9 @@ FORMS = {
     "application/junit+xml": "junit",
     "text/plain": "text",
 }
+Part = Annotated[
+    Literal["all", "summary"], Query(description="`summary`: a bounded part, as JSON whatever Accept says.")
+]
 _PREFER = re.compile(r"(?:^|[,;\s])wait\s*=\s*(\d{1,6})")
 _TRACE = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -86,32 +87,26 @@ def failure(job: Job) -> Response:
     return response
 
 
-def report_response(ports: Services, job: Job, accept: str) -> Response:
-    """The report in the first form of Accept that there is."""
+async def report_response(ports: Services, job: Job, accept: str, part: str = "all") -> Response:
+    """Return the report in the first form of Accept that there is, streamed; `summary` is always JSON."""
+    digest = report_of(job)
+    media = choose(accept) if job.kind is not Kind.INSPECT and part == "all" else "application/json"
+    form = FORMS[media] if part == "all" else part
+    headers = {"Vary": "Accept", "ETag": f'"{digest[7:39]}-{form}"'}
+    if form == "html":
+        headers["Content-Security-Policy"] = REPORT_CSP
+    return await report_forms.respond(ports, digest, None if form == "json" else form, media, headers)
+
+
+def report_of(job: Job) -> str:
+    """Return the digest of the job's report. Raises NotFound while there is none."""
     if job.report_digest is None:
         raise NotFound(
             f"The job is {job.state.value} and has no report.",
             code="no_report",
             hint="It comes with the end.",
         )
-    media = choose(accept)
-    data = read_all(ports.blobs, job.report_digest)
-    if job.kind is Kind.INSPECT:
-        media = "application/json"
-    headers = {"Vary": "Accept", "ETag": f'"{job.report_digest[7:39]}-{FORMS[media]}"'}
-    if FORMS[media] == "json":
-        return Response(data, headers=headers, media_type=media)
-    body = render(Report.model_validate_json(data), FORMS[media])
-    if FORMS[media] == "html":
-        headers["Content-Security-Policy"] = REPORT_CSP
-    return Response(body, headers=headers, media_type=media)
-
-
-def render(report: Report, kind: str) -> str:
-    """The library's rendering."""
-    from folding.report import render as renderers
-
-    return str(renderers.render(report, kind))
+    return job.report_digest
 
 
 def choose(accept: str) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from folding.options import FoldOptions
-from folding.report import Inspection
+from folding.report import Inspection, NormReport
 from service.jobs.model import Job, Kind, State
 from service.releases import NAME_PATTERN
 from service.store.ids import DIGEST_PATTERN
@@ -132,6 +132,22 @@ class JobOut(BaseModel):
         )  # fmt: skip
 
 
+class NormPage(BaseModel):
+    """Some of a report's batch norms."""
+
+    batch_norms: list[NormReport]
+    total: int = Field(description="How many there are.")
+    next: int | None = Field(description="`after` of the next page; null at the end.")
+
+
+class NormTotals(BaseModel):
+    """Counts over all batch norms of a model, where only some are shown."""
+
+    total: int
+    folded: int
+    health: dict[str, int] = Field(description="Layers by health code, without `ok`.")
+
+
 class ModelOut(BaseModel):
     """A model; `inspection` is there once its job has succeeded."""
 
@@ -140,6 +156,9 @@ class ModelOut(BaseModel):
     filename: str
     created_at: Time
     inspection_job: JobOut | None
+    batch_norm_totals: NormTotals | None = Field(
+        default=None, description="With `part=summary`, where the inspection shows only some batch norms."
+    )
     inspection: Inspection | None
 
 

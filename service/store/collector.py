@@ -22,6 +22,7 @@ log = logging.getLogger("bnfold.store")
 J, B, M, A = tables.jobs.c, tables.blobs.c, tables.models.c, tables.artifacts.c
 H, P = tables.release_history.c, tables.upload_parts.c
 U, D = tables.uploads.c, tables.deliveries.c
+F = tables.renderings.c
 DAY = 86_400.0
 
 
@@ -43,6 +44,7 @@ class Collector:
             "deliveries": self._old(tables.deliveries, D.created_at < cutoff),
             "usage": self._old(tables.usage, tables.usage.c.day < cutoff / DAY),
             "surplus": self._surplus(),
+            "renderings": self._renderings(),
             "claims": self._claims(),
             "blobs": self._bytes(),
             "leftovers": self.blobs.sweep(now() - max(self.settings.gc_grace, self.settings.body_timeout)),
@@ -81,6 +83,12 @@ class Collector:
         used = exists().where(J.model_id == M.id)
         with self.db.write() as connection:
             return connection.execute(delete(tables.models).where(M.created_at < cutoff, ~used)).rowcount
+
+    def _renderings(self) -> int:
+        """Forms of reports that no job names any more."""
+        used = exists().where(J.report_digest == F.report_digest)
+        with self.db.write() as connection:
+            return connection.execute(delete(tables.renderings).where(~used)).rowcount
 
     def _surplus(self) -> int:
         """Above the cap, the oldest finished jobs go, in small lots, until it holds."""
@@ -137,8 +145,10 @@ class Collector:
 
 
 def _claimed(connection: Connection, digest: str) -> bool:
-    query = select(func.count()).select_from(tables.blobs).where(B.digest == digest)
-    return bool(connection.execute(query).scalar_one())
+    for column in (B.digest, F.digest):
+        if connection.execute(select(column).where(column == digest).limit(1)).first() is not None:
+            return True
+    return False
 
 
 def _unused() -> ColumnElement[bool]:

@@ -111,6 +111,7 @@ jobs = Table(
     Column("artifact_digest", String(71), index=True),
     Column("artifact_bytes", BigInteger),
     Column("trace", String(64)),
+    Column("cost", JSON),  # {cpu_seconds, wall_seconds, peak_bytes, read_bytes, written_bytes}
     Index("ix_jobs_tenant_created", "tenant", "created_at", "id"),
     Index("ix_jobs_tenant_cache", "tenant", "cache_key"),
     Index("ix_jobs_queue", "state", "pool", "created_at"),
@@ -146,6 +147,17 @@ artifacts = Table(
     Column("state", String(16), nullable=False),  # published | quarantined
     Column("media_type", String(100), nullable=False),
     Column("job_id", String(40), nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+
+renderings = Table(
+    "renderings",
+    metadata,
+    Column("report_digest", String(71), primary_key=True),
+    Column("form", String(20), primary_key=True),  # see service/reports/forms.py
+    Column("version", Integer, nullable=False),
+    Column("digest", String(71), nullable=False, index=True),
+    Column("size", BigInteger, nullable=False),
     Column("created_at", Float, nullable=False),
 )
 

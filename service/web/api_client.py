@@ -59,17 +59,17 @@ class Api:
             raise ApiError(answer.status_code, body)
         return body
 
-    async def raw(self, path: str, *, accept: str) -> httpx.Response:
+    async def raw(self, path: str, *, accept: str, **params: str | int) -> httpx.Response:
         """An answer of any kind. Raises: ApiError for every status of 400 and above."""
-        answer = await self._client.get(path, headers={"accept": accept})
+        answer = await self._client.get(path, params=params, headers={"accept": accept})
         if answer.status_code >= 400:
             raise ApiError(answer.status_code, _json(answer))
         return answer
 
-    async def document(self, path: str) -> bytes | None:
+    async def document(self, path: str, **params: str | int) -> bytes | None:
         """A JSON document as it is, None where there is none."""
         try:
-            return (await self.raw(path, accept="application/json")).content
+            return (await self.raw(path, accept="application/json", **params)).content
         except ApiError as error:
             if error.status in _ABSENT:
                 return None

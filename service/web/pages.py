@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 from urllib.parse import quote
 
@@ -19,6 +20,7 @@ from service.web.api_records import download_name, inspection_of, job_of, proble
 from service.web.charts import calibration, latency
 from service.web.forms import options_form
 from service.web.graph import netron
+from service.web.norm_pages import NormPage, model_norms, norm_page, without_totals
 from service.web.templating import render
 
 router = APIRouter(include_in_schema=False)
@@ -73,21 +75,29 @@ async def job(request: Request, job_id: str, norms: str = "") -> Response:
             return RedirectResponse(f"/models/{quote(found['model'], safe='')}", 303)
         if found["state"] in ("queued", "running", "stopping"):
             return render(request, "live.html", job=found, stages=STAGES)
-        body = await api.document(f"{path}/report") if found["state"] in ("succeeded", "rejected") else None
-    return await run_in_threadpool(_finished, request, found, body, everything=norms == "all")
+        body = None
+        if found["state"] in ("succeeded", "rejected"):
+            body = await api.document(f"{path}/report", part="summary")
+        page = await norm_page(api, path, body, norms)
+    return await run_in_threadpool(_finished, request, found, body, page, everything=norms == "all")
 
 
-def _finished(request: Request, job: dict[str, Any], body: bytes | None, *, everything: bool) -> Response:
+def _finished(
+    request: Request, job: dict[str, Any], body: bytes | None, page: NormPage | None, *, everything: bool
+) -> Response:
     """Off the event loop: a long report takes a while to read and to render."""
     if body is not None:
         try:
-            return _result(request, job, Report.model_validate_json(body), everything=everything)
+            report = Report.model_validate(without_totals(json.loads(body), page))
+            return _result(request, job, report, page, everything=everything)
         except ValidationError:
             pass
     return _ended(request, job, body is not None)
 
 
-def _result(request: Request, job: dict[str, Any], report: Report, *, everything: bool) -> Response:
+def _result(
+    request: Request, job: dict[str, Any], report: Report, page: NormPage | None, *, everything: bool
+) -> Response:
     artifact = job["artifact_digest"] or (report.artifact.digest if report.artifact else None)
     published = job["state"] == "succeeded"
     base = public_base(request)
@@ -96,7 +106,7 @@ def _result(request: Request, job: dict[str, Any], report: Report, *, everything
         "result.html",
         job=job,
         report=report,
-        view=views.result(report, everything=everything),
+        view=views.result(report, everything=everything, page=page),
         titles=TITLES,
         marks=MARKS,
         artifact=artifact,
@@ -133,14 +143,17 @@ def _ended(request: Request, job: dict[str, Any], unreadable: bool) -> Response:
 async def model(request: Request, model_id: str, norms: str = "") -> Response:
     """What is in a model, before any job; and the form that sends one."""
     async with Api(request) as api:
-        found = await api.get(f"/v1/models/{quote(model_id, safe='')}")
+        found = await api.get(f"/v1/models/{quote(model_id, safe='')}", part="summary")
+        page = await model_norms(api, found, norms)
         providers = await _providers(api)
     inspection = inspection_of(found.get("inspection"))
     reading = found.get("inspection_job") or {}
     problem = problem_of(reading.get("error"))
     pending = reading.get("state") in ("queued", "running", "stopping")
     shown = inspection.batch_norms if inspection is not None else []
-    listed = shown if norms == "all" else views.notable(shown)
+    listed = shown if norms == "all" or page is not None else views.notable(shown)
+    if page is not None and page.rows is not None:
+        listed = page.rows
     return render(
         request,
         "model.html",
@@ -148,9 +161,11 @@ async def model(request: Request, model_id: str, norms: str = "") -> Response:
         inspection=inspection,
         problem=problem,
         pending=f"/v1/jobs/{quote(reading['id'], safe='')}" if pending else "",
-        flagged=views.flagged(shown),
+        flagged=page.flagged if page is not None else views.flagged(shown),
+        total=page.total if page is not None else len(shown),
         norms=[views.norm_view(norm, index) for index, norm in enumerate(listed)],
-        hidden=len(shown) - len(listed),
+        hidden=page.total - page.shown_until(listed) if page is not None else len(shown) - len(listed),
+        more=page.more if page is not None else "all",
         titles=TITLES,
         groups=options_form(inspection, providers),
         uploads=UPLOADS,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from urllib.parse import quote
 
 from fastapi import APIRouter
@@ -10,10 +9,13 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from folding.report import GraphMap
+from service.api import report_forms
 from service.api.jobs_view import REPORT_CSP
+from service.jobs import repository
 from service.web.api_client import Api, ApiError
-from service.web.graph import sugiyama
+from service.web.forwarded import Forwarded
+from service.web.graph.part import graph_part
+from service.wiring import Services
 
 router = APIRouter(include_in_schema=False)
 REPORTS = {
@@ -27,19 +29,36 @@ REPORTS = {
 @router.get("/jobs/{job_id}/graph.json")
 async def graph(request: Request, job_id: str) -> Response:
     """What the graphs need: the report's part of it (most of a long report is histograms) and the layout."""
+    path = f"/v1/jobs/{quote(job_id, safe='')}"
+    headers = {"Cache-Control": "private, no-cache"}
+    ports: Services | None = getattr(request.app.state, "services", None)
     async with Api(request) as api:
-        answer = await api.raw(f"/v1/jobs/{quote(job_id, safe='')}/report", accept="application/json")
-    body = await run_in_threadpool(_graph_part, answer.content)
-    return Response(body, media_type="application/json", headers={"Cache-Control": "private, no-cache"})
+        if ports is not None:  # the drawing is no part of the documented API; the right to see the job is
+            found = await api.get(path)
+            made = await graph_of(ports, found["id"], headers)
+            if made is not None:
+                return made
+        answer = await api.raw(f"{path}/report", accept="application/json")
+    body = await run_in_threadpool(graph_part, answer.content)
+    return Response(body, media_type="application/json", headers=headers)
 
 
-def _graph_part(report: bytes) -> str:
-    found = json.loads(report)
-    wanted = ("name", "channels", "epsilon", "decision", "direction", "reason", "into", "certificate")
-    norms = [{name: norm.get(name) for name in wanted} for norm in found.get("batch_norms", [])]
-    graphs = found.get("graph_map")
-    layout = sugiyama.layout(GraphMap.model_validate(graphs)).to_json() if graphs else None
-    return json.dumps({"graph_map": graphs, "layout": layout, "batch_norms": norms}, separators=(",", ":"))
+async def graph_of(ports: Services, job_id: str, headers: dict[str, str]) -> Response | None:
+    """Return the drawing of a long report, made once elsewhere; None for a short one."""
+    report = await run_in_threadpool(report_digest, ports, job_id)
+    if (
+        report is None
+        or await run_in_threadpool(report_forms.checked_size, ports, report) <= report_forms.SHORT
+    ):
+        return None
+    return await report_forms.respond(ports, report, "graph", "application/json", headers)
+
+
+def report_digest(ports: Services, job_id: str) -> str | None:
+    """Of any tenant's job; the caller checked the right."""
+    with ports.db.read() as connection:
+        job = repository.load(connection, job_id)
+    return job.report_digest if job is not None else None
 
 
 @router.get("/jobs/{job_id}/report.{suffix}")
@@ -48,9 +67,7 @@ async def report_as(request: Request, job_id: str, suffix: str) -> Response:
     kind = REPORTS.get(suffix)
     if kind is None:
         raise ApiError(404, {"title": "No such report", "detail": f"Forms: {', '.join(REPORTS)}."})
-    async with Api(request) as api:
-        answer = await api.raw(f"/v1/jobs/{quote(job_id, safe='')}/report", accept=kind)
     headers = {"Content-Disposition": f'inline; filename="bnfold-report.{suffix}"'}
     if suffix == "html":
         headers["Content-Security-Policy"] = REPORT_CSP
-    return Response(answer.content, media_type=answer.headers["content-type"], headers=headers)
+    return Forwarded(request, f"/v1/jobs/{quote(job_id, safe='')}/report", accept=kind, headers=headers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from markupsafe import Markup, escape
@@ -24,6 +24,7 @@ from folding.report.headline import headline
 from folding.report.render import words
 from service.web import formats
 from service.web.charts import svg
+from service.web.norm_pages import NormPage
 
 ROLES = (
     ("moving_mean", "mean"),
@@ -115,11 +116,18 @@ class ResultView:
     rows: list[VerificationRow]
     absent: list[str]
     hidden: int = 0
+    total: int = 0
+    more: str = "all"  # value of `?norms=` that shows more
     notes: list[str] = field(default_factory=list)
 
 
-def result(report: Report, *, everything: bool = False) -> ResultView:
-    """The view of one report; `everything` shows all batch norms however many there are."""
+def result(report: Report, *, everything: bool = False, page: NormPage | None = None) -> ResultView:
+    """The view of one report; `everything` shows all batch norms of a report that is there as a whole.
+
+    `page`: the report has only some of its batch norms, these are the ones to show.
+    """
+    if page is not None:
+        return _paged(report, page)
     shown = report.batch_norms if everything else notable(report.batch_norms)
     folded = sum(norm.decision == "folded" for norm in report.batch_norms)
     return ResultView(
@@ -133,6 +141,21 @@ def result(report: Report, *, everything: bool = False) -> ResultView:
         rows=words.gathered(report.verification),
         absent=compared_on(report),
         hidden=len(report.batch_norms) - len(shown),
+        total=len(report.batch_norms),
+    )
+
+
+def _paged(report: Report, page: NormPage) -> ResultView:
+    shown = report.batch_norms if page.rows is None else page.rows
+    return replace(
+        result(report.model_copy(update={"batch_norms": shown}), everything=True),
+        figures=figures(report, page.folded, page.total),
+        flagged=page.flagged,
+        folded=page.folded,
+        kept=page.total - page.folded,
+        hidden=page.total - page.shown_until(shown),
+        total=page.total,
+        more=page.more,
     )
 
 
@@ -164,9 +187,9 @@ def banner(report: Report) -> Banner:
     return Banner(TONES[said.state], said.title, said.detail, said.remedy)
 
 
-def figures(report: Report, folded: int) -> list[Figure]:
+def figures(report: Report, folded: int, total: int | None = None) -> list[Figure]:
     """The five numbers that people ask for first."""
-    graph, total = report.graph, len(report.batch_norms)
+    graph, total = report.graph, len(report.batch_norms) if total is None else total
     rows = [Figure("Batch norms folded", f"{folded} of {total}" if total else "none found")]
     worst = worst_output(report)
     if worst is not None:

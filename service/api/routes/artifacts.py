@@ -9,7 +9,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from sqlalchemy import Row, select
 
-from service.api import bundle, files
+from service.api import attest, bundle, files, report_forms
 from service.api.deps import Digest, Ports, Reader
 from service.auth.principal import Principal
 from service.errors import Forbidden, Gone, NotFound
@@ -17,7 +17,6 @@ from service.jobs import repository
 from service.jobs.model import Job
 from service.jobs.results import ZIP
 from service.store import tables
-from service.store.blobs import read_all
 from service.store.db import now
 from service.wiring import Services
 
@@ -100,8 +99,10 @@ async def get_bundle(
     """`<name>/config.pbtxt` and `<name>/1/model.onnx`, with the report beside them."""
     row = await run_in_threadpool(find, ports, who, digest, False)
     job = await run_in_threadpool(_job, ports, who, row.job_id)
-    report = await run_in_threadpool(read_all, ports.blobs, str(job.report_digest))
-    return bundle.response(ports.blobs, digest, row.size, row.media_type, name, report)
+    report = str(job.report_digest)
+    summary = await run_in_threadpool(report_forms.read, ports, report, "summary")
+    size = await run_in_threadpool(report_forms.checked_size, ports, report)
+    return bundle.response(ports.blobs, digest, row.size, row.media_type, name, (report, size), summary)
 
 
 @router.get(
@@ -112,8 +113,6 @@ async def get_bundle(
 )
 def get_attestation(digest: Digest, ports: Ports, who: Reader) -> JSONResponse:
     """Binds source, options, toolchain, verification figures and artifact."""
-    from service.api import attest
-
     row = find(ports, who, digest, False)
     job = _job(ports, who, row.job_id)
     return JSONResponse(attest.envelope(ports, job), media_type=DSSE)

@@ -13,9 +13,10 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from service.api import jobs_view as view
+from service.api import report_forms
 from service.api.deps import Ports, Reader, Submitter, after_token
 from service.api.routes.models import Limit, Token
-from service.api.schemas import JobOut, JobPage, JobRequest, rfc3339
+from service.api.schemas import JobOut, JobPage, JobRequest, NormPage, rfc3339
 from service.auth.principal import Principal
 from service.errors import BadRequest, NotFound, Unprocessable
 from service.jobs.model import Kind, State
@@ -138,10 +139,32 @@ def delete_job(job_id: str, ports: Ports, who: Submitter) -> Response:
     responses={200: {"description": "The report.", "content": {media: {} for media in view.FORMS}}},
     summary="Report, in the form that Accept asks for",
 )
-def get_report(job_id: str, request: Request, ports: Ports, who: Reader) -> Response:
-    """JSON (`bnfold.report/1`), one self-contained HTML page, Markdown, JUnit or plain words."""
-    job = ports.jobs.get(who.tenant, job_id)
-    return view.report_response(ports, job, request.headers.get("accept", "*/*"))
+async def get_report(
+    job_id: str, request: Request, ports: Ports, who: Reader, part: view.Part = "all"
+) -> Response:
+    """JSON (`bnfold.report/1`), one self-contained HTML page, Markdown, JUnit or plain words.
+
+    `part=summary` is JSON without graphs and with at most 600 batch norms; where it left some out,
+    `batch_norm_totals` counts all of them, and the route `norms` has them page by page.
+    """
+    job = await run_in_threadpool(ports.jobs.get, who.tenant, job_id)
+    return await view.report_response(ports, job, request.headers.get("accept", "*/*"), part)
+
+
+@router.get("/{job_id}/norms", response_model=NormPage, summary="Batch norms of the report, page by page")
+def list_norms(
+    job_id: str,
+    ports: Ports,
+    who: Reader,
+    after: Annotated[int, Query(ge=0, le=2**31, description="Index of the first one; `next` of a page.")] = 0,
+    limit: Annotated[int, Query(ge=1, le=300, description="Most entries of one page.")] = 100,
+) -> Response:
+    """In graph order, of a fold's report or of an inspection."""
+    report = view.report_of(ports.jobs.get(who.tenant, job_id))
+    page, total = report_forms.norms(ports, report, after, limit)
+    more = json.dumps(after + limit if after + limit < total else None)
+    body = b'{"batch_norms":%b,"total":%d,"next":%b}' % (page, total, more.encode())
+    return Response(body, media_type="application/json")
 
 
 @router.get(
