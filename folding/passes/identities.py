@@ -2,6 +2,8 @@
 
 Given:  y = Identity(x), Dropout(x), Cast(x, its own type), Reshape(x, its own shape), Pad(x, 0), x * 1, ...
 Result: readers of y read x
+Given:  y = CastLike(x, z), z's type known
+Result: y = Cast(x)
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from folding.ir.edit import (
     attribute,
     axes_of,
     dims,
+    insert,
     ints,
     rank,
     replace,
@@ -55,10 +58,17 @@ def _cast(node: ir.Node) -> bool:
 
 
 def _cast_like(node: ir.Node) -> bool:
-    source, like = node.inputs
-    if source is None or like is None or source.dtype is None or source.dtype != like.dtype:
+    """A type that is known does not have to be read from a value; a constant can then be cast once."""
+    source, like, result = node.inputs[0], node.inputs[1], node.outputs[0]
+    if source is None or like is None or like.dtype is None:
         return False
-    return _pass_through(node)
+    if source.dtype == like.dtype:
+        return _pass_through(node)
+    kept = {name: attribute(node, name) for name in node.attributes}
+    new = insert(node, "Cast", [source], {"to": like.dtype.value, **kept}, like=result, shape=result.shape,
+                 name=f"{result.name}_cast")  # fmt: skip
+    new.dtype = like.dtype
+    return replace(result, new)
 
 
 def _keeps_shape(node: ir.Node) -> bool:

@@ -8,7 +8,7 @@ import onnx_ir as ir
 from folding.ir import query as g
 from folding.norms.base import BatchNorm
 from folding.rules import certificate as cert
-from folding.rules import emit_affine, residual_affines
+from folding.rules import emit_affine, parallel_branches, residual_affines
 from folding.rules.absorbers.linear import Linear
 from folding.rules.affine import Affine
 from folding.rules.base import Decision, FoldResult, Skip, SkipReason
@@ -52,12 +52,13 @@ class Fold:
         for site in self.sites:
             if not _is_gone(site):
                 self._halves(site)
+        self._merge_parallel()
         self._write()
         for site in self.sites:
             if not _is_gone(site) and self._can_be_shorter(site):
                 residual_affines.restate(self.ctx, site)
         decisions = tuple(self._decision(norm) for norm in self.norms)
-        names = dict.fromkeys(value.name for value in self.fold_sites if value.name)
+        names = dict.fromkeys(value.name for value in self.fold_sites if value.name and _in_graph(value))
         return FoldResult(decisions, tuple(names), tuple(self.notes))
 
     def _unite_equals(self) -> None:
@@ -171,11 +172,29 @@ class Fold:
         site.affine = rest
         site.rewritten = site.merged = True
 
+    def _merge_parallel(self) -> None:
+        """Branches of one value that are added up become one convolution, after all have absorbed theirs."""
+        search = parallel_branches.ParallelBranches(self.ctx, self.propagator.writer, self.sites)
+        for made in search.merges():
+            for value in (made.host.output, *made.inner):
+                self._rename(value)
+            rounding = parallel_branches.apply(self.ctx, made)
+            for site in made.sites:
+                affine, host = site.affine, made.host
+                site.absorbers.append(Absorbed(host, Side.INTO_PRODUCER, affine.scale, affine.shift, affine))
+                site.direction, site.gone = "merged", True
+            for linear in (made.host, *made.convs):
+                self.roundings[linear] = rounding
+                linear.name = made.host.name
+
     # -- writing ------------------------------------------------------------------------------------
 
     def _write(self) -> None:
         writer = self.propagator.writer
-        living = [linear for linear in self.linears if linear.node.graph is not None]  # dead code was pruned
+        done = self.roundings  # parallel branches are written already
+        living = [  # dead code was pruned
+            linear for linear in self.linears if linear.node.graph is not None and linear not in done
+        ]
         for linear in living:
             writer.expect(linear)
         for linear in living:
@@ -191,6 +210,11 @@ class Fold:
             skip = self.refused[norm]
             return Decision(norm, folded=False, reason=skip.reason, detail=skip.detail)
         return decision(norm, self.by_norm[norm], self.roundings)
+
+
+def _in_graph(value: ir.Value) -> bool:
+    node = value.producer()
+    return node is None or node.graph is not None
 
 
 def _is_gone(site: AffineSite) -> bool:

@@ -9,6 +9,7 @@ from folding.rules.transparent import (
     branches,
     concat,
     depth_space,
+    grid_sample,
     pad,
     pointwise,
     pooling,
@@ -41,6 +42,7 @@ RULES: tuple[Rule, ...] = (
     resize.RULE,
     resize.EXPAND,
     depth_space.RULE,
+    grid_sample.RULE,
     pad.RULE,
     select.SLICE,
     select.GATHER,  # an absorber where its table is constant

@@ -54,7 +54,7 @@ class Writer:
     def write(self, linear: Linear) -> cert.Rounding | Skip:
         """Fold the node's constants, or change nothing and say why."""
         key = (linear.weight, _digest(linear))
-        weights = self._read(linear.weight)
+        weights = self.original(linear.weight)
         bias = Bias.of(linear, weights, self.ctx)
         if isinstance(bias, Skip):
             return bias
@@ -84,7 +84,7 @@ class Writer:
         self.borders += bias.border is not None
         return total
 
-    def _read(self, weight: ir.Value) -> Array:
+    def original(self, weight: ir.Value) -> Array:
         """The weights before any fold, also after they were replaced under their own name."""
         if weight in self.originals:
             return self.originals[weight]
@@ -103,7 +103,7 @@ class Writer:
             return None
         trial = copy(linear)
         trial.absorb(side, scale, shift)
-        weights = self._read(linear.weight)
+        weights = self.original(linear.weight)
         bias = Bias.of(trial, weights, self.ctx)
         if isinstance(bias, Skip):
             return bias

@@ -66,6 +66,8 @@ IDENTITIES = {
     "dropout": (X2 + "{ a, m = Dropout(x) y = Relu(a) }", {}, "Relu"),
     "cast to the same": (X2 + "{ a = Cast<to=1>(x) y = Relu(a) }", {}, "Relu"),
     "cast to another": (X2 + "{ a = Cast<to=11>(x) b = Cast<to=1>(a) y = Relu(b) }", {}, "Cast Cast Relu"),
+    "cast like a known type": (X2 + "{ a = CastLike(c, x) y = Add(x, a) }", {"c": np.arange(8.0)}, "Add"),
+    "cast like its own type": (X2 + "{ a = CastLike(c, x) y = Add(x, a) }", {"c": floats(8)}, "Add"),
     "reshape to the same": (X4 + "{ a = Reshape(x, s) y = Relu(a) }", {"s": ints(0, 4, 6, 6)}, "Relu"),
     "reshape with -1": (X4 + "{ a = Reshape(x, s) y = Relu(a) }", {"s": ints(-1, 4, 6, 6)}, "Relu"),
     "reshape to another": (X4 + "{ a = Reshape(x, s) y = Relu(a) }", {"s": ints(-1, 4, 36, 1)}, "Reshape Relu"),

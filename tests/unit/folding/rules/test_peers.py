@@ -134,8 +134,7 @@ ROWS = {
         {"w": n(5, 6, 3, 3), "w2": n(3, 6, 3, 3), **N8}, ["Conv", "Conv", "Concat"],
     ),
     "through Add(conv, conv)": Row(
-        X, f"a = Conv(x, w) d = Conv(x, w2) c = Add(a, d) {NORM}", {**W, "w2": n(8, 6, 3, 3), **N8},
-        ["Conv", "Conv", "Add"],
+        X, f"a = Conv(x, w) d = Conv(x, w2) c = Add(a, d) {NORM}", {**W, "w2": n(8, 6, 3, 3), **N8}, ["Conv"],
     ),
     "through unpadded AveragePool": Row(
         X, f"a = Conv(x, w) c = AveragePool<kernel_shape=[2,2]>(a) {NORM}", {**W, **N8}, ["Conv", "AveragePool"]
