@@ -1,4 +1,7 @@
-"""What a pass is, and how passes run: in order, again while something changes, at most `ROUNDS` times."""
+"""What a pass is, and how passes run: in order, again while something changes, at most `ROUNDS` times.
+
+Whether something changed is found by comparing the graph with what it was, whatever a pass says of itself.
+"""
 
 from __future__ import annotations
 
@@ -7,34 +10,77 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from folding.ir.edit import open_graphs
+from folding.errors import BnfoldError, InternalError
+from folding.ir.edit import all_graphs, open_graphs
 
 ROUNDS = 8  # far above what is needed; a pair of passes that undo each other must end somewhere
 
 
 @dataclass(frozen=True)
 class Pass:
-    """One cleaning step. `run` returns True when it changed the graph; `why` justifies its position."""
+    """One cleaning step. `run` changes the graph in place; `why` justifies its position."""
 
     name: str
-    run: Callable[[ir.Model], bool]
+    run: Callable[[ir.Model], object]
     why: str
 
 
 def run_once(model: ir.Model, passes: Sequence[Pass]) -> bool:
-    """All passes in order; True when any changed something."""
-    changed = False
+    """Run all passes in order; return whether the graph is another one behind them.
+
+    Raises InternalError with the name of a pass that fails; a BnfoldError of a pass gets it as a detail.
+    """
+    before = snapshot(model)
+    _run(model, passes)
+    return snapshot(model) != before
+
+
+def _run(model: ir.Model, passes: Sequence[Pass]) -> None:
     for step in passes:
-        changed |= step.run(model)
-    return changed
+        try:
+            step.run(model)
+        except BnfoldError as error:
+            error.details.setdefault("pass", step.name)
+            raise
+        except MemoryError:
+            raise
+        except Exception as exc:
+            raise InternalError(
+                f"the pass `{step.name}` failed: {type(exc).__name__}: {exc}",
+                stage="clean",
+                details={"pass": step.name},
+            ) from exc
 
 
 def run_until_stable(model: ir.Model, passes: Sequence[Pass]) -> int:
-    """Rounds of all passes until a round changes nothing; the number of rounds that did."""
+    """Run rounds of all passes until a round changes nothing; return the number of rounds that did."""
+    before = snapshot(model)
     for count in range(ROUNDS):
-        if not run_once(model, passes):
+        _run(model, passes)
+        after = snapshot(model)
+        if after == before:
             return count
+        before = after
     return ROUNDS
+
+
+def snapshot(model: ir.Model) -> list[object]:
+    """Return all that a pass can change, to be compared: nodes, what they read and write, types and shapes.
+
+    It holds the objects themselves: a new node is another one, a new shape of equal content is the same.
+    """
+    found: list[object] = [len(model.functions)]
+    for graph in all_graphs(model):
+        found += [*graph.inputs, *graph.outputs, *graph.opset_imports.items()]
+        for name, value in graph.initializers.items():
+            found += [name, value.const_value]
+        for node in graph:
+            found.append(node)
+            found.extend(node.inputs)
+            found.extend(node.attributes.data.values())  # of the dictionary itself: ten times as fast
+            for value in node.outputs:
+                found += (value, value.name, value.type, value.shape)
+    return found
 
 
 Peephole = Callable[[ir.Node], bool]

@@ -22,14 +22,16 @@ from folding.rules.transparent import (
     transpose,
 )
 
-RULES: tuple[Rule, ...] = (
+ABSORBERS: tuple[Rule, ...] = (
     conv.RULE,  # the usual producer of a batch norm
     conv_transpose.RULE,
     gemm.RULE,
     matmul.RULE,
     recurrent.RULE,  # takes what comes before it only
     norm_parameters.RULE,  # takes what comes after it only
-    pointwise.RULE,  # from here on nodes that an affine passes
+)
+TRANSPARENT: tuple[Rule, ...] = (  # nodes that an affine passes
+    pointwise.RULE,
     transpose.RULE,
     reshape.RULE,
     addition.RULE,
@@ -47,5 +49,6 @@ RULES: tuple[Rule, ...] = (
     select.SLICE,
     select.GATHER,  # an absorber where its table is constant
     branches.RULE,
-    shape_only.RULE,
 )
+BLIND: tuple[Rule, ...] = (shape_only.RULE,)  # nothing goes on behind them
+RULES: tuple[Rule, ...] = ABSORBERS + TRANSPARENT + BLIND

@@ -6,43 +6,10 @@ may a name of the source stand for something else in the artifact; elsewhere equ
 
 from __future__ import annotations
 
+from folding.rules.registry import TRANSPARENT
 from folding.verify.model import Loaded
 
-# Nodes past which rules move an affine, or the scale of one.
-TRANSPARENT = frozenset(
-    {
-        "Relu",
-        "LeakyRelu",
-        "PRelu",
-        "MaxPool",
-        "AveragePool",
-        "GlobalAveragePool",
-        "GlobalMaxPool",
-        "ReduceMean",
-        "Transpose",
-        "Reshape",
-        "Flatten",
-        "Squeeze",
-        "Unsqueeze",
-        "Identity",
-        "Cast",
-        "Dropout",
-        "Concat",
-        "Slice",
-        "Split",
-        "Add",
-        "Sub",
-        "Pad",
-        "Resize",
-        "Upsample",
-        "DepthToSpace",
-        "SpaceToDepth",
-        "Expand",
-        "Tile",
-        "Gather",
-        "Sum",
-    }
-)
+PASSED = frozenset(op for rule in TRANSPARENT for op in rule.ops)
 ARITHMETIC = frozenset(("Mul", "Add", "Sub", "Div"))
 
 
@@ -61,11 +28,11 @@ def reusable(source: Loaded) -> set[str]:
         affine = node.op_type == "BatchNormalization" or (
             node.op_type in ARITHMETIC and any(name in constants for name in node.input)
         )
-        if affine or (node.op_type in TRANSPARENT and behind.intersection(node.input)):
+        if affine or (node.op_type in PASSED and behind.intersection(node.input)):
             behind.update(node.output)
         if affine:
             before.update(name for name in node.input if name not in constants)
     for node in reversed(graph.node):
-        if node.op_type in TRANSPARENT and before.intersection(node.output):
+        if node.op_type in PASSED and before.intersection(node.output):
             before.update(name for name in node.input if name not in constants)
     return before | behind

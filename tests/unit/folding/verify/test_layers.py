@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from folding.rules import transparent as transparent_rules
+from folding.rules.registry import TRANSPARENT
 from folding.sources.base import Feeds
-from folding.verify.compare.reusable_names import reusable
+from folding.verify.compare.reusable_names import PASSED, reusable
 from folding.verify.compare.segments import LayerCheck, Layers, alignment, judge
 from folding.verify.model import load
 from folding.verify.noise.ulp_noise import neighbours
@@ -136,6 +138,27 @@ def test_only_values_on_the_way_of_an_affine_may_be_other_values(tmp_path: Path)
     path = write(tmp_path / "m.onnx", text, w1=array(8, 3, 3, 3), w2=array(5, 8, 1, 1),
                  var=np.ones((8, 1, 1), np.float32), eps=np.float32(1e-3))  # fmt: skip
     assert reusable(load(path)) & {"c", "r", "n", "h", "d", "y"} == {"c", "r", "n"}
+
+
+def test_every_operator_that_a_rule_passes_lies_on_the_way() -> None:
+    transparent = {type(rule).__module__ for rule in TRANSPARENT}
+    assert transparent == {
+        f"folding.rules.transparent.{path.stem}"
+        for path in Path(transparent_rules.__file__).parent.glob("*.py")
+        if "Propagated(" in path.read_text() and path.stem not in ("__init__", "shape_only")
+    }
+    assert {op for rule in TRANSPARENT for op in rule.ops} == PASSED
+    assert {"Abs", "Mul", "Div", "ReduceMax", "ReduceSum", "If"} <= PASSED
+
+
+@pytest.mark.parametrize("op", ["Abs", "ReduceMax<keepdims=1>", "Mul"])
+def test_values_past_such_an_operator_may_be_other_values(op: str, tmp_path: Path) -> None:
+    call = f"{op}(c, q)" if op == "Mul" else f"{op}(c)"
+    text = f"""g (float[N,3,12,12] x) => (float y) {{
+        c = Conv(x, w) q = Conv(x, w) p = {call} n = Mul(p, s) y = Sigmoid(n) }}"""
+    path = write(tmp_path / "m.onnx", text, w=array(8, 3, 3, 3), s=array(8, 1, 1))
+    assert {"c", "p", "n"} <= reusable(load(path))
+    assert "y" not in reusable(load(path))
 
 
 def test_a_fault_away_from_any_affine_is_not_taken_for_a_reused_name(tmp_path: Path) -> None:
