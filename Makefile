@@ -13,11 +13,16 @@ RUNTIME := $(VENV)/.installed-runtime
 DEV := $(VENV)/.installed-dev
 TOOLS := $(VENV)/.test-tools
 PYTEST_ARGS ?=
+# Processes that share the tests; a group of tests (tests/conftest.py) stays in one of them.
+WORKERS ?= 2
+# One thread per process for BLAS: threads that wait for each other in busy loops cost more than they bring.
+PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadgroup
+TIERS := tests/unit tests/integration tests/process tests/e2e
 
 export TF_CPP_MIN_LOG_LEVEL := 3
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: help setup setup-dev demo serve test test-tools lint types format openapi bench fuzz audit killsweep image \
+.PHONY: help setup setup-dev demo serve check unit test real sweeps coverage test-tools lint types format openapi bench fuzz audit killsweep image \
         lock docs docs-pictures clean
 
 help: ## this list
@@ -33,8 +38,22 @@ demo: $(RUNTIME) ## start the service, convert two real models over HTTP, show t
 serve: $(RUNTIME) ## the service on http://127.0.0.1:8750, until interrupted
 	$(BIN)/bnfold serve
 
-test: $(DEV) test-tools ## the whole test suite
-	$(PY) -m pytest $(PYTEST_ARGS)
+check: lint types unit ## what to run while you write: lint, types and unit tests
+
+unit: $(DEV) ## unit tests: no TensorFlow, no processes, seconds
+	$(PYTEST) tests/unit $(PYTEST_ARGS)
+
+test: $(DEV) test-tools ## the test suite, all but strangers' files and long sweeps
+	$(PYTEST) $(TIERS) $(PYTEST_ARGS)
+
+real: $(DEV) ## models that strangers made
+	$(PYTEST) tests/real $(PYTEST_ARGS)
+
+sweeps: $(DEV) test-tools ## the long form of every sweep
+	$(PYTEST) $(TIERS) -m slow $(PYTEST_ARGS)
+
+coverage: $(DEV) ## lines that the unit tests and the tests of frameworks and stores run, with a floor
+	$(PYTEST) tests/unit tests/integration --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
 
 lint: $(DEV) ## ruff: rules and format
 	$(BIN)/ruff check .
@@ -78,7 +97,7 @@ test-tools: $(DEV) ## Chromium and PostgreSQL for the tests that use them
 	@scripts/test-tools.sh $(TOOLS)
 
 clean: ## remove what the targets built, except the environment
-	rm -rf build dist .demo tests/output .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist .demo tests/output .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 
 $(VENV)/pyvenv.cfg:
 	scripts/make-venv.sh "$(PYTHON)" "$(VENV)"

@@ -1,17 +1,42 @@
-"""Skip long sweeps unless they are asked for: `-m slow`, or the make targets that name it."""
+"""Settings of the whole suite: long sweeps, tests that share a worker, numbers seeded by a test's name."""
 
 from __future__ import annotations
 
+import zlib
+
+import numpy as np
 import pytest
 
 pytest_plugins = ["tests.support.service_fixtures"]
 
-LONG = "a long sweep: `make fuzz`, `make killsweep`, or pytest -m slow"
+LONG = "a long sweep: `make sweeps`, `make fuzz`, `make killsweep`, or pytest -m slow"
+
+# Folders whose tests share one service, browser or server: one worker runs all of such a folder. Elsewhere a
+# worker runs all of a module, so that its fixtures are made once.
+TOGETHER = (
+    "tests/e2e/",
+    "tests/integration/contract/",
+    "tests/integration/docs/",
+    "tests/integration/pipelines/",
+    "tests/process/faults/",
+)
 
 
+# First of all hooks: pytest-xdist reads the marks in its own.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if "slow" in config.getoption("markexpr", ""):
-        return
+    """Skip long sweeps unless they are asked for, and say which tests must run on the same worker."""
+    long = "slow" in config.getoption("markexpr", "")
     for item in items:
-        if item.get_closest_marker("slow") is not None:
+        if not long and item.get_closest_marker("slow") is not None:
             item.add_marker(pytest.mark.skip(reason=LONG))
+        if item.get_closest_marker("xdist_group") is None:
+            module = item.nodeid.split("::")[0]
+            group = next((folder for folder in TOGETHER if module.startswith(folder)), module)
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> np.random.Generator:
+    """Return a generator seeded by the test's name: the same numbers alone, in any order and in parallel."""
+    return np.random.default_rng(zlib.crc32(request.node.name.encode()))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import onnx_ir as ir
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -19,14 +20,22 @@ from tests.unit.folding.rules.models import feeds, fold, run
 
 PLANS = st.lists(st.tuples(st.integers(0, len(MAKERS) - 1), st.integers(0, 2**20)), min_size=1, max_size=9)
 SETTINGS = settings(
-    max_examples=2000, deadline=None, derandomize=True, database=None,
+    deadline=None, derandomize=True, database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )  # fmt: skip
 
 
-@given(PLANS)
-@SETTINGS
-def test_folding_preserves_outputs_and_is_idempotent(plan: list[tuple[int, int]]) -> None:
+def sweep(short: int, long: int) -> pytest.MarkDecorator:
+    """Run a property over so many examples; the long form runs in `make sweeps`."""
+    return pytest.mark.parametrize("examples", [short, pytest.param(long, marks=pytest.mark.slow)])
+
+
+@sweep(150, 2000)
+def test_folding_preserves_outputs_and_is_idempotent(examples: int) -> None:
+    settings(SETTINGS, max_examples=examples)(given(PLANS)(fold_twice))()
+
+
+def fold_twice(plan: list[tuple[int, int]]) -> None:
     proto = build(plan)
     folded = fold(proto)  # asserts a valid model and an unchanged interface
     given_inputs = feeds(proto, seed=len(plan))
@@ -51,9 +60,12 @@ def whole(proto: onnx.ModelProto) -> onnx.ModelProto:
     return made
 
 
-@given(PLANS, st.integers(1, 3))
-@settings(SETTINGS, max_examples=600)
-def test_the_whole_way_keeps_interfaces_that_say_little(plan: list[tuple[int, int]], how: int) -> None:
+@sweep(60, 600)
+def test_the_whole_way_keeps_interfaces_that_say_little(examples: int) -> None:
+    settings(SETTINGS, max_examples=examples)(given(PLANS, st.integers(1, 3))(whole_way))()
+
+
+def whole_way(plan: list[tuple[int, int]], how: int) -> None:
     """Dimensions without numbers, outputs without shape, optional outputs: nothing is guessed from them."""
     sharp = build(plan)
     vague = onnx.ModelProto()

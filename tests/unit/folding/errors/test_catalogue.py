@@ -13,8 +13,7 @@ from folding.report import HealthCode
 from folding.rules.base import SkipReason
 from service.runner.base import Crash
 from tests.support.paths import ROOT
-
-SOURCES = sorted(p for package in ("folding", "service") for p in (ROOT / package).rglob("*.py"))
+from tests.support.source_trees import source_trees
 
 
 def error_classes(tree: ast.Module) -> Iterator[tuple[str, str]]:
@@ -39,7 +38,7 @@ def literal_codes() -> dict[str, str]:
     """code -> where, for class attributes of error classes and for `SomeError(..., code="...")` calls."""
     names = {name for name in vars(errors) if isinstance(vars(errors)[name], type)}
     found: dict[str, str] = {}
-    trees = {path: ast.parse(path.read_text()) for path in SOURCES}
+    trees = source_trees()
     for path, tree in trees.items():
         for name, code in error_classes(tree):
             names.add(name)

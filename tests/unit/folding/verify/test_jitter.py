@@ -14,7 +14,7 @@ from folding.report import Verdict
 from folding.verify.model import Loaded, load
 from folding.verify.noise import measure
 from folding.verify.noise.rounding_perturbation import narrowed, perturbed_weights, rounding_perturbed
-from tests.folding.verify.models import array, check, write
+from tests.unit.folding.verify.models import array, check, write
 
 # As Keras writes a layer under mixed_float16: weights stay float32 and are cast where they are used.
 MIXED = """g (float[N,8,6,6] x) => (float[N,8,6,6] y) {

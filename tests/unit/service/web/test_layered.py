@@ -58,7 +58,7 @@ def graphs(draw: st.DrawFn) -> GraphMap:
     return alike(inputs, removed)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(graphs())
 def test_nothing_overlaps_and_every_line_goes_down(graph: GraphMap) -> None:
     found = sugiyama.layout(graph)
@@ -87,7 +87,7 @@ def test_nothing_overlaps_and_every_line_goes_down(graph: GraphMap) -> None:
                 assert whole.there[which].isdisjoint(way)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(graphs())
 def test_the_same_graph_has_the_same_layout(graph: GraphMap) -> None:
     assert sugiyama.layout(graph) == sugiyama.layout(graph.model_copy(deep=True))
