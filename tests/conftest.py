@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import zlib
-
 import numpy as np
 import pytest
+
+from tests.support import numbers
 
 pytest_plugins = ["tests.support.service_fixtures"]
 
@@ -36,7 +36,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.xdist_group(group))
 
 
-@pytest.fixture
+def pytest_collectstart(collector: pytest.Collector) -> None:
+    """Begin the generator of a module before the module is imported."""
+    if isinstance(collector, pytest.Module):
+        numbers.begin(collector.name)
+
+
+@pytest.fixture(autouse=True)
 def rng(request: pytest.FixtureRequest) -> np.random.Generator:
-    """Return a generator seeded by the test's name: the same numbers alone, in any order and in parallel."""
-    return np.random.default_rng(zlib.crc32(request.node.name.encode()))
+    """Return a generator seeded by the test's name; `tests.support.numbers` hands it to helpers."""
+    return numbers.begin(request.node.name)

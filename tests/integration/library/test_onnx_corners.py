@@ -9,8 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 import folding
-
-rng = np.random.default_rng(0)
+from tests.support.numbers import running_rng
 
 
 def save(path: Path, nodes: list[onnx.NodeProto], arrays: dict[str, np.ndarray], shape: list[int]) -> Path:
@@ -28,12 +27,13 @@ def save(path: Path, nodes: list[onnx.NodeProto], arrays: dict[str, np.ndarray],
 
 def norm_arrays(channels: int) -> dict[str, np.ndarray]:
     return {
-        name: rng.uniform(0.5, 1.5, channels).astype(np.float32) for name in ("gamma", "beta", "mean", "var")
+        name: running_rng().uniform(0.5, 1.5, channels).astype(np.float32)
+        for name in ("gamma", "beta", "mean", "var")
     }
 
 
 def test_training_mode_keeps_all_outputs_of_the_operator(tmp_path: Path) -> None:
-    arrays = {**norm_arrays(4), "w": rng.normal(size=(4, 3, 1, 1)).astype(np.float32)}
+    arrays = {**norm_arrays(4), "w": running_rng().normal(size=(4, 3, 1, 1)).astype(np.float32)}
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["h"]),
         helper.make_node(
@@ -52,7 +52,7 @@ def test_training_mode_keeps_all_outputs_of_the_operator(tmp_path: Path) -> None
 def test_a_loop_whose_output_has_no_shape(tmp_path: Path) -> None:
     arrays = {
         **norm_arrays(4),
-        "w": rng.normal(size=(4, 4, 1, 1)).astype(np.float32) * np.float32(0.5),
+        "w": running_rng().normal(size=(4, 4, 1, 1)).astype(np.float32) * np.float32(0.5),
         "trips": np.array(3, np.int64),
         "go": np.array(True),
     }

@@ -17,13 +17,12 @@ from folding.passes.base import peepholes
 from folding.passes.constants import fold_all, fold_structure, lift_constants
 from folding.passes.dead_code import remove_dead_code
 from folding.passes.duplicates import merge_initializers, merge_nodes
+from tests.support.numbers import running_rng
 from tests.unit.folding.passes.graphs import assert_same, copy, kinds, model
-
-rng = np.random.default_rng(0)
 
 
 def floats(*shape: int) -> np.ndarray:
-    return rng.standard_normal(shape).astype(np.float32)
+    return running_rng().standard_normal(shape).astype(np.float32)
 
 
 def ints(*numbers: int) -> np.ndarray:

@@ -10,14 +10,14 @@ import pytest
 
 from folding import passes
 from folding.options import FoldOptions
+from tests.support.numbers import running_rng
 from tests.unit.folding.passes.graphs import assert_same, copy, kinds, model
 
-rng = np.random.default_rng(0)
 TO_NCHW, TO_NHWC = "Transpose<perm=[0,3,1,2]>", "Transpose<perm=[0,2,3,1]>"
 
 
 def floats(*shape: int) -> np.ndarray:
-    return rng.standard_normal(shape).astype(np.float32)
+    return running_rng().standard_normal(shape).astype(np.float32)
 
 
 def ints(*numbers: int) -> np.ndarray:

@@ -14,13 +14,12 @@ from folding import passes
 from folding.errors import UnsupportedModel
 from folding.options import FoldOptions
 from folding.passes.opsets import convert
+from tests.support.numbers import running_rng
 from tests.unit.folding.passes.graphs import assert_same, copy, counts, feeds_for, kinds, model, run
-
-rng = np.random.default_rng(0)
 
 
 def floats(*shape: int) -> np.ndarray:
-    return rng.standard_normal(shape).astype(np.float32)
+    return running_rng().standard_normal(shape).astype(np.float32)
 
 
 def cleaned(source: ir.Model, **options: object) -> ir.Model:

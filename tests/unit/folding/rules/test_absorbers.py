@@ -9,15 +9,15 @@ import itertools
 import numpy as np
 import pytest
 
+from tests.support.numbers import running_rng
 from tests.unit.folding.rules.models import difference, fold, model, norm_arrays
 
 # float64 models: what is left after an exact fold is summation order, far below this.
 EXACT = 1e-11
-RNG = np.random.default_rng(7)
 
 
 def normal(*shape: int) -> np.ndarray:
-    return RNG.normal(size=shape)
+    return running_rng().normal(size=shape)
 
 
 def space(rank: int, size: int = 7) -> str:

@@ -11,8 +11,8 @@ import onnx_ir as ir
 import pytest
 
 from folding import norms, rules
+from tests.support.numbers import running_rng
 
-RNG = np.random.default_rng(0)
 SHAPE = ir.Shape([1, 4, 6, 6])
 
 
@@ -39,10 +39,11 @@ class Net:
         return node.outputs[0]
 
     def conv(self, x: ir.Value) -> ir.Value:
-        return self.add("Conv", [x, self.const(RNG.normal(size=(4, 4, 3, 3)))], pads=[1, 1, 1, 1])
+        return self.add("Conv", [x, self.const(running_rng().normal(size=(4, 4, 3, 3)))], pads=[1, 1, 1, 1])
 
     def norm(self, x: ir.Value) -> ir.Value:
-        arrays = [RNG.normal(size=4), RNG.normal(size=4), RNG.normal(size=4), RNG.uniform(0.5, 2, 4)]
+        rng = running_rng()
+        arrays = [*(rng.normal(size=4) for _ in range(3)), rng.uniform(0.5, 2, 4)]
         return self.add("BatchNormalization", [x, *map(self.const, arrays)])
 
     def model(self, outputs: list[ir.Value]) -> ir.Model:
@@ -94,7 +95,7 @@ def residual(count: int) -> ir.Model:
 def slices(count: int) -> ir.Model:
     """One wide value, cut into as many slices, each with a norm."""
     net = Net()
-    wide = net.add("Conv", [net.x, net.const(RNG.normal(size=(4 * count, 4, 1, 1)))])
+    wide = net.add("Conv", [net.x, net.const(running_rng().normal(size=(4 * count, 4, 1, 1)))])
     wide.shape = ir.Shape([1, 4 * count, 6, 6])
     outputs = []
     for i in range(count):
@@ -120,8 +121,8 @@ def chain(count: int) -> ir.Model:
     net = Net()
     value = net.conv(net.x)
     for _ in range(count):
-        value = net.add("Mul", [value, net.const(RNG.uniform(0.98, 1.02, (4, 1, 1)))])
-        value = net.add("Add", [value, net.const(RNG.normal(size=(4, 1, 1)))])
+        value = net.add("Mul", [value, net.const(running_rng().uniform(0.98, 1.02, (4, 1, 1)))])
+        value = net.add("Add", [value, net.const(running_rng().normal(size=(4, 1, 1)))])
     return net.model([value])
 
 

@@ -13,9 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 from folding.norms.base import Array
 from folding.rules.base import SkipReason
 from folding.rules.certificate import UNIT_ROUNDOFF
+from tests.support.numbers import running_rng
 from tests.unit.folding.rules.models import Folded, difference, fold, model, norm_arrays
 
-RNG = np.random.default_rng(31)
 BN = "BatchNormalization"
 X = "T[2,6,5,5] x"
 BODY = "c = Conv(x, w, k) y = BatchNormalization(c, g, b, m, v)"
@@ -23,7 +23,7 @@ N8, N6 = norm_arrays(8), norm_arrays(6)
 
 
 def n(*shape: int) -> np.ndarray:
-    return RNG.normal(size=shape)
+    return running_rng().normal(size=shape)
 
 
 def stored(folded: Folded) -> dict[str, Array]:
@@ -154,7 +154,7 @@ def test_merging_does_not_leave_the_range() -> None:
 
 # -- quantized weights ------------------------------------------------------------------------------------
 
-INT8 = RNG.integers(-127, 128, (8, 6, 3, 3)).astype(np.int8)
+INT8 = running_rng().integers(-127, 128, (8, 6, 3, 3)).astype(np.int8)
 UINT8 = (INT8.astype(np.int64) + 128).astype(np.uint8)
 SINGLE = 2e-6  # float32 evaluation of the judge itself
 DEQUANTIZE = "q = DequantizeLinear<axis=0>(w, ws, wz) c = Conv(x, q) y = BatchNormalization(c, g, b, m, v)"
@@ -208,7 +208,7 @@ def test_blocks_keep_their_scales_and_mirror_their_integers() -> None:
 
 def test_four_bits() -> None:
     body = "q = DequantizeLinear<axis=0>(w, ws) c = Conv(x, q) y = BatchNormalization(c, g, b, m, v)"
-    int4 = RNG.integers(-7, 8, (8, 6, 3, 3)).astype(ml_dtypes.int4)
+    int4 = running_rng().integers(-7, 8, (8, 6, 3, 3)).astype(ml_dtypes.int4)
     arrays = {"w": int4, "ws": np.abs(n(8)), **N8}
     folded = fold(model(X, body, arrays, dtype="float32", opset=21, ir_version=10))
     assert folded.ops == ["DequantizeLinear", "Conv"]

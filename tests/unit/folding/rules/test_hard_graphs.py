@@ -14,16 +14,16 @@ from folding import norms, rules
 from folding.options import FoldOptions
 from folding.rules import write
 from folding.rules.base import SkipReason
+from tests.support.numbers import running_rng
 from tests.unit.folding.rules.models import difference, fold, model, norm_arrays
 
 EXACT = 1e-11
-RNG = np.random.default_rng(23)
 BN = "BatchNormalization"
 X = "T[2,6,5,5] x"
 
 
 def n(*shape: int) -> np.ndarray:
-    return RNG.normal(size=shape)
+    return running_rng().normal(size=shape)
 
 
 W, N8, N6 = {"w": n(8, 6, 3, 3)}, norm_arrays(8), norm_arrays(6)

@@ -7,16 +7,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.support.numbers import running_rng
 from tests.unit.folding.rules.models import difference, fold, model, norm_arrays
 
 EXACT = 1e-11
-RNG = np.random.default_rng(5)
 N8, O8 = norm_arrays(8), norm_arrays(8, seed=1, prefix="o")
 SECOND = "BatchNormalization({}, og, ob, om, ov)"
 
 
 def n(*shape: int) -> np.ndarray:
-    return RNG.normal(size=shape)
+    return running_rng().normal(size=shape)
 
 
 ROWS = {

@@ -13,15 +13,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
+from tests.support.numbers import running_rng
 from tests.unit.folding.rules.models import difference, fold, model, norm_arrays
 
 EXACT = 1e-11
-RNG = np.random.default_rng(11)
 BN = "BatchNormalization"
 
 
 def n(*shape: int) -> np.ndarray:
-    return RNG.normal(size=shape)
+    return running_rng().normal(size=shape)
 
 
 N8, N6, P8 = norm_arrays(8), norm_arrays(6), {**norm_arrays(8), "g": np.abs(norm_arrays(8)["g"]) + 0.1}

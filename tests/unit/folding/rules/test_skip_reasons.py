@@ -12,17 +12,17 @@ from folding import norms, rules
 from folding.errors import catalogue
 from folding.norms.base import NormHint
 from folding.rules.base import Decision, SkipReason
+from tests.support.numbers import running_rng
 from tests.support.paths import ROOT
 from tests.unit.folding.rules.models import difference, fold, model, norm_arrays
 
-RNG = np.random.default_rng(41)
 X = "T[2,6,5,5] x"
 N8, N6 = norm_arrays(8), norm_arrays(6)
 NORM = "y = BatchNormalization(c, g, b, m, v)"
 
 
 def n(*shape: int) -> np.ndarray:
-    return RNG.normal(size=shape)
+    return running_rng().normal(size=shape)
 
 
 W = {"w": n(8, 6, 3, 3)}

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from folding.rules.base import SkipReason
+from tests.support.numbers import running_rng
 from tests.unit.folding.rules.models import difference, fold, model, norm_arrays
 
 EXACT = 1e-11
-RNG = np.random.default_rng(3)
 BN = "BatchNormalization"
 
 
 def n(*shape: int) -> np.ndarray:
-    return RNG.normal(size=shape)
+    return running_rng().normal(size=shape)
 
 
 N8, N6, N4 = norm_arrays(8), norm_arrays(6), norm_arrays(4)

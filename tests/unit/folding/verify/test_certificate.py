@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from folding.rules.certificate import UNIT_ROUNDOFF, certify, merge
+from tests.support.numbers import running_rng
 
-RNG = np.random.default_rng(2)
 DTYPES = {"float16": np.float16, "float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float64": np.float64}
 
 
 @pytest.mark.parametrize("dtype", list(DTYPES))
 def test_one_rounding_holds(dtype: str) -> None:
-    exact = RNG.normal(size=(8, 100))
+    exact = running_rng().normal(size=(8, 100))
     found = certify(exact, exact.astype(DTYPES[dtype]))
     assert found.holds
     assert found.bound == UNIT_ROUNDOFF[dtype]
@@ -27,7 +27,7 @@ def test_one_rounding_holds(dtype: str) -> None:
 @pytest.mark.parametrize("dtype", ["float16", "float32", "bfloat16"])
 def test_two_roundings_in_a_row_do_not_hold(dtype: str) -> None:
     """Scale rounded first, product rounded after: what a fold in the stored dtype does."""
-    weights, scale = RNG.normal(size=(8, 100)), RNG.normal(size=(8, 1))
+    weights, scale = running_rng().normal(size=(8, 100)), running_rng().normal(size=(8, 1))
     kind = DTYPES[dtype]
     product = (weights.astype(kind) * scale.astype(kind)).astype(kind)
     assert not certify(weights.astype(kind).astype(np.float64) * scale, product).holds
@@ -35,7 +35,7 @@ def test_two_roundings_in_a_row_do_not_hold(dtype: str) -> None:
 
 @pytest.mark.parametrize("factor", [1 + 1e-3, -1.0, 0.0, 1 + 2.0**-20])
 def test_one_wrong_element_is_seen(factor: float) -> None:
-    exact = RNG.normal(size=(64, 64))
+    exact = running_rng().normal(size=(64, 64))
     stored = exact.astype(np.float32)
     stored[3, 5] *= np.float32(factor)
     assert not certify(exact, stored).holds
@@ -75,7 +75,7 @@ def test_a_matrix_of_zeros_holds() -> None:
 
 
 def test_merging_keeps_the_worst() -> None:
-    exact = RNG.normal(size=100)
+    exact = running_rng().normal(size=100)
     good, bad = certify(exact, exact.astype(np.float32)), certify(exact, (exact * 1.01).astype(np.float32))
     both = merge([good, bad])
     assert both is not None
