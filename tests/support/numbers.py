@@ -1,7 +1,8 @@
 """The random numbers of the running test, for helpers that have no fixtures of their own.
 
-`tests/conftest.py` begins a generator for every test, seeded by the test's name, and one for every module while
-it is collected, for data of a `parametrize`: a test draws the same numbers alone, in any order and in parallel.
+`tests/conftest.py` begins a generator for every test, seeded by the test's name, and one for every module
+while it is collected, for data of a `parametrize`. A test draws the same numbers alone, in any order and in
+parallel.
 """
 
 from __future__ import annotations
@@ -22,5 +23,5 @@ def begin(name: str) -> np.random.Generator:
 
 
 def running_rng() -> np.random.Generator:
-    """Return the generator of the running test. Raises LookupError where neither a test nor a collection runs."""
+    """Return the generator of the running test. LookupError: neither test nor collection runs."""
     return _running.get()
