@@ -73,6 +73,12 @@ class Settings(BaseSettings):
     fold_wait: float = Field(default=30.0, ge=0, description="How long POST /v1/fold waits unless told.")
 
     job_timeout: float = Field(default=1800.0, gt=0, description="Wall-clock seconds of one attempt.")
+    job_cpu_seconds: float = Field(
+        default=120.0, ge=0, description="CPU seconds of one attempt, for each processor; 0: no bound."
+    )
+    job_cpu_seconds_per_mib: float = Field(
+        default=4.0, ge=0, description="CPU seconds on top, for each MiB of input and each processor."
+    )
     job_memory_bytes: int = Field(default=0, ge=0, description="Memory of one attempt; 0: runner's own.")
     lease: float = Field(default=30.0, gt=0.2, description="Seconds without a heartbeat until re-queued.")
     max_attempts: int = Field(default=4, ge=1, description="Lost attempts until a job fails.")

@@ -282,6 +282,11 @@ ERRORS: Final[dict[str, Text]] = {
         "The disk or bucket refused the bytes; nothing was acknowledged, and reading goes on.",
         "Operators: free or add space, the service recovers without a restart. Callers: try again later.",
     ),
+    "machine_exhausted": (
+        "The machine has run out of descriptors, memory or threads",
+        "A process, a file or a thread that the work needs could not be had. The job waits and is tried again.",
+        "Operators: look at open files, memory and threads of the service; it recovers without a restart.",
+    ),
     "corrupt_blob": (
         "Stored bytes no longer match their digest",
         "A file changed under the service (bit-rot, a bad disk). Such bytes are never handed out.",

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from service.jobs import leases
 from service.jobs.worker import Worker
 from service.settings import Settings
 from service.store.change_feed import Changes
+from service.supervision import FAULTS, start_thread
 
 log = logging.getLogger("bnfold.engine")
 
@@ -77,8 +79,7 @@ class EmbeddedQueue:
     def start(self) -> None:
         """Begin to guard."""
         if self._settings.spawn_supervisor:
-            self._thread = threading.Thread(target=self._guard, name="guard", daemon=True)
-            self._thread.start()
+            self._thread = start_thread("guard", self._guard, self._stop)
 
     def stop(self) -> None:
         """Let the supervisor end (its stdin closes) and wait for it."""
@@ -95,17 +96,34 @@ class EmbeddedQueue:
 
     def health(self) -> dict[str, Any]:
         """Fine when somebody holds the lock."""
+        try:
+            running = self._runs()
+        except OSError as error:
+            detail = f"whether a supervisor runs cannot be found out: {error.strerror}"
+            return {"ok": False, "engine": "embedded", "detail": detail}
+        if running:
+            return {"ok": True, "engine": "embedded"}
+        fault = FAULTS.current().get("guard")
+        detail = "no supervisor is running" + (f": {fault}" if fault else "")
+        return {"ok": False, "engine": "embedded", "detail": detail}
+
+    def _runs(self) -> bool:
+        """Whether a supervisor holds the lock. Raises: OSError."""
         probe = Lock(lock_path(self._settings))
         if probe.acquire():
             probe.release()
-            return {"ok": False, "engine": "embedded", "detail": "no supervisor is running"}
-        return {"ok": True, "engine": "embedded"}
+            return False
+        return True
 
     def maintain(self) -> int:
         """The table cannot get out of step with itself."""
         return 0
 
     def _guard(self) -> None:
+        """Keep a supervisor alive until `stop`.
+
+        Raises: OSError, MemoryError where none can be started; `supervise` tries again.
+        """
         pause = 0.2
         while not self._stop.is_set():
             began = time.monotonic()
@@ -114,12 +132,13 @@ class EmbeddedQueue:
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
             if self._child is None or self._child.poll() is not None:
-                if not self.health()["ok"]:
+                if not self._runs():
                     self._child = self._spawn()
                 # A supervisor that dies at once must not be started in a tight loop.
                 pause = min(5.0, pause * 2) if time.monotonic() - began < 2 else 0.2
             else:
                 pause = 0.2
+            FAULTS.clear("guard")
             self._stop.wait(pause)
 
     def _spawn(self) -> subprocess.Popen[bytes]:
@@ -160,7 +179,8 @@ class EmbeddedConsumer:
                 free = slots - len(running)
                 taken = self._take(free + len(running), set(running.values())) if free else []
                 for job_id in taken[:free]:
-                    running[pool.submit(self._run, job_id)] = job_id
+                    if (started := _submitted(pool, self._run, job_id)) is not None:
+                        running[started] = job_id
                 if not taken[:free]:
                     cursor.wait(0.25, stop)
 
@@ -169,8 +189,10 @@ class EmbeddedConsumer:
             found = leases.next_queued(self._worker.db, self._worker.settings.pools, limit + 16)
         except ServiceError as error:
             log.warning("queue not readable: %s", error.error_code)
+            FAULTS.note("consumer", error)
             time.sleep(0.2)
             return []
+        FAULTS.clear("consumer")
         return [job_id for job_id in found if job_id not in mine]
 
     def _run(self, job_id: str) -> bool:
@@ -183,7 +205,21 @@ class EmbeddedConsumer:
         return done
 
 
+def _submitted(pool: ThreadPoolExecutor, run: Callable[[str], bool], job_id: str) -> Future[bool] | None:
+    """Hand a job to a thread; None where no thread can be started now: the job stays in the queue."""
+    try:
+        return pool.submit(run, job_id)
+    except (RuntimeError, MemoryError) as error:
+        FAULTS.note("consumer", error)
+        log.error("no thread for a job: %s", error)
+        time.sleep(0.2)
+        return None
+
+
 def _log_defect(future: Future[bool], job_id: str) -> None:
     error = future.exception()
-    if error is not None:
+    if isinstance(error, ServiceError):
+        log.warning("job not claimed", extra={"job": job_id, "code": error.error_code})
+    elif error is not None:
+        FAULTS.note("job", error)
         log.error("job thread failed", extra={"job": job_id}, exc_info=error)

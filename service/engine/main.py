@@ -15,6 +15,7 @@ from service.engine.embedded import CANNOT_START, Lock, lock_path
 from service.process_limits import raise_descriptor_limit
 from service.settings import Settings
 from service.store.private_files import private_folder
+from service.supervision import start_thread
 from service.wiring import build, build_worker
 
 log = logging.getLogger("bnfold.engine")
@@ -34,7 +35,7 @@ def run_worker(settings: Settings, *, supervisor: bool = False) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     if supervisor:
-        threading.Thread(target=_until_orphaned, args=(stop,), name="orphan", daemon=True).start()
+        start_thread("orphan", lambda: _until_orphaned(stop), stop)
     telemetry.configure(settings, "worker")
     services = build(settings)
     process = build_worker(services)

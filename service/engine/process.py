@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from service.engine.base import Consumer, Queue
 from service.errors import ServiceError
 from service.jobs import leases
 from service.jobs.heartbeat import Heartbeat
 from service.jobs.worker import Worker
+from service.machine_faults import as_machine_fault
+from service.runner import scratch
 from service.runner.base import JobRunner
 from service.store.collector import Collector
+from service.supervision import FAULTS, start_thread, supervise
 from service.webhooks.dispatch import Dispatcher
 
 log = logging.getLogger("bnfold.engine")
+_SWEEP_SECONDS = 60.0
+_END_SECONDS = 1.0
 
 
 @dataclass
@@ -33,19 +42,24 @@ class WorkerProcess:
 
     def serve(self, stop: threading.Event) -> None:
         """Blocks until `stop`; running jobs are then given back to the queue."""
+        with suppress(OSError):  # later is soon enough
+            scratch.sweep(self.worker.settings.scratch)
         self.runner.start()
         self.heartbeat.start()
-        threads = [
-            threading.Thread(target=self._maintain, args=(stop,), name="maintenance", daemon=True),
-            threading.Thread(target=self.dispatcher.serve, args=(stop,), name="webhooks", daemon=True),
-            threading.Thread(target=self._release, args=(stop,), name="release", daemon=True),
-        ]
-        for thread in threads:
-            thread.start()
+        work: dict[str, Callable[[], object]] = {
+            "maintenance": lambda: self._maintain(stop),
+            "webhooks": lambda: self.dispatcher.serve(stop),
+            "release": lambda: self._release(stop),
+        }
+        threads = [start_thread(name, act, stop) for name, act in work.items() if name != "release"]
+        # This one has its work to do when `stop` is set.
+        threads.append(threading.Thread(target=work["release"], name="release", daemon=True))
+        threads[-1].start()
         log.info("worker ready", extra={"pools": self.worker.settings.pools, "sandbox": self.runner.level()})
-        self.consumer.serve(stop)
+        supervise("consumer", lambda: self.consumer.serve(stop), stop)
+        deadline = time.monotonic() + _END_SECONDS
         for thread in threads:
-            thread.join(timeout=10)
+            thread.join(timeout=max(0.0, deadline - time.monotonic()))
 
     def close(self) -> None:
         """After `serve`."""
@@ -65,7 +79,7 @@ class WorkerProcess:
 
     def _maintain(self, stop: threading.Event) -> None:
         settings = self.worker.settings
-        next_collection = next_mending = 0.0
+        next_collection = next_mending = next_sweep = 0.0
         reconciled = False
         while not stop.is_set():
             try:
@@ -75,13 +89,26 @@ class WorkerProcess:
                     self.queue.maintain()
                 if lost:
                     log.warning("re-queued lost jobs", extra={"count": lost})
+                if time.monotonic() >= next_sweep:
+                    next_sweep = time.monotonic() + _SWEEP_SECONDS
+                    self._sweep()
                 if not reconciled:
                     reconciled = bool(self.collector.reconcile())
                 if time.monotonic() >= next_collection:
                     next_collection = time.monotonic() + settings.gc_interval
                     self.collector.run()
-            except ServiceError as error:
-                log.warning("maintenance put off: %s", error.error_code)
-            except Exception:
-                log.exception("maintenance failed")
+                FAULTS.clear("maintenance")
+            except Exception as error:
+                fault = as_machine_fault(error, "maintenance") or error
+                FAULTS.note("maintenance", fault)
+                if isinstance(fault, ServiceError):
+                    log.warning("maintenance put off: %s", fault.error_code)
+                else:
+                    log.exception("maintenance failed")
             stop.wait(min(1.0, settings.lease / 4))
+
+    def _sweep(self) -> None:
+        """Remove what workers and runners that were killed have left where jobs work."""
+        gone = sum(map(scratch.sweep, {self.worker.settings.scratch, Path(tempfile.gettempdir())}))
+        if gone:
+            log.info("removed folders of processes that are gone", extra={"count": gone})

@@ -13,6 +13,7 @@ from service.jobs.model import State
 from service.jobs.worker import Attempt, Worker
 from service.store import workers
 from service.store.change_feed import Changes
+from service.supervision import FAULTS, supervise
 
 log = logging.getLogger("bnfold.worker")
 
@@ -23,7 +24,9 @@ class Heartbeat:
     def __init__(self, worker: Worker, changes: Changes) -> None:
         self._worker, self._changes = worker, changes
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._loop, name="heartbeat", daemon=True)
+        self._thread = threading.Thread(
+            target=supervise, args=("heartbeat", self._loop, self._stop), name="heartbeat", daemon=True
+        )
         self._renewed = time.monotonic()
 
     def start(self) -> None:
@@ -51,7 +54,10 @@ class Heartbeat:
                 if time.monotonic() - reported > interval:
                     reported = time.monotonic()
                     self._report()
-            except ServiceError:
+                FAULTS.clear("heartbeat")
+            except Exception as error:  # noqa: BLE001  leases must be renewed whatever happened last time
+                FAULTS.note("heartbeat", error)
+                log.warning("heartbeat failed: %s", type(error).__name__)
                 self._expire()
 
     def _report(self) -> None:

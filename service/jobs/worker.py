@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any, TypeVar
 
 from folding.errors import BnfoldError, InternalError
 from folding.options import FoldOptions
+from folding.ort import processors
 from folding.progress import Event
 from service import telemetry
 from service.engine.base import Queue
@@ -26,21 +28,29 @@ from service.jobs.model import Job, State
 from service.jobs.service import find_cached
 from service.jobs.transitions import Cause
 from service.logs import storable
+from service.machine_faults import as_machine_fault, machine_faults
+from service.runner import scratch
 from service.runner.base import Crash, JobOutcome, JobRunner, JobSpec, Limits, Status
 from service.settings import Settings
 from service.store.blobs import Blobs, Verifier, fetch
 from service.store.db import Database, now
+from service.supervision import FAULTS
 
 log = logging.getLogger("bnfold.worker")
 T = TypeVar("T")
 _CRASHES = {
     Crash.SIGNAL: "The process that ran the model died.",
     Crash.MEMORY: "The model needed more memory than one job may use.",
-    Crash.TIMEOUT: "The job ran past its wall-clock limit.",
+    Crash.TIMEOUT: "The job ran past its limit of wall-clock or processor time.",
     Crash.SANDBOX: "The model tried something that the sandbox forbids.",
     Crash.START: "No process could be started for the job.",
     Crash.LOST_LEASE: "The worker lost the job's lease.",
 }
+# What an attempt says when the machine is at fault, not the model.
+_MACHINE_CODES = ("storage_full", "machine_exhausted")
+# A runner may say what it likes as fast as it likes; so many rows it makes at once, and a second.
+NOTES_AT_ONCE, NOTES_PER_SECOND = 100.0, 10.0
+_LONGEST_WAIT = 60.0
 _RETRIED = (Crash.SIGNAL, Crash.START, Crash.MEMORY)
 
 
@@ -54,6 +64,8 @@ class Attempt:
     release: bool = False  # the worker shuts down: give the job back, it is not the job's fault
     last_note: float = 0.0
     last_stage: str = ""
+    notes_left: float = NOTES_AT_ONCE
+    held: scratch.Held | None = None  # the attempt's folder
 
 
 @dataclass
@@ -87,15 +99,16 @@ class Worker:
             log.error("job left to the reaper", extra={"job": job.id, "code": error.error_code})
         finally:
             self.active.pop(job.id, None)
-            shutil.rmtree(self._folder(job), ignore_errors=True)
+            if attempt.held is not None:
+                attempt.held.remove()
         return True
 
     def _conclude(self, attempt: Attempt) -> Job | None:
         job = attempt.job
-        hit = self._earlier(job)
-        if hit is not None:
-            return self._reuse(job, hit)
         try:
+            hit = self._earlier(job)
+            if hit is not None:
+                return self._retry_until_lease_ends(attempt, lambda: self._reuse(job, hit))
             outcome = self._execute(attempt)
             if attempt.lost:
                 return None
@@ -104,11 +117,12 @@ class Worker:
                     attempt, lambda: results.store(self.blobs, job, outcome)
                 )
                 return self._retry_until_lease_ends(attempt, lambda: results.commit(self.db, job, stored))
-        except (StorageFull, Unavailable) as away:
-            return self._postpone(attempt, away)
-        except BnfoldError as error:
-            return self._fail(attempt, error)
         except Exception as defect:
+            if (fault := as_machine_fault(defect, "this job")) is not None:
+                return self._put_off(attempt, fault)
+            if isinstance(defect, BnfoldError):
+                return self._fail(attempt, defect)
+            FAULTS.note("job", defect)
             log.exception("job failed inside the service", extra={"job": job.id})
             kind = type(defect).__name__
             return self._fail(
@@ -131,6 +145,7 @@ class Worker:
         shutil.rmtree(folder, ignore_errors=True)
         (folder / "in").mkdir(parents=True)
         (folder / "out").mkdir()
+        attempt.held = scratch.Held(folder)
         model = folder / "in" / safe_name(job.filename)
         self._fetch(job.input_digest, model)
         data: dict[str, Path] = {}
@@ -144,7 +159,11 @@ class Worker:
             input=model,
             out_dir=folder / "out",
             options=FoldOptions.model_validate(job.options).model_dump(mode="json"),
-            limits=Limits(self.settings.job_timeout, self.settings.job_memory_bytes),
+            limits=Limits(
+                self.settings.job_timeout,
+                self.settings.job_memory_bytes,
+                cpu_seconds=cpu_budget(self.settings, [model, *data.values()]),
+            ),
             calibration=data.get("calibration"),
             probe=data.get("probe"),
         )
@@ -159,11 +178,13 @@ class Worker:
                 code=error.error_code,
                 hint="Upload them again and retry the job.",
             ) from error
-        except OSError as error:
-            raise StorageFull("The scratch folder cannot take the job's input.") from error
 
     def _after(self, attempt: Attempt, outcome: JobOutcome) -> Job | None:
         job = attempt.job
+        if outcome.crash is Crash.START and (outcome.error or {}).get("code") in _MACHINE_CODES:
+            return self._put_off(attempt, BnfoldError.from_dict(outcome.error or {}))
+        if outcome.status is Status.ERROR and (outcome.error or {}).get("code") in _MACHINE_CODES:
+            return self._postpone(attempt, BnfoldError.from_dict(outcome.error or {}))
         if outcome.status is Status.ERROR:
             return self._end(job, Cause.FAIL, error=outcome.error, sandbox=outcome.sandbox)
         if outcome.status is Status.CANCELLED:
@@ -192,12 +213,24 @@ class Worker:
                 self.queue.enqueue(connection, job.id, job.pool, max(0.0, moved.not_before - now()))
             return moved
 
+    def _put_off(self, attempt: Attempt, fault: BnfoldError) -> Job | None:
+        """The machine cannot run the job now (disk, descriptors, memory, a store that is away): later.
+
+        As often as it takes, for it is not the job's doing; the job tells why it waits.
+        """
+        later = now() + min(_LONGEST_WAIT, 2.0 ** min(attempt.job.attempt, 6))
+        log.warning("job put off", extra={"job": attempt.job.id, "code": fault.error_code})
+        why = storable(fault.message)[:2000]
+        return self._retry_until_lease_ends(
+            attempt, lambda: self._end(attempt.job, Cause.RELEASE, not_before=later, message=why)
+        )
+
     def _postpone(self, attempt: Attempt, error: BnfoldError) -> Job | None:
-        """The disk is full or a store is away: later, as often as for lost workers, then it is an error."""
+        """The disk was full while the job ran, which may be its own doing: again a few times, then fail."""
         losses = attempt.job.losses + 1
         if losses >= self.settings.max_attempts:
             return self._fail(attempt, error)
-        later = now() + min(60.0, 2.0**losses)
+        later = now() + min(_LONGEST_WAIT, 2.0**losses)
         return self._retry_until_lease_ends(
             attempt, lambda: self._end(attempt.job, Cause.RELEASE, losses=losses, not_before=later)
         )
@@ -215,9 +248,10 @@ class Worker:
         deadline, pause = time.monotonic() + self.settings.lease, 0.05
         while True:
             try:
-                return act()
+                with machine_faults("the job's result"):
+                    return act()
             except (StorageFull, Unavailable):
-                if attempt.lost or time.monotonic() > deadline:
+                if attempt.lost or attempt.release or time.monotonic() > deadline:
                     raise
                 time.sleep(pause)
                 pause = min(2.0, pause * 2)
@@ -226,7 +260,13 @@ class Worker:
         clock = time.monotonic()
         if event.stage == attempt.last_stage and not event.message and clock - attempt.last_note < 0.5:
             return
-        attempt.last_note, attempt.last_stage = clock, event.stage
+        earned = (clock - attempt.last_note) * NOTES_PER_SECOND if attempt.last_note else 0.0
+        attempt.notes_left = min(NOTES_AT_ONCE, attempt.notes_left + earned)
+        attempt.last_note = clock
+        if attempt.notes_left < 1.0:
+            return
+        attempt.notes_left -= 1.0
+        attempt.last_stage = event.stage
         data = {"stage": storable(event.stage)[:32], "fraction": event.fraction}
         data["message"] = storable(event.message)[:2000]
         held = (attempt.job.id, attempt.job.attempt)
@@ -238,6 +278,18 @@ class Worker:
 
     def _folder(self, job: Job) -> Path:
         return self.settings.scratch / f"{job.id}-{job.attempt}"
+
+
+def cpu_budget(settings: Settings, files: Iterable[Path]) -> int:
+    """Return the CPU seconds of one attempt, in proportion to the bytes that it is given. 0: no bound.
+
+    A file of a kilobyte can ask for endless work; it is given what a small model needs on every processor.
+    """
+    if not settings.job_cpu_seconds:
+        return 0
+    size = sum(path.stat().st_size for path in files) / (1 << 20)
+    per_core = settings.job_cpu_seconds + settings.job_cpu_seconds_per_mib * size
+    return math.ceil(per_core * processors())
 
 
 def safe_name(filename: str) -> str:

@@ -15,10 +15,18 @@ from folding.errors import BnfoldError, CorruptModel, InternalError, UnsafeModel
 from folding.options import FoldOptions
 from folding.progress import Event
 from folding.sources.gates.npz import read_npz
+from service.errors import StorageFull
+from service.machine_faults import as_machine_fault
 
 # How frameworks word it when an allocation failed in C++.
 _OUT_OF_MEMORY = re.compile(
     r"bad[ _]alloc|failed to allocate memory|out of memory|OOM when allocating|Cannot allocate memory", re.I
+)
+# How libraries word it when the machine is at fault: NumPy, TensorFlow and protobuf lose the error number.
+_MACHINE = re.compile(
+    r"No space left on device|Disk quota exceeded|Input/output error|Read-only file system"
+    r"|Too many open files|\d+ requested and \d+ written",
+    re.I,
 )
 _EVENT_SECONDS = 0.05
 
@@ -44,7 +52,9 @@ def run_job(job: dict[str, Any], channel: Sender) -> None:
         )  # fmt: skip
         channel.send(error=_scrubbed(error, job))
     except BnfoldError as error:
-        if _OUT_OF_MEMORY.search(error.message) and error.error_code in ("internal", "unsupported_model"):
+        if (fault := _machine_fault(error)) is not None:
+            channel.send(error=_scrubbed(fault, job))
+        elif _OUT_OF_MEMORY.search(error.message) and error.error_code in ("internal", "unsupported_model"):
             channel.send(memory={})
         else:
             channel.send(error=_scrubbed(error, job))
@@ -52,8 +62,18 @@ def run_job(job: dict[str, Any], channel: Sender) -> None:
         traceback.print_exc()
         if _OUT_OF_MEMORY.search(str(error)):
             channel.send(memory={})
+        elif (fault := _machine_fault(error)) is not None:
+            channel.send(error=_scrubbed(fault, job))
         else:
             channel.send(error=_scrubbed(_unforeseen(error, Path(job["input"])), job))
+
+
+def _machine_fault(error: Exception) -> BnfoldError | None:
+    """What the machine has to do with a failure, None for nothing; memory has a message of its own."""
+    fault = as_machine_fault(error, "the job's work")
+    if fault is None and (match := _MACHINE.search(str(error))) is not None:
+        fault = StorageFull(f"The disk is full or failing ({match[0]}): the job's work.")
+    return None if fault is None or "out of memory" in fault.message else fault
 
 
 def _unforeseen(error: Exception, source: Path) -> BnfoldError:

@@ -22,8 +22,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from folding.errors import TemporaryFailure
-from service.runner import safe_rmtree
+from folding.errors import Cancelled, TemporaryFailure
+from service.machine_faults import as_machine_fault
+from service.runner import scratch
 from service.runner.cgroup import Cgroup
 from service.runner.config import NOBODY, RunnerConfig, environment
 from service.runner.jail import bubblewrap
@@ -44,7 +45,8 @@ class _Spawner:
 
     def _work(self) -> None:
         while True:
-            self._calls.get()()
+            with contextlib.suppress(MemoryError):  # this thread never ends: runners would end with it
+                self._calls.get()()
 
     def call(self, function: Callable[[], _T]) -> _T:
         """Run it on the thread and hand its result back."""
@@ -113,23 +115,32 @@ class Child:
         # A CUDA runner must not be root inside (`sandbox.CUDA_REWRITE`); in a user namespace it has to.
         late = config.cuda and self.uid is None and os.geteuid() == 0 and not wrapped
         self.late_uid = NOBODY if late and {"privileges", "landlock"} <= {*config.layers} else None
-        self.folder = self._make_folder()
+        self.owner = self.uid if self.uid is not None else self.late_uid
         self.log: deque[str] = deque(maxlen=_LOG_LINES)
         self.canary: dict[str, str | None] = {}
         self.layers: dict[str, str] = {}
         self.level = "none"
-        self.cgroup = Cgroup.create(config.memory_bytes, config.threads) if config.cgroup else None
+        self.cgroup: Cgroup | None = None
         self._pending = b""
         self._messages: deque[dict[str, Any]] = deque()
-        self._spec = self._jail((*config.read, *read))
+        self._out = -1
+        self._held = self._make_folder()
+        self.folder = self._held.path
+        try:
+            self._start((*config.read, *read))
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, read: tuple[str, ...]) -> None:
+        """Make what the process needs, and the process. Raises OSError, or RuntimeError for no thread."""
+        self._prepare_folders()
+        if self.config.cgroup:
+            self.cgroup = Cgroup.create(self.config.memory_bytes, self.config.threads)
+        self._spec = self._jail(read)
         self._out, out = os.pipe()
         try:
             self.process = _spawner(os.getpid()).call(lambda: self._spawn(out))
-        except OSError as error:
-            self.close()
-            raise TemporaryFailure(
-                f"A runner process could not be started: {error.strerror}.", code="runner_unavailable"
-            ) from error
         finally:
             os.close(out)
         assert self.process.stdout is not None
@@ -139,21 +150,21 @@ class Child:
         self._selector.register(self._out, selectors.EVENT_READ, "messages")
         self._selector.register(self.process.stdout, selectors.EVENT_READ, "log")
 
-    def _make_folder(self) -> Path:
-        scratch = self.config.scratch.absolute()
-        scratch.mkdir(parents=True, exist_ok=True)
-        if self.uid is not None and not reachable(scratch, self.uid):
-            scratch = Path(tempfile.gettempdir()).absolute()
-        owner = self.uid if self.uid is not None else self.late_uid
-        folder = Path(tempfile.mkdtemp(prefix="runner-", dir=scratch)).resolve()
+    def _make_folder(self) -> scratch.Held:
+        place = self.config.scratch.absolute()
+        place.mkdir(parents=True, exist_ok=True)
+        if self.uid is not None and not reachable(place, self.uid):
+            place = Path(tempfile.gettempdir()).absolute()
+        return scratch.make(place, "runner")
+
+    def _prepare_folders(self) -> None:
         for name in ("in", "work", "out"):
-            (folder / name).mkdir(mode=0o700)
-        if owner is not None:
-            folder.chmod(0o711)
-            (folder / "in").chmod(0o755)
+            (self.folder / name).mkdir(mode=0o700)
+        if self.owner is not None:
+            self.folder.chmod(0o711)
+            (self.folder / "in").chmod(0o755)
             for name in ("work", "out"):
-                os.chown(folder / name, owner, owner)
-        return folder
+                os.chown(self.folder / name, self.owner, self.owner)
 
     def _jail(self, read: tuple[str, ...]) -> JailSpec:
         memory = self.config.memory_bytes
@@ -244,17 +255,16 @@ class Child:
 
     # --- starting --------------------------------------------------------------------------------
 
-    def enter_jail(self, *, modules: tuple[str, ...]) -> None:
-        """Send the bars, wait for the canary's findings. Sets `level`. Raises TemporaryFailure."""
-        owner = self.uid if self.uid is not None else self.late_uid
-        with Trap.set_up(owner, knock=self.config.cuda) as trap:
+    def enter_jail(self, *, modules: tuple[str, ...], cancel: threading.Event | None = None) -> None:
+        """Send the bars, wait for the canary's findings. Sets `level`. Raises TemporaryFailure, Cancelled."""
+        with Trap.set_up(self.owner, knock=self.config.cuda) as trap:
             self.send(
                 jail=self._spec.to_dict(),
                 canary={**trap.facts(), "cuda": self.config.cuda},
                 warm=list(modules),
                 entry=self.config.entry,
             )
-            ready = self._wait_for("ready")
+            ready = self._wait_for("ready", cancel)
             self.canary = ready.get("canary", {})
             self.layers = ready.get("layers", {})
             self.level = level_of(self.canary, trap.sprung())
@@ -263,13 +273,16 @@ class Child:
                 with contextlib.suppress(OSError):
                     self.cgroup.add(pid)
 
-    def wait_until_warm(self) -> None:
-        """Wait for the imports to be done. Raises TemporaryFailure."""
-        self._wait_for("warm")
+    def wait_until_warm(self, cancel: threading.Event | None = None) -> None:
+        """Wait for the imports to be done. Raises TemporaryFailure, Cancelled."""
+        self._wait_for("warm", cancel)
 
-    def _wait_for(self, kind: str) -> dict[str, Any]:
+    def _wait_for(self, kind: str, cancel: threading.Event | None) -> dict[str, Any]:
         deadline = time.monotonic() + self.config.start_seconds
         while time.monotonic() < deadline:
+            if cancel is not None and cancel.is_set():
+                self.close()
+                raise Cancelled("The job was cancelled while its process started.")
             for message in self.poll(0.1):
                 if message is None:
                     break
@@ -317,23 +330,37 @@ class Child:
                 with contextlib.suppress(OSError, BrokenPipeError):
                     if stream is not None:
                         stream.close()
-            self._selector.close() if hasattr(self, "_selector") else None
-        with contextlib.suppress(OSError):
+            if hasattr(self, "_selector"):
+                self._selector.close()
+        if self._out >= 0:
             os.close(self._out)
+            self._out = -1
         if self.cgroup is not None:
             self.cgroup.close()
-        safe_rmtree.remove(self.folder)
+        self._held.remove()
 
 
 def start_child(
-    config: RunnerConfig, *, wrapped: bool, modules: tuple[str, ...], read: tuple[str, ...] = ()
+    config: RunnerConfig,
+    *,
+    wrapped: bool,
+    modules: tuple[str, ...],
+    read: tuple[str, ...] = (),
+    cancel: threading.Event | None = None,
 ) -> Child:
-    """A child in its jail, judged by its canary, still importing. Raises TemporaryFailure."""
-    child = Child(config, wrapped=wrapped, read=read)
+    """A child in its jail, judged by its canary, still importing.
+
+    Raises: TemporaryFailure (StorageFull or Unavailable where the machine is at fault), Cancelled.
+    """
+    child: Child | None = None
     try:
-        child.enter_jail(modules=modules)
-    except (OSError, ValueError) as error:
-        child.close()
+        child = Child(config, wrapped=wrapped, read=read)
+        child.enter_jail(modules=modules, cancel=cancel)
+    except (OSError, ValueError, RuntimeError, MemoryError) as error:
+        if child is not None:
+            child.close()
+        if (fault := as_machine_fault(error, "a process for a job")) is not None:
+            raise fault from error
         raise TemporaryFailure(
             f"A runner process did not start: {error}", code="runner_unavailable"
         ) from error

@@ -15,13 +15,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from folding.errors import BnfoldError, TemporaryFailure
+from folding.errors import BnfoldError, Cancelled, TemporaryFailure
+from service.errors import StorageFull, Unavailable
+from service.machine_faults import as_machine_fault, machine_faults
 from service.runner.base import Crash, JobOutcome, JobSpec, OnEvent, Status
 from service.runner.config import RunnerConfig
 from service.runner.file_transfer import Staged, bring_in, safe_name, take_out
 from service.runner.launch import Child, best_way, start_child
 from service.runner.minimum_versions import assert_floors
 from service.runner.watch import End, Watch, bind_memory, bind_processor
+from service.supervision import FAULTS, FIRST_PAUSE, LONGEST_PAUSE
 
 _LOG = logging.getLogger("bnfold.runner")
 # A short job keeps the machine to itself; a longer one shares it with the imports of its successor.
@@ -52,9 +55,10 @@ class ProcessRunner:
         self._idle: queue.Queue[Child] = queue.Queue()
         self._lock = threading.Lock()
         self._making = 0
+        self._warmers = 0
         self._wrapped = False
         self._level = "none"
-        self._closed = False
+        self._closed = threading.Event()
 
     def start(self) -> None:
         """Find the best jail this machine has, then begin to warm `slots` processes.
@@ -65,7 +69,7 @@ class ProcessRunner:
         self._wrapped, self._level = best_way(self.config)
         require(self._level, self.config)
         for _ in range(self.config.slots):
-            self._refill(0.0)
+            self._refill(None)
 
     def level(self) -> str:
         """The level that the canary found at start, or the lowest that a later process reported."""
@@ -79,50 +83,58 @@ class ProcessRunner:
         """Run one job; see `JobRunner`."""
         started = time.monotonic()
         try:
-            child = self._take()
+            child = self._take(cancel)
+        except Cancelled:
+            return JobOutcome(Status.CANCELLED, sandbox=self._level)
         except BnfoldError as error:
             _LOG.error("no runner: %s", error.message)
             return JobOutcome(Status.CRASHED, crash=Crash.START, error=error.to_dict(), sandbox=self._level)
-        refill = threading.Timer(_REFILL_SECONDS, self._refill, (0.0,))
-        refill.daemon = True
-        refill.start()
+        hold = self._hold_refill()
         try:
             return run_in(child, spec, on_event=on_event, cancel=cancel, started=started)
         finally:
             child.close()
-            refill.cancel()
-            self._refill(0.0)
+            hold.set()
+            self._refill(None)
 
     def close(self) -> None:
         """Kill the idle processes; none is made any more."""
-        self._closed = True
+        self._closed.set()
         with contextlib.suppress(queue.Empty):
             while True:
                 self._idle.get_nowait().close()
 
     # --- the pool ----------------------------------------------------------------------------------
 
-    def _take(self) -> Child:
-        """A warm child; one that died while it waited is replaced. Raises TemporaryFailure."""
+    def _take(self, cancel: threading.Event) -> Child:
+        """A warm child; one that died while it waited is replaced.
+
+        Raises: TemporaryFailure, Cancelled (as soon as `cancel` is set).
+        """
+        deadline = time.monotonic() + 2 * self.config.start_seconds
         while True:
+            if cancel.is_set():
+                raise Cancelled("The job was cancelled before it started.")
+            if self._closed.is_set() or time.monotonic() > deadline:
+                raise TemporaryFailure("No runner process became ready.", code="runner_unavailable")
             try:
-                child = self._idle.get_nowait()
+                child = self._idle.get_nowait() if not self._making else self._idle.get(timeout=0.1)
             except queue.Empty:
-                if not self._making:
-                    return self._make()
-                try:
-                    child = self._idle.get(timeout=0.2)
-                except queue.Empty:
+                if self._making:
                     continue
+                return self._make(cancel)
             if child.process.poll() is None:
                 return child
             child.close()
 
-    def _make(self) -> Child:
-        child = start_child(self.config, wrapped=self._wrapped, modules=self.config.warm)
+    def _make(self, cancel: threading.Event | None = None) -> Child:
+        """A new warm child. Raises: TemporaryFailure, SandboxUnavailable, Cancelled."""
+        cancel = cancel or self._closed
+        child = start_child(self.config, wrapped=self._wrapped, modules=self.config.warm, cancel=cancel)
         try:
             require(child.level, self.config)
-            child.wait_until_warm()
+            with machine_faults("a process for a job"):
+                child.wait_until_warm(cancel)
         except BaseException:
             child.close()
             raise
@@ -131,29 +143,62 @@ class ProcessRunner:
             self._level = min(self._level, child.level, key=("none", "partial", "strong", "full").index)
         return child
 
-    def _refill(self, delay: float) -> None:
+    def _hold_refill(self) -> threading.Event:
+        """Warm the successor a little later, or as soon as the returned event is set."""
+        hold = threading.Event()
+        self._refill(hold)
+        return hold
+
+    def _refill(self, hold: threading.Event | None) -> None:
         """Warm processes in the background until `slots` of them wait."""
         with self._lock:
-            if self._closed or self._idle.qsize() + self._making >= self.config.slots:
+            enough = self._idle.qsize() + self._making >= self.config.slots
+            if self._closed.is_set() or enough or self._warmers > 2 * self.config.slots:
                 return
-            self._making += 1
-        threading.Thread(target=self._warm_one, args=(delay,), name="runner-warm", daemon=True).start()
-
-    def _warm_one(self, delay: float) -> None:
-        time.sleep(delay)
-        child = None
+            self._warmers += 1
         try:
-            if not self._closed:
-                child = self._make()
-        except BnfoldError as error:
-            _LOG.error("a runner did not warm up: %s", error.message)
+            threading.Thread(target=self._warm_one, args=(hold,), name="runner-warm", daemon=True).start()
+        except RuntimeError as error:  # no thread to be had: the job that needs a process makes it itself
+            with self._lock:
+                self._warmers -= 1
+            FAULTS.note("runner-warm", error)
+            _LOG.error("no thread to warm a runner: %s", error)
+
+    def _warm_one(self, hold: threading.Event | None) -> None:
+        """Add one warm process, however often that fails, until there are enough."""
+        try:
+            if hold is not None:
+                hold.wait(_REFILL_SECONDS)
+            pause = FIRST_PAUSE
+            while not self._add_one() and not self._closed.wait(pause):
+                pause = min(LONGEST_PAUSE, 2 * pause)
+        finally:
+            with self._lock:
+                self._warmers -= 1
+
+    def _add_one(self) -> bool:
+        """One try. Returns: whether there is nothing left to do."""
         with self._lock:
-            self._making -= 1
-            if child is not None and not self._closed:
-                self._idle.put(child)
-                return
+            if self._closed.is_set() or self._idle.qsize() + self._making >= self.config.slots:
+                return True
+            self._making += 1
+        child, done = None, False
+        try:
+            child = self._make()
+            FAULTS.clear("runner-warm")
+        except Exception as error:  # noqa: BLE001  whatever it is, the next try may succeed
+            if not self._closed.is_set():
+                FAULTS.note("runner-warm", error)
+                _LOG.error("a runner did not warm up: %s", error)
+        finally:
+            with self._lock:
+                self._making -= 1
+                if child is not None and not self._closed.is_set():
+                    self._idle.put(child)
+                    child, done = None, True
         if child is not None:
             child.close()
+        return done
 
 
 def run_in(
@@ -170,9 +215,11 @@ def run_in(
         end = _execute(child, spec, staged or _stage(child, spec), on_event, cancel)
     except BnfoldError as error:
         return _outcome(child, End(error=error.to_dict()), started)
-    except OSError as error:
+    except (OSError, MemoryError, RuntimeError) as error:
         _LOG.error("job %s: %s", spec.job_id, error)
-        return _outcome(child, End(crash=Crash.START), started)
+        fault = as_machine_fault(error, "the job's files")
+        told = fault.to_dict() if fault is not None else None
+        return _outcome(child, End(crash=Crash.START, error=told), started)
     child.kill()
     child.process.wait()
     if end.raised is not None:
@@ -182,7 +229,10 @@ def run_in(
     if end.crash or end.error or end.cancelled:
         return _outcome(child, end, started)
     try:
-        found = take_out(child.folder, spec.out_dir)
+        with machine_faults("the job's results"):
+            found = take_out(child.folder, spec.out_dir)
+    except (StorageFull, Unavailable) as fault:
+        return _outcome(child, replace(end, crash=Crash.START, error=fault.to_dict()), started)
     except BnfoldError as error:
         return _outcome(child, replace(end, error=error.to_dict()), started)
     return replace(

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from service.store.db import CHANNEL, Database
+from service.supervision import start_thread
 
 log = logging.getLogger("bnfold.store")
 TICK = 0.02
@@ -39,8 +40,7 @@ class Changes:
         with self._condition:
             if self._thread is None:
                 target = self._watch_sqlite if self._db.sqlite else self._watch_postgres
-                self._thread = threading.Thread(target=target, name="changes", daemon=True)
-                self._thread.start()
+                self._thread = start_thread("changes", target, self._closed)
 
     def close(self) -> None:
         """Stop the thread and wake every waiter."""

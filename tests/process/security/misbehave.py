@@ -180,6 +180,14 @@ def _flood(folder: Path, channel: real.Sender) -> None:
         channel.send(event={"stage": "x" * 1000, "fraction": index, "message": "y" * 1000})
 
 
+def _endless_flood(folder: Path, channel: real.Sender) -> None:
+    """Say more than anybody can take, for ever."""
+    out = int(sys.argv[1])
+    line = b'{"event": {"stage": "x", "fraction": 0.5, "message": ""}}\n' * 500
+    while True:
+        os.write(out, line)
+
+
 def _nonsense(folder: Path, channel: real.Sender) -> None:
     out = int(sys.argv[1])
     for line in (b"no json\n", b"[]\n", b'{"event": 7}\n', b'{"event": {"stage": []}}\n', b'{"error": 5}\n'):

@@ -67,6 +67,7 @@ def test_wall_clock_ends_it_within_5_seconds_of_the_limit(run: Run, act: str) ->
 
 
 def test_cpu_seconds_end_it(run: Run) -> None:
+    """What the process used for its imports is not the job's."""
     outcome = run("spin", limits=Limits(wall_seconds=20, cpu_seconds=1))
     assert (outcome.status, outcome.crash) == (Status.CRASHED, Crash.TIMEOUT)
 
@@ -165,6 +166,32 @@ def test_a_forged_error_has_our_shape(run: Run) -> None:
 @pytest.mark.parametrize("act", ["flood", "chatter"])
 def test_noise_does_no_harm(run: Run, act: str) -> None:
     assert run(act).status is Status.DONE
+
+
+def test_a_flood_does_not_stop_the_clock(run: Run) -> None:
+    """S6: a limit of 5 seconds became 26, because each word cost the parent a row in a table."""
+    began = time.monotonic()
+    outcome = run("endless_flood", limits=Limits(wall_seconds=1.0), on_event=lambda event: time.sleep(0.01))
+    assert (outcome.status, outcome.crash) == (Status.CRASHED, Crash.TIMEOUT)
+    assert outcome.wall_seconds < 1.0 + 5.0
+    assert time.monotonic() - began < 60
+
+
+def test_a_flood_can_be_cancelled(run: Run) -> None:
+    cancel, asked = threading.Event(), []
+
+    def listen(event: Event) -> None:
+        time.sleep(0.01)
+        if not cancel.is_set() and len(asked) < 50:
+            asked.append(event)
+            if len(asked) == 50:
+                cancel.set()
+                asked.append(event)
+        elif cancel.is_set():
+            asked.append(event)
+
+    assert run("endless_flood", cancel=cancel, on_event=listen).status is Status.CANCELLED
+    assert len(asked) < 60  # not one for each word that was on its way
 
 
 def test_nonsense_is_an_error_without_words(run: Run) -> None:

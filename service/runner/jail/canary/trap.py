@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from service.runner import safe_rmtree
+from service.runner import scratch
 from service.runner.jail.canary.acts import Facts
 
 NAMESPACES: Final = ("mnt", "pid", "net", "ipc")
@@ -30,7 +30,7 @@ class Trap:
     `knock` is an abstract name that this side tries to connect to, should a runner listen there.
     """
 
-    folder: Path
+    held: scratch.Held
     servers: dict[str, socket.socket] = field(default_factory=dict)
     knock: str = ""
     _ended: threading.Event = field(default_factory=threading.Event)
@@ -41,7 +41,7 @@ class Trap:
 
         Raises: OSError where the machine has no room or descriptors; nothing is left then.
         """
-        trap = Trap(Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-")))
+        trap = Trap(scratch.make(Path(tempfile.gettempdir()), "bnfold-canary"))
         try:
             trap._lay_out(owner)
             if knock:
@@ -51,6 +51,11 @@ class Trap:
             trap.close()
             raise
         return trap
+
+    @property
+    def folder(self) -> Path:
+        """The folder that the bait lies in."""
+        return self.held.path
 
     def _lay_out(self, owner: int | None) -> None:
         for name in _FILES:
@@ -112,7 +117,7 @@ class Trap:
         self._ended.set()
         for server in self.servers.values():
             server.close()
-        safe_rmtree.remove(self.folder)
+        self.held.remove()
 
     def _name(self, what: str) -> str:
         server = self.servers.get(what)
