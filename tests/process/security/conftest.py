@@ -44,7 +44,7 @@ def run_act(
     source.write_text(act)
     out = folder / "out"
     out.mkdir(exist_ok=True)
-    spec = JobSpec(act, "fold", source, out, probe=probe, limits=limits or Limits(wall_seconds=20))
+    spec = JobSpec(act, "fold", source, out, probe=probe, limits=limits or Limits(wall_seconds=90))
     return runner.run(spec, on_event=on_event, cancel=cancel or threading.Event())
 
 

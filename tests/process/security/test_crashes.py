@@ -89,13 +89,13 @@ def test_disk_limit_is_the_jobs_own_fault(run: Run) -> None:
 @pytest.mark.parametrize("act", ["deep_and_waiting", "many_files", "thread_bomb"])
 def test_what_no_conversion_does_ends_it(run: Run, act: str) -> None:
     began = time.monotonic()
-    outcome = run(act, limits=Limits(wall_seconds=30, disk_bytes=1 << 30))
+    outcome = run(act, limits=Limits(wall_seconds=150, disk_bytes=1 << 30))
     assert (outcome.status, outcome.crash) == (Status.CRASHED, Crash.SANDBOX)
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 140
 
 
 def test_folders_that_may_not_be_listed_hide_nothing(run: Run) -> None:
-    outcome = run("hidden_bytes", limits=Limits(wall_seconds=10, disk_bytes=64 * MIB))
+    outcome = run("hidden_bytes", limits=Limits(wall_seconds=60, disk_bytes=64 * MIB))
     assert outcome.crash is Crash.SANDBOX or (outcome.error or {}).get("code") == "unsafe_disk_use"
 
 
@@ -195,7 +195,7 @@ def test_a_flood_can_be_cancelled(run: Run) -> None:
 
 
 def test_nonsense_is_an_error_without_words(run: Run) -> None:
-    outcome = run("nonsense", limits=Limits(wall_seconds=5))
+    outcome = run("nonsense", limits=Limits(wall_seconds=60))
     assert outcome.status is Status.ERROR
 
 
