@@ -7,6 +7,7 @@ RUN python -m venv /opt/bnfold
 COPY constraints/runtime.txt /tmp/runtime.txt
 RUN /opt/bnfold/bin/pip install --no-deps --require-hashes -r /tmp/runtime.txt
 COPY pyproject.toml README.md /src/
+COPY bnfold /src/bnfold
 COPY folding /src/folding
 COPY service /src/service
 # The build backend is pinned in the same file; building in isolation would fetch another one.
