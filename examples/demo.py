@@ -100,11 +100,10 @@ def fold(client: httpx.Client, body: bytes, filename: str) -> tuple[dict[str, An
     """POST the model, wait, and fetch the report and the artifact by its digest."""
     say(f"POST /v1/fold   {filename}, {len(body):,} bytes")
     start = time.perf_counter()
-    answer = client.post("/v1/fold", params={"filename": filename}, content=body, headers={"Prefer": "wait=60"})
-    while answer.status_code == 202:  # not finished within the wait: the Location is the job
-        job = client.get(answer.headers["location"], params={"wait": 30}).json()
-        if job["state"] not in ("queued", "running", "stopping"):
-            answer = client.post("/v1/fold", params={"filename": filename}, content=body)
+    wait = {"Prefer": "wait=60"}
+    answer = client.post("/v1/fold", params={"filename": filename}, content=body, headers=wait)
+    while answer.status_code == 504:  # not finished in time: the same request joins the running job
+        answer = client.post("/v1/fold", params={"filename": filename}, content=body, headers=wait)
     if answer.status_code != 200:
         sys.exit(f"HTTP {answer.status_code}: {answer.text}")
     say(f"200             verdict {answer.headers['bnfold-verdict']} after {time.perf_counter() - start:.1f} s")

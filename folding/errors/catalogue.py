@@ -172,6 +172,12 @@ ERRORS: Final[dict[str, Text]] = {
         "The runner was stopped when its time was up. The time spent waiting in the queue does not count.",
         "Raise the limit in the settings, verify on fewer providers, or cut the model down to the outputs you need.",
     ),
+    "still_running": (
+        "The job has not ended yet",
+        "A request that waits for the artifact ended before the job did. The job goes on.",
+        "Send the same request again: it joins the running job. Ask for a longer wait with Prefer: wait=60, or for "
+        "the job itself with Prefer: respond-async.",
+    ),
     "temporary_failure": (
         "Trying again later may succeed",
         "Nothing is wrong with the request; a resource was missing (storage full, a worker lost, a service starting).",

@@ -35,6 +35,7 @@ Part = Annotated[
     Literal["all", "summary"], Query(description="`summary`: a bounded part, as JSON whatever Accept says.")
 ]
 _PREFER = re.compile(r"(?:^|[,;\s])wait\s*=\s*(\d{1,6})")
+_ASYNC = re.compile(r"(?:^|[,;\s])respond-async(?=$|[,;\s])")
 _TRACE = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -45,6 +46,11 @@ def trace_of(request: Request) -> str | None:
         return current
     value = request.headers.get("traceparent", "")
     return value if _TRACE.fullmatch(value) else None
+
+
+def prefers_async(request: Request) -> bool:
+    """Whether the caller takes 202 for an answer (`Prefer: respond-async`, RFC 7240)."""
+    return _ASYNC.search(request.headers.get("prefer", "").lower()) is not None
 
 
 def prefer_wait(request: Request, default: float, limit: float) -> float:

@@ -26,6 +26,7 @@ class Submission:
     probe_digest: str | None = None
     idempotency_key: str | None = None
     fresh: bool = False  # True: do not answer from the cache
+    join: bool = False  # True: identical work that has not ended yet is answered with its job
     trace: str | None = None
 
     def dumped(self) -> dict[str, Any]:

@@ -25,7 +25,11 @@ _ACTIVE = (State.QUEUED.value, State.RUNNING.value, State.STOPPING.value)
 
 @dataclass(frozen=True)
 class Submitted:
-    """The job, and how it came about: `new`, `hit` (answered from the cache) or `replay` (same key)."""
+    """The job, and how it came about.
+
+    `new`, `hit` (answered from the cache), `replay` (same Idempotency-Key) or `joined` (identical work that
+    has not ended yet).
+    """
 
     job: Job
     how: str
@@ -51,6 +55,10 @@ class Jobs:
                 earlier = self._claim_key(connection, ask, job_id)
                 if earlier is not None:
                     return Submitted(earlier, "replay")
+            if hit is None and ask.join:
+                active = self._active_twin(connection, ask)
+                if active is not None:
+                    return Submitted(active, "joined")
             values = self._values(ask, job_id)
             if hit is not None:
                 return Submitted(repository.create(self.db, connection, values | _result_of(hit)), "hit")
@@ -77,6 +85,15 @@ class Jobs:
                 hint="Use a new key for new work.",
             )
         return repository.find(connection, ask.tenant, found.job_id)
+
+    def _active_twin(self, connection: Connection, ask: Submission) -> Job | None:
+        """The oldest job of the tenant that does the same work and has not ended."""
+        waiting = (State.QUEUED.value, State.RUNNING.value)
+        query = select(tables.jobs).where(
+            J.tenant == ask.tenant, J.cache_key == ask.cache_key(), J.state.in_(waiting)
+        )
+        row = connection.execute(query.order_by(J.created_at).limit(1)).first()
+        return Job.of(row) if row is not None else None
 
     def _values(self, ask: Submission, job_id: str) -> dict[str, Any]:
         clock = now()

@@ -39,9 +39,9 @@ def for_job(
 
 
 def submit(base: str, filename: str, options: Mapping[str, Any]) -> str:
-    """One request: model in, artifact or a job to wait for out."""
+    """One request, sent again while the job runs: model in, artifact out, or an error status."""
     name = shlex.quote(filename)
-    lines = [f"curl -fsS {base}/v1/fold", f"  -F model=@{name}"]
+    lines = [f"curl -fsS --retry 60 {base}/v1/fold", f"  -F model=@{name}"]
     if options:
         lines.append(f"  -F options={shlex.quote(json.dumps(options, ensure_ascii=False))}")
     lines.append("  -o model.onnx")

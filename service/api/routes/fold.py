@@ -1,4 +1,4 @@
-"""`POST /v1/fold`: one request, a model in, the artifact out; 202 when it takes longer than you wait."""
+"""`POST /v1/fold`: one request, a model in, the artifact out. 504 when it takes longer than you wait."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 
+from folding.errors import TimedOut
 from folding.options import FoldOptions
-from service.api import files, forms
+from service.api import files, forms, problems
 from service.api import jobs_view as view
 from service.api.bodies import keep, pieces, refuse_early, sink
 from service.api.deps import Ports, Submitter
@@ -55,7 +56,8 @@ Options = Annotated[str | None, Query(max_length=20_000, description="FoldOption
     response_class=Response,
     responses={
         200: {"description": "The artifact.", "content": {"application/octet-stream": {"schema": _BINARY}}},
-        202: {"model": JobOut, "description": "Not finished yet: look at Location."},
+        202: {"model": JobOut, "description": "With `Prefer: respond-async` only: look at Location."},
+        504: {"model": problems.Problem, "description": "Not finished in time; the same request joins it."},
     },
     openapi_extra=BODY,
     summary="Model in, artifact out",
@@ -70,8 +72,11 @@ async def fold(
 ) -> Response:
     """The model as raw body (`curl --data-binary @model`), or as a form with calibration and probe data.
 
-    Waits `Prefer: wait=N` seconds (default 30). 200 brings the ONNX file, its digest and verdict in headers;
-    a model that cannot be folded or proved gives the problem that says why.
+    Waits `Prefer: wait=N` seconds (default 30), then answers 504 with Retry-After and the job in Location;
+    the same request sent again joins that job instead of starting another. With `Prefer: respond-async` the
+    answer is 202 with the job, at once or after `wait=N`. 200 brings the ONNX file, its digest and verdict in
+    headers. A model that cannot be folded, or whose artifact is not equivalent, gives the problem that says
+    why.
     """
     refuse_early(request, ports.settings.max_upload_bytes)
     parsed = parse_options(options)  # before the body: a typing error costs no upload
@@ -94,10 +99,12 @@ async def fold(
         calibration_digest=parts.get("calibration"),
         probe_digest=parts.get("probe"),
         idempotency_key=key,
+        join=True,
         trace=view.trace_of(request),
     )
     submitted = await run_in_threadpool(ports.jobs.submit, ask)
-    seconds = view.prefer_wait(request, ports.settings.fold_wait, ports.settings.max_wait)
+    default = 0.0 if view.prefers_async(request) else ports.settings.fold_wait
+    seconds = view.prefer_wait(request, default, ports.settings.max_wait)
     job = await view.wait_done(ports, who.tenant, submitted.job.id, seconds)
     return await _answer(request, ports, who, job, submitted.how)
 
@@ -105,8 +112,7 @@ async def fold(
 async def _answer(request: Request, ports: Services, who: Principal, job: Job, how: str) -> Response:
     headers = {"Location": f"/v1/jobs/{job.id}", "Bnfold-Cache": how, "Bnfold-Job": job.id}
     if not job.done:
-        body = view.view_of(JobOut.of(job))
-        return JSONResponse(body, 202, headers | {"Retry-After": "1"})
+        return _unfinished(request, job, headers | {"Retry-After": "1"})
     if job.state is not State.SUCCEEDED or job.artifact_digest is None:
         return view.failure(job)
     row = await run_in_threadpool(find, ports, who, job.artifact_digest, False)
@@ -118,6 +124,22 @@ async def _answer(request: Request, ports: Services, who: Principal, job: Job, h
     )
     # The answer to a POST is nobody's cache entry; the artifact's own address is.
     response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _unfinished(request: Request, job: Job, headers: dict[str, str]) -> Response:
+    """202 for a caller who asked for it; else an error, so that no client takes the job for the artifact."""
+    if view.prefers_async(request):
+        applied = {"Preference-Applied": "respond-async"}
+        return JSONResponse(view.view_of(JobOut.of(job)), 202, headers | applied)
+    error = TimedOut(
+        f"The job is {job.state} and did not end in time.",
+        code="still_running",
+        hint="Send the same request again: it joins this job. Or follow Location.",
+        details={"job": job.id},
+    )
+    response = problems.of_error(error, job=job.id)
+    response.headers.update(headers)
     return response
 
 

@@ -367,9 +367,24 @@ class TestFold:
             digest(b"cal"),
         )
 
-    def test_not_finished(self, client: httpx.Client) -> None:
-        answer = client.post("/v1/fold", content=orders(seconds=2), headers={"prefer": "wait=0"})
+    def test_not_finished_is_an_error_so_that_nobody_saves_a_job_as_a_model(
+        self, client: httpx.Client
+    ) -> None:
+        body = orders(seconds=2)
+        answer = client.post("/v1/fold", content=body, headers={"prefer": "wait=0"})
+        problem = assert_problem(answer, 504, "still_running")
+        assert answer.headers["retry-after"]
+        assert answer.headers["location"] == f"/v1/jobs/{problem['job']}"
+        again = client.post("/v1/fold", content=body, headers={"prefer": "wait=30"})
+        assert again.status_code == 200
+        assert again.headers["bnfold-job"] == problem["job"], "the same request joins the running job"
+        assert again.headers["bnfold-cache"] == "joined"
+
+    def test_respond_async_answers_at_once(self, client: httpx.Client) -> None:
+        body = orders(seconds=2)
+        answer = client.post("/v1/fold", content=body, headers={"prefer": "respond-async"})
         assert answer.status_code == 202
+        assert answer.headers["preference-applied"] == "respond-async"
         assert client.get(answer.headers["location"], params={"wait": 20}).json()["state"] == "succeeded"
 
     @pytest.mark.parametrize(
