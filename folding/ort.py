@@ -30,10 +30,13 @@ NARROW: dict[str, np.dtype[Any]] = {
         ("float8e5m2fnuz", "float8_e5m2fnuz"),
         ("int4", "int4"),
         ("uint4", "uint4"),
+        ("int2", "int2"),
+        ("uint2", "uint2"),
     )
 }
 # Those that nothing here reads or writes.
-UNREADABLE = frozenset(("tensor(int2)", "tensor(uint2)", "tensor(float4e2m1)"))
+UNREADABLE = frozenset(("tensor(float4e2m1)",))
+BITS = {"int4": 4, "uint4": 4, "int2": 2, "uint2": 2}  # of the integers that share a byte
 SHAPES = "/shapes"  # beside the joined elements of a sequence: rank and dims of each
 
 
@@ -163,12 +166,16 @@ def to_value(array: np.ndarray[Any, Any]) -> Any:
 
 
 def packed(array: np.ndarray[Any, Any]) -> bytes:
-    """The bytes of an array; 4-bit integers two a byte, the lower half first."""
-    if array.dtype.name not in ("int4", "uint4"):
+    """The bytes of an array; integers narrower than a byte share one, the first in its lowest bits."""
+    bits = BITS.get(array.dtype.name)
+    if bits is None:
         return array.tobytes()
-    halves = array.astype(np.int8).view(np.uint8).reshape(-1) & 15
-    halves = np.append(halves, np.zeros(halves.size % 2, np.uint8))
-    return (halves[0::2] | halves[1::2] << 4).astype(np.uint8).tobytes()
+    share = 8 // bits
+    values = array.astype(np.int8).view(np.uint8).reshape(-1) & ((1 << bits) - 1)
+    values = np.append(values, np.zeros(-values.size % share, np.uint8)).reshape(-1, share)
+    shifted = values << (bits * np.arange(share, dtype=np.uint8))
+    joined: np.ndarray[Any, Any] = np.bitwise_or.reduce(shifted, axis=1).astype(np.uint8)
+    return joined.tobytes()
 
 
 def from_value(value: Any, kind: str) -> Any:
@@ -177,7 +184,7 @@ def from_value(value: Any, kind: str) -> Any:
         return value.numpy() if value.has_value() and value.is_tensor() else None
     dtype, shape = NARROW[kind], tuple(value.shape())
     stored = ctypes.string_at(value.data_ptr(), value.tensor_size_in_bytes())
-    if dtype.name in ("int4", "uint4"):
+    if dtype.name in BITS:
         return unpacked(np.frombuffer(stored, np.uint8), dtype, shape)
     return np.frombuffer(stored, dtype).reshape(shape).astype(np.float32)
 
@@ -185,12 +192,14 @@ def from_value(value: Any, kind: str) -> Any:
 def unpacked(
     stored: np.ndarray[Any, Any], dtype: np.dtype[Any], shape: tuple[int, ...]
 ) -> np.ndarray[Any, Any]:
-    """Two 4-bit integers a byte, the lower half first."""
-    nibbles = np.stack([stored & 15, stored >> 4], axis=-1).reshape(-1)[: int(np.prod(shape, dtype=np.int64))]
-    signed = nibbles.astype(np.int8)
-    if dtype.name == "int4":
-        signed = np.where(signed > 7, signed - 16, signed).astype(np.int8)
-    return signed.reshape(shape)
+    """The integers of `packed`, as int8."""
+    bits = BITS[dtype.name]
+    share = 8 // bits
+    parts = (stored[:, None] >> (bits * np.arange(share, dtype=np.uint8))) & ((1 << bits) - 1)
+    values = parts.reshape(-1)[: int(np.prod(shape, dtype=np.int64))].astype(np.int8)
+    if not dtype.name.startswith("u"):
+        values = np.where(values >= 1 << (bits - 1), values - (1 << bits), values).astype(np.int8)
+    return values.reshape(shape)
 
 
 def as_array(value: Any) -> np.ndarray[Any, Any]:

@@ -142,6 +142,7 @@ FOLDS_FROM = 14  # characters; wider columns give way first
 # Colour never stands alone: the word itself is always there.
 WORD_STYLES = {
     "pass": "green", "fail": "red bold", "inconclusive": "yellow", "unavailable": "yellow",
+    "not_compared": "yellow",
     "folded": "green", "kept": "yellow", "ok": "green", "succeeded": "green", "failed": "red bold",
     "rejected": "red bold", "cancelled": "yellow", "warn": "yellow",
 }  # fmt: skip

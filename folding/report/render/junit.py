@@ -72,7 +72,7 @@ def verdict_case(report: Report) -> ET.Element:
 def row_case(row: VerificationRow) -> ET.Element:
     """A comparison; rows that are reported only never fail."""
     element = case("verification", f"{row.reference} / {row.provider} / {row.optimization_level}")
-    if row.status == "unavailable":
+    if row.status in ("unavailable", "not_compared"):
         note(element, "skipped", "", row.detail)
     elif row.status == "fail" and row.judged:
         note(element, "failure", "verification_failed", words.row_words(row))

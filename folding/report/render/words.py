@@ -22,7 +22,7 @@ MARKS = {
     HeadlineState.NOT_EQUIVALENT: "✕",
     HeadlineState.NOT_SHOWN: "?",
 }
-STATUS_MARKS = {"pass": "✓", "fail": "✕", "unavailable": "–"}
+STATUS_MARKS = {"pass": "✓", "fail": "✕", "unavailable": "–", "not_compared": "–"}
 
 
 def number(value: float | None) -> str:

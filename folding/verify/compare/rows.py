@@ -11,6 +11,7 @@ import numpy as np
 from folding.report import VerificationRow
 from folding.sources.base import Feeds
 from folding.verify.compare.outputs import Comparison, compare, summarize
+from folding.verify.findings import reason
 from folding.verify.noise.tolerance import Tolerance
 from folding.verify.probes.generate import Probe
 
@@ -69,22 +70,29 @@ def row(
         made.status, made.detail = "fail", candidate.error
         return made
     found: dict[str, list[Comparison]] = {name: [] for name in limits.names()}
+    uncompared: list[str] = []
     for probe, outputs in expected.items():
         answer = candidate.answers.get(probe)
         if answer is None:
             made.status, made.detail = "fail", f"no answer on probe {probe!r}"
             continue
         for name in limits.names():
-            if name in outputs:
+            if name not in outputs:
+                continue
+            try:
                 found[name].append(
                     compare_with_refined_noise(limits, name, probe, outputs[name], answer[name])
                 )
+            except Exception as exc:  # noqa: BLE001 - what could not be compared is not a difference
+                uncompared.append(f"{name!r} on probe {probe!r} was not compared: {reason(exc)}")
     made.outputs = [summarize(list_) for list_ in found.values() if list_]
     made.figures["probes"] = len(expected)
-    if not made.outputs:
-        made.status, made.detail = "fail", "nothing was compared"
-    elif not all(output.passed for output in made.outputs):
+    if made.status == "fail" or not all(output.passed for output in made.outputs):
         made.status = "fail"
+    elif not made.outputs:
+        made.status, made.detail = "not_compared", "; ".join(uncompared[:3]) or "no output to compare"
+    elif uncompared:
+        made.detail = "; ".join(uncompared[:3])
     return made
 
 

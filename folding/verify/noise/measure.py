@@ -24,7 +24,7 @@ class NoiseModel:
 
     def __init__(self, pair: GraphPair, probes: ProbeSet) -> None:
         self.pair, self.probes = pair, probes
-        self.outputs = {name: self._empty(name) for name in pair.source.outputs}
+        self.outputs = {name: self._empty(name) for name in probes.answers[probes.first.name]}
         self._perturbed: list[Feeds] = []
         self._sharpened: set[str] = set()
 
@@ -39,10 +39,13 @@ class NoiseModel:
         """Run the source on the first probes with weights, inputs and rounding steps moved."""
         effort, rng = self.probes.effort, self.pair.rng(0x6E6F697365)
         probes = self.probes.probes[: effort.noise_probes]
+        skipped = []
         for probe in probes:
             for weights in self.perturbed():
-                self._run(self.pair.session, probe, weights, rng)
-        skipped = []
+                try:
+                    self._run(self.pair.session, probe, weights, rng)
+                except Exception as exc:  # noqa: BLE001 - moved inputs may be ones that the model refuses
+                    skipped.append(f"noise on {probe.name}: {reason(exc)}")
         for moved in rounding_perturbed(self.pair.source, rng):
             try:
                 session = moved.session()
@@ -55,7 +58,7 @@ class NoiseModel:
 
     def _run(self, session: FedSession, probe: Probe, weights: Feeds, rng: np.random.Generator) -> None:
         """Add one equivalent execution of the source to the noise of every output."""
-        feeds = probe.feeds if probe.exact else neighbours(probe.feeds, rng)
+        feeds = probe.feeds if probe.exact else {**neighbours(probe.feeds, rng), **probe.arguments}
         answer = session.run(feeds, weights)
         for name, noise in self.outputs.items():
             noise.add(probe.name, self.probes.answers[probe.name][name], answer[name])
@@ -80,7 +83,10 @@ class NoiseModel:
         found = next(p for p in self.probes.probes if p.name == probe)
         rng = self.pair.rng(0x73686172, len(self._sharpened))
         for _ in range(self.probes.effort.sharper):
-            self._run(self.pair.session, found, perturbed_weights(self.pair.source, rng), rng)
+            try:
+                self._run(self.pair.session, found, perturbed_weights(self.pair.source, rng), rng)
+            except Exception:  # noqa: BLE001 - as in `measure`, where it was said
+                return False
         return True
 
     def note_float64(self, distances: dict[str, dict[str, float]]) -> None:

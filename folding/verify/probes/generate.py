@@ -44,6 +44,7 @@ class Probe:
     recipe: str
     seed: int | None = None
     figures: dict[str, Any] = field(default_factory=dict)
+    arguments: Feeds = field(default_factory=dict)  # those of the feeds that are no data: never moved
 
     @property
     def exact(self) -> bool:
@@ -89,7 +90,8 @@ def make(specs: Sequence[InputSpec], sizes: Dims, seed: int, name: str, recipe: 
     """One probe. `kind` is the distribution's name where it is not the probe's own."""
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
     feeds = {spec.name: values_of(spec, shape_of(spec, sizes), kind or name, rng) for spec in specs}
-    return Probe(name, feeds, recipe, seed)
+    arguments = {spec.name: feeds[spec.name] for spec in specs if spec.readers}
+    return Probe(name, feeds, recipe, seed, arguments=arguments)
 
 
 def batch_is_free(spec: InputSpec) -> bool:

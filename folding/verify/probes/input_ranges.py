@@ -37,6 +37,10 @@ SAME_VALUES = frozenset(
     )
 )
 SAME_AXES = frozenset(("Identity", "Cast"))
+SMALL = {
+    "uint8": (0, 255), "int8": (-128, 127), "uint4": (0, 15), "int4": (-8, 7),
+    "uint2": (0, 3), "int2": (-2, 1),
+}  # fmt: skip
 # Ranges to try for whole numbers of unknown meaning.
 GENERIC = ((0, 9), (0, 3), (0, 1), (1, 1), (0, 0), (1, 2), (2, 2), (3, 3), (4, 4))
 
@@ -120,7 +124,7 @@ def describe(loaded: Loaded, value: onnx.ValueInfoProto, users: dict[str, list[o
 
 def whole_of_type(spec: InputSpec) -> None:
     """Draw 8-bit integers from all that the type holds."""
-    limits = {"uint8": (0, 255), "int8": (-128, 127), "uint4": (0, 15), "int4": (-8, 7)}.get(spec.dtype.name)
+    limits = SMALL.get(spec.dtype.name)
     if limits is not None:
         spec.low, spec.high = limits
         spec.why = f"the whole of {spec.dtype}"

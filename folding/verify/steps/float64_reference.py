@@ -10,8 +10,8 @@ import numpy as np
 
 from folding.verify.compare.rows import Answers
 from folding.verify.context import GraphPair, ProbeSet
-from folding.verify.findings import Findings
-from folding.verify.float64 import Float64UnavailableError, evaluate
+from folding.verify.findings import Findings, reason
+from folding.verify.float64 import evaluate
 from folding.verify.noise.ulp_noise import Noise, distance
 
 # float64 evaluation in numpy costs about this many float32 runs of ONNX Runtime (measured on ResNet50).
@@ -42,16 +42,19 @@ def float64_answers(pair: GraphPair, probes: ProbeSet, noises: Mapping[str, Nois
     for probe in cheapest[:wanted]:
         try:
             answers[probe.name] = evaluate(pair.source, probe.feeds, deadline=deadline)
-        except Float64UnavailableError as exc:
+        except Exception as exc:  # noqa: BLE001 - the evaluator is ours: what it cannot do is nobody's fault
             if not answers:
-                limits.append(f"float64 left out: {exc}")
+                limits.append(f"float64 left out: {reason(exc)}")
             break
     limits += drop_overflown(probes, answers)
+    limits += drop_unproved(probes, answers, noises)
     if doubt := distrust(probes, answers, noises):
         limits.append(doubt)
         answers = {}
     distances = {
-        probe: {name: distance(probes.answers[probe][name], outputs[name]) for name in noises}
+        probe: {
+            name: distance(probes.answers[probe][name], outputs[name]) for name in noises if name in outputs
+        }
         for probe, outputs in answers.items()
     }
     return Float64Answers(answers, distances, Findings(limits=tuple(limits)))
@@ -81,12 +84,36 @@ def drop_overflown(probes: ProbeSet, answers: Answers) -> list[str]:
     return limits
 
 
+def drop_unproved(probes: ProbeSet, answers: Answers, noises: Mapping[str, Noise]) -> list[str]:
+    """Leave out integer, boolean and string outputs in which the evaluation differs from the source's run.
+
+    An index behind a rounding may differ with good reason, and an operator may be evaluated wrongly: in
+    neither case is the evaluation a measure of the artifact.
+    """
+    wrong: dict[str, None] = {}
+    for probe, outputs in answers.items():
+        for name, noise in noises.items():
+            own = probes.answers[probe][name]
+            if noise.dtype.kind == "f" or name not in outputs:
+                continue
+            if own.shape != outputs[name].shape or (own != outputs[name]).any():
+                wrong[name] = None
+    for outputs in answers.values():
+        for name in wrong:
+            outputs.pop(name, None)
+    for probe in [probe for probe, outputs in answers.items() if not outputs]:
+        del answers[probe]
+    return [f"float64 left out for {name!r}: it is not what the source answers" for name in wrong]
+
+
 def distrust(probes: ProbeSet, answers: Answers, noises: Mapping[str, Noise]) -> str | None:
     """Why the evaluation is not a reference: it is further off the source's own run than noise explains."""
     for name, noise in noises.items():
         if noise.dtype.kind != "f":
             continue
         for probe, outputs in answers.items():
+            if name not in outputs:
+                continue
             own = probes.answers[probe][name]
             error = distance(own, outputs[name])
             if outputs[name].shape != own.shape or error > TRUSTED * noise.of(probe):

@@ -105,7 +105,7 @@ def float64_row(noise: NoiseModel, answers: Answers, candidate: Candidate) -> Ve
             (n.float64_distance.get(p, 0.0) for n in noise.outputs.values() for p in answers), default=0.0
         )
         theirs = max(
-            (distance(candidate.answers[p][n], answers[p][n]) for p in answers for n in noise.outputs),
+            (distance(candidate.answers[p][n], found[n]) for p, found in answers.items() for n in found),
             default=0.0,
         )
         made.figures.update(source_error=mine, artifact_error=theirs, ratio=theirs / mine if mine else None)

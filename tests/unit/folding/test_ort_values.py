@@ -17,6 +17,8 @@ KINDS = [
     (TensorProto.FLOAT8E5M2FNUZ, ml_dtypes.float8_e5m2fnuz),
     (TensorProto.INT4, ml_dtypes.int4),
     (TensorProto.UINT4, ml_dtypes.uint4),
+    (TensorProto.INT2, ml_dtypes.int2),
+    (TensorProto.UINT2, ml_dtypes.uint2),
 ]
 
 
@@ -30,9 +32,10 @@ def test_narrow_types_are_fed_and_read(kind: int, dtype: type) -> None:
     ]
     outputs = [info("y", TensorProto.FLOAT, [3, 3]), info("z", kind, [3, 3])]
     graph = helper.make_graph(nodes, "g", [info("x", kind, [3, 3])], outputs)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
-    low = 0 if dtype is ml_dtypes.uint4 else -4
-    values = np.arange(low, low + 9).reshape(3, 3)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 25)], ir_version=11)
+    lows = {ml_dtypes.uint4: 0, ml_dtypes.uint2: 0, ml_dtypes.int2: -2}
+    low = lows.get(dtype, -4)
+    values = low + np.arange(9).reshape(3, 3) % (4 if "int2" in dtype.__name__ else 9)
     found = OrtSession(model.SerializeToString()).run({"x": values.astype(dtype)})
     assert (found["y"] == values).all()
     assert (found["z"] == values).all()
