@@ -12,6 +12,7 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -36,6 +37,7 @@ from service.store.private_files import private_folder
 from service.wiring import Services, build
 
 log = logging.getLogger("bnfold.app")
+ORPHAN_GRACE = 20.0  # seconds that an orphan has for its open requests
 DESCRIPTION = (
     "Folds batch-norm moving statistics into trained models, exports ONNX and proves the result equivalent. "
     "Errors are RFC 9457 problems with a stable `code`. Every GET answers HEAD as well; bodies are taken "
@@ -208,7 +210,24 @@ def _run(settings: Settings, listener: socket.socket) -> None:
     _Server(config, app).run(sockets=[listener])
 
 
+def _die_with_parent() -> None:
+    """End this process when the one that started it is gone, however it ended: the port must come free."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        log.error("the parent process is gone; this one ends too")
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(ORPHAN_GRACE)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
 def _child(settings: Settings, listener: socket.socket) -> None:
+    _die_with_parent()
     raise_descriptor_limit()
     logs.configure(settings)
     _run(settings, listener)

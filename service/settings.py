@@ -51,6 +51,12 @@ class Settings(BaseSettings):
         le=256,
         description="Jobs that one worker process runs at a time.",
     )
+    inspect_slots: int = Field(
+        default=1,
+        ge=0,
+        le=256,
+        description="Inspections that a worker runs beside, in a lane of their own.",
+    )
     runner: Literal["process", "memory"] = Field(
         default="process", description="`process` isolates every job; `memory` only pretends (engine tests)."
     )

@@ -8,8 +8,10 @@ from service.auth.keys import Keys, load_pepper
 from service.auth.limits import RateLimit
 from service.engine.base import Consumer, Queue
 from service.engine.embedded import EmbeddedConsumer, EmbeddedQueue
+from service.engine.lanes import Lanes
 from service.engine.process import WorkerProcess
 from service.jobs.heartbeat import Heartbeat
+from service.jobs.model import Kind
 from service.jobs.service import Jobs
 from service.jobs.worker import Worker
 from service.models import Models
@@ -112,6 +114,13 @@ def _queue(settings: Settings, db: Database) -> Queue:
 
 
 def _consumer(services: Services, worker: Worker) -> Consumer:
+    main, slots = _engine_consumer(services, worker), services.settings.inspect_slots
+    if not slots:
+        return main
+    return Lanes(main, EmbeddedConsumer(worker, services.changes, slots, (Kind.INSPECT,)))
+
+
+def _engine_consumer(services: Services, worker: Worker) -> Consumer:
     if services.settings.engine == "procrastinate":
         from service.engine.procrastinate import ProcrastinateConsumer
 
@@ -131,7 +140,7 @@ def _runner(settings: Settings) -> JobRunner:
     return ProcessRunner(
         RunnerConfig(
             scratch=settings.scratch,
-            slots=settings.slots,
+            slots=settings.slots + settings.inspect_slots,
             allow_unsandboxed=settings.allow_unsandboxed,
             cuda="cuda" in settings.pools,
         )

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSche
 from folding.options import FoldOptions
 from folding.report import Inspection, NormReport
 from service.jobs.model import Job, Kind, State
+from service.jobs.turns import Place
 from service.releases import NAME_PATTERN
 from service.store.ids import DIGEST_PATTERN
 
@@ -82,6 +83,13 @@ class BlobOut(BaseModel):
     bytes: int
 
 
+class QueueOut(BaseModel):
+    """Where a waiting job stands."""
+
+    position: int = Field(description="1 is next. Tenants take turns; inspections have a lane of their own.")
+    estimate_seconds: float | None = Field(description="Until it starts, by what such jobs took lately.")
+
+
 class JobOut(BaseModel):
     """A job. `links` are paths below the service's root."""
 
@@ -104,6 +112,7 @@ class JobOut(BaseModel):
     cached_from: str | None
     error: dict[str, Any] | None = Field(description="code, message, hint, stage, layer, details.")
     artifact: BlobOut | None
+    queue: QueueOut | None = Field(default=None, description="While it waits, where one job is asked for.")
     created_at: Time
     updated_at: Time
     started_at: Time | None
@@ -111,8 +120,9 @@ class JobOut(BaseModel):
     links: dict[str, str]
 
     @staticmethod
-    def of(job: Job) -> JobOut:
+    def of(job: Job, place: Place | None = None) -> JobOut:
         """The public face of a row."""
+        queue = QueueOut(position=place.position, estimate_seconds=place.seconds) if place else None
         here = f"/v1/jobs/{job.id}"
         links = {"self": here, "events": f"{here}/events"}
         if job.report_digest is not None:
@@ -127,7 +137,8 @@ class JobOut(BaseModel):
             input=job.input_digest, calibration=job.calibration_digest, probe=job.probe_digest,
             options=job.options, attempt=job.attempt, stage=job.stage, progress=job.progress,
             message=job.message, verdict=job.verdict, sandbox=job.sandbox, cached_from=job.cached_from,
-            error=job.error, artifact=artifact, created_at=job.created_at, updated_at=job.updated_at,
+            error=job.error, artifact=artifact, queue=queue,
+            created_at=job.created_at, updated_at=job.updated_at,
             started_at=job.started_at, finished_at=job.finished_at, links=links,
         )  # fmt: skip
 

@@ -24,6 +24,7 @@ from sqlalchemy import Connection
 
 from service.errors import ServiceError
 from service.jobs import leases
+from service.jobs.model import Kind
 from service.jobs.worker import Worker
 from service.settings import Settings
 from service.store.change_feed import Changes
@@ -162,14 +163,17 @@ def environment_of(settings: Settings) -> dict[str, str]:
 
 
 class EmbeddedConsumer:
-    """The supervisor's side: claims in order of age, `slots` at a time."""
+    """The supervisor's side: claims tenants in turn, `slots` at a time; with `kinds`, only those."""
 
-    def __init__(self, worker: Worker, changes: Changes) -> None:
+    def __init__(
+        self, worker: Worker, changes: Changes, slots: int | None = None, kinds: tuple[Kind, ...] = ()
+    ) -> None:
         self._worker, self._changes = worker, changes
+        self._slots, self._kinds = slots or worker.settings.slots, kinds
 
     def serve(self, stop: threading.Event) -> None:
         """Run jobs until `stop`."""
-        slots = self._worker.settings.slots
+        slots = self._slots
         running: dict[Future[bool], str] = {}
         cursor = self._changes.cursor()
         with ThreadPoolExecutor(slots, thread_name_prefix="job") as pool:
@@ -186,7 +190,7 @@ class EmbeddedConsumer:
 
     def _take(self, limit: int, mine: set[str]) -> list[str]:
         try:
-            found = leases.next_queued(self._worker.db, self._worker.settings.pools, limit + 16)
+            found = leases.next_queued(self._worker.db, self._worker.settings.pools, limit + 16, self._kinds)
         except ServiceError as error:
             log.warning("queue not readable: %s", error.error_code)
             FAULTS.note("consumer", error)

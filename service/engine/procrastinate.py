@@ -20,6 +20,7 @@ from procrastinate.exceptions import ProcrastinateException
 from sqlalchemy import Connection, text
 
 from service.errors import ServiceError, Unavailable
+from service.jobs import leases
 from service.jobs.worker import Worker
 from service.settings import Settings
 from service.store import workers
@@ -33,6 +34,14 @@ _ORPHANS = text(
     "AND j.not_before < extract(epoch FROM now()) - 5 "
     "AND NOT EXISTS (SELECT 1 FROM procrastinate_jobs p WHERE p.status IN ('todo', 'doing') "
     "AND p.task_name = :task AND p.args ->> 'job_id' = j.id) ORDER BY j.created_at LIMIT 500"
+)
+_WAITING = text(
+    "SELECT pool, count(*) AS number FROM jobs WHERE state = 'queued' "
+    "AND not_before < extract(epoch FROM now()) - 5 GROUP BY pool"
+)
+_TICKETS = text(
+    "SELECT queue_name AS pool, count(*) AS number FROM procrastinate_jobs "
+    "WHERE status = 'todo' AND task_name = :task GROUP BY queue_name"
 )
 
 
@@ -67,12 +76,21 @@ class ProcrastinateQueue:
         return {"ok": True, "engine": "procrastinate", "workers": len(live), "detail": detail}
 
     def maintain(self) -> int:
-        """Defer tasks for queued jobs that have none (a task ended with its worker, or its claim failed)."""
+        """Defer tasks where fewer wait than jobs do (a task ended with its worker, or its claim failed).
+
+        A task is a ticket for any job of its pool, so a job whose own task has run needs no other as long as
+        there are enough of them.
+        """
+        deferred = 0
         with self._db.write() as connection:
-            orphans = connection.execute(_ORPHANS, {"task": TASK}).all()
-            for row in orphans:
-                self.enqueue(connection, row.id, row.pool)
-        return len(orphans)
+            tickets = {row.pool: row.number for row in connection.execute(_TICKETS, {"task": TASK})}
+            waiting = {row.pool: row.number for row in connection.execute(_WAITING)}
+            for row in connection.execute(_ORPHANS, {"task": TASK}).all():
+                if tickets.get(row.pool, 0) < waiting.get(row.pool, 0):
+                    tickets[row.pool] = tickets.get(row.pool, 0) + 1
+                    self.enqueue(connection, row.id, row.pool)
+                    deferred += 1
+        return deferred
 
 
 class ProcrastinateConsumer:
@@ -138,7 +156,9 @@ class ProcrastinateConsumer:
 
     def _run(self, job_id: str) -> None:
         try:
-            self._worker.run(job_id)
+            for each in leases.next_for_ticket(self._db, self._worker.settings.pools, job_id):
+                if self._worker.run(each):
+                    return
         except ServiceError as error:
             log.warning("job not claimed", extra={"job": job_id, "code": error.error_code})
 

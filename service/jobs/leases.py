@@ -6,13 +6,14 @@ rows whose lease ran out. A worker that was stopped and comes back finds its att
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from sqlalchemy import Connection, and_, func, or_, select, update
 
 from service.engine.base import Queue
-from service.jobs import repository
-from service.jobs.model import Job, State
+from service.jobs import repository, turns
+from service.jobs.model import Job, Kind, State
 from service.jobs.transitions import Cause
 from service.settings import Settings
 from service.store import tables
@@ -20,14 +21,28 @@ from service.store.db import Database, now
 from service.store.tenants import quota
 
 J = tables.jobs.c
-_HELD = (State.RUNNING.value, State.STOPPING.value)
+_HELD = turns.HELD
+# Clocks of hosts differ a little; a lease is not called impossible for that.
+CLOCK_SLACK = 5.0
 
 
-def next_queued(db: Database, pools: list[str], limit: int = 8) -> list[str]:
-    """Ids of jobs that may be claimed, oldest first."""
-    query = select(J.id).where(J.state == State.QUEUED.value, J.pool.in_(pools), J.not_before <= now())
+def next_queued(db: Database, pools: list[str], limit: int = 8, kinds: tuple[Kind, ...] = ()) -> list[str]:
+    """Ids of jobs that may be claimed, tenants in turn."""
+    return [job_id for job_id, _ in turns.next_jobs(db, pools, limit, kinds)]
+
+
+def next_for_ticket(db: Database, pools: list[str], job_id: str) -> list[str]:
+    """Ids to try, in order, for an engine that delivers in order of submission: `job_id` is a ticket.
+
+    While its tenant is next in turn, the job is run itself, so that workers do not meet at the same row.
+    """
+    found = turns.next_jobs(db, pools, 8)
     with db.read() as connection:
-        return list(connection.execute(query.order_by(J.created_at).limit(limit)).scalars())
+        mine = repository.load(connection, job_id)
+    rest = [each for each, _ in found if each != job_id]
+    if mine is not None and mine.state is State.QUEUED and (not found or found[0][1] == mine.tenant):
+        return [job_id, *rest]
+    return [*rest, job_id]
 
 
 def claim(db: Database, settings: Settings, job_id: str, owner: str) -> Job | None:
@@ -37,6 +52,7 @@ def claim(db: Database, settings: Settings, job_id: str, owner: str) -> Job | No
         if job is None or job.state is not State.QUEUED or _at_limit(db, connection, settings, job.tenant):
             return None
         clock = now()
+        turns.mark_served(db, connection, job.tenant)
         return repository.move(
             db,
             connection,
@@ -85,10 +101,36 @@ def states(db: Database, held: dict[str, int]) -> dict[str, State | None]:
 
 def reap(db: Database, queue: Queue, settings: Settings) -> int:
     """Re-queue (or, after too many losses, fail) every job whose lease ran out; how many."""
-    expired = and_(J.state.in_(_HELD), or_(J.lease_until.is_(None), J.lease_until < now()))
+    latest = now() + settings.lease + CLOCK_SLACK
+    over = or_(J.lease_until.is_(None), J.lease_until < now(), J.lease_until > latest)
+    query = select(tables.jobs).where(and_(J.state.in_(_HELD), over)).limit(200)
     with db.read() as connection:
-        lost = [Job.of(row) for row in connection.execute(select(tables.jobs).where(expired).limit(200))]
+        found = [Job.of(row) for row in connection.execute(query)]
+    lost = [
+        job for job in found if (job.lease_until or 0) < latest or _STANDING_STILL.lost(job, settings.lease)
+    ]
     return sum(lose(db, queue, settings, job) for job in lost)
+
+
+class StandingStill:
+    """Leases that end later than any lease can: written before the clock was set back.
+
+    Their worker may live, and renews them by the new clock within a third of a lease. One that has not
+    changed for a whole lease, by this process's monotonic clock, is over.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, int, float | None], float] = {}
+
+    def lost(self, job: Job, lease: float) -> bool:
+        """Return True when this very lease was seen a whole lease ago."""
+        if len(self._seen) > 10_000:
+            self._seen.clear()
+        clock, key = time.monotonic(), (job.id, job.attempt, job.lease_until)
+        return clock - self._seen.setdefault(key, clock) > lease
+
+
+_STANDING_STILL = StandingStill()
 
 
 def lose(db: Database, queue: Queue, settings: Settings, job: Job) -> bool:
@@ -96,8 +138,8 @@ def lose(db: Database, queue: Queue, settings: Settings, job: Job) -> bool:
     losses = job.losses + 1
     with db.write() as connection:
         fresh = repository.load(connection, job.id)
-        if fresh is None or fresh.attempt != job.attempt or (fresh.lease_until or 0) >= now():
-            return False
+        if fresh is None or fresh.attempt != job.attempt or fresh.lease_until != job.lease_until:
+            return False  # renewed or ended meanwhile
         if losses >= settings.max_attempts and fresh.state is State.RUNNING:
             error = {
                 "code": "lost_lease",

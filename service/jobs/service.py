@@ -9,7 +9,7 @@ from sqlalchemy import Connection, delete, func, select, tuple_
 
 from service.engine.base import Queue
 from service.errors import Conflict, CorruptBlob, NotFound, TooMany, Unprocessable
-from service.jobs import repository
+from service.jobs import repository, turns
 from service.jobs.model import TERMINAL, Job, Kind, State
 from service.jobs.requests import Submission
 from service.jobs.transitions import Cause, after
@@ -116,7 +116,8 @@ class Jobs:
             "attempt": 0,
             "losses": 0,
             "crashes": 0,
-            "not_before": clock,
+            "not_before": 0.0,
+            "position": turns.next_position(),
             "event_seq": 1,
             "created_at": clock,
             "updated_at": clock,
@@ -181,7 +182,15 @@ class Jobs:
                  "started_at", "finished_at", "message", "sandbox")
             )  # fmt: skip
             moved = repository.move(
-                self.db, connection, job, Cause.RETRY, losses=0, crashes=0, not_before=now(), **fresh
+                self.db,
+                connection,
+                job,
+                Cause.RETRY,
+                losses=0,
+                crashes=0,
+                not_before=0.0,
+                position=turns.next_position(),
+                **fresh,
             )
             if moved is None:
                 raise Conflict("The job has just changed.", code="wrong_state", hint="Look again.")
@@ -206,6 +215,10 @@ class Jobs:
         """Events past `seq`; the caller has checked the tenant."""
         with self.db.read() as connection:
             return repository.events_after(connection, job_id, seq)
+
+    def place(self, job: Job) -> turns.Place | None:
+        """Where the job stands in the queue, None once it has been taken."""
+        return turns.place_of(self.db, self.settings, job)
 
     def counts(self) -> dict[tuple[str, str, str], int]:
         """Jobs by (kind, state, pool), for metrics."""

@@ -36,6 +36,7 @@ tenants = Table(
     Column("id", String(64), primary_key=True),
     Column("created_at", Float, nullable=False),
     Column("quotas", JSON, nullable=False),  # overrides of Settings.quota_* by name without the prefix
+    Column("served", BigInteger),  # counts claims of all tenants: the lowest was served longest ago
 )
 
 api_keys = Table(
@@ -111,6 +112,7 @@ jobs = Table(
     Column("artifact_digest", String(71), index=True),
     Column("artifact_bytes", BigInteger),
     Column("trace", String(64)),
+    Column("position", BigInteger, index=True),  # order of submission, whatever the clock says
     Column("cost", JSON),  # {cpu_seconds, wall_seconds, peak_bytes, read_bytes, written_bytes}
     Index("ix_jobs_tenant_created", "tenant", "created_at", "id"),
     Index("ix_jobs_tenant_cache", "tenant", "cache_key"),

@@ -37,6 +37,9 @@ def leave(db: Database, name: str) -> None:
 
 def alive(db: Database, settings: Settings) -> list[Row[Any]]:
     """Workers heard of within a lease."""
-    query = select(tables.workers).where(W.seen_at > now() - settings.lease).order_by(W.name)
+    clock = now()
+    # A time far ahead was written before the clock was set back, by a worker that has not reported since.
+    fresh = (W.seen_at > clock - settings.lease, W.seen_at < clock + settings.lease)
+    query = select(tables.workers).where(*fresh).order_by(W.name)
     with db.read() as connection:
         return list(connection.execute(query))

@@ -68,7 +68,7 @@ class Dispatcher:
 
     def _due(self, busy: Iterable[str]) -> list[Row[Any]]:
         query = select(D.id, D.next_at, D.webhook_id).where(D.state == "pending", D.next_at <= now())
-        query = query.where(D.webhook_id.not_in(list(busy))).order_by(D.next_at).limit(200)
+        query = query.where(D.webhook_id.not_in(list(busy))).order_by(D.next_at, D.created_at).limit(200)
         with self.db.read() as connection:
             return list(connection.execute(query))
 

@@ -28,7 +28,7 @@ def announce(db: Database, connection: Connection, job: Job) -> None:
             "payload": _payload(event, job),
             "state": "pending",
             "attempts": 0,
-            "next_at": now(),
+            "next_at": 0.0,  # at once, whatever the clock does
             "log": [],
             "created_at": now(),
         }

@@ -111,7 +111,8 @@ async def get_job(job_id: str, ports: Ports, who: Reader, wait: Wait = 0.0) -> R
     """With `wait`, answers at the end or after that many seconds, whichever is first."""
     job = await view.wait_done(ports, who.tenant, job_id, wait)
     headers = {} if job.done else {"Retry-After": "1"}
-    return JSONResponse(view.view_of(JobOut.of(job)), 200, headers)
+    place = await run_in_threadpool(ports.jobs.place, job) if job.state is State.QUEUED else None
+    return JSONResponse(view.view_of(JobOut.of(job, place)), 200, headers)
 
 
 @router.post("/{job_id}:cancel", response_model=JobOut, status_code=202, summary="Stop a job")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -12,17 +13,21 @@ from pathlib import Path
 
 import pytest
 
+from service.app import create_app
 from service.engine import embedded
 from service.engine.embedded import CANNOT_START, EmbeddedQueue, Lock, environment_of, lock_path
 from service.settings import Settings
-from tests.support.deployment import eventually
-from tests.support.in_process import settings
+from service.store import workers
+from tests.support.deployment import deployment, eventually, free_port
+from tests.support.in_process import TestClient, open_services, settings
 from tests.support.paths import ROOT
 
 REFUSING = """
 import service.runner.process as process
 from service.engine.main import run_worker
+from service.app import create_app
 from service.settings import Settings
+from service.store import workers
 def refuse(self):
     raise process.SandboxUnavailable("The canary escaped.", hint="--allow-unsandboxed")
 process.ProcessRunner.start = refuse
@@ -87,3 +92,40 @@ def test_supervisor_is_replaced_and_ends_with_its_parent(tmp_path: Path) -> None
     queue.stop()
     assert time.monotonic() - began < 15
     assert not queue.health()["ok"]
+
+
+def test_ready_only_while_a_worker_lives(tmp_path: Path) -> None:
+    """S10: the lock alone says that a process exists, not that it takes jobs."""
+    services = open_services(tmp_path, lease=60.0)
+    lock = Lock(lock_path(services.settings))
+    assert lock.acquire()
+    try:
+        with TestClient(create_app(services=services), base_url="http://localhost") as client:
+            answer = client.get("/readyz")
+            assert answer.status_code == 503
+            assert answer.json()["checks"]["engine"]["ok"]
+            assert not answer.json()["checks"]["workers"]["ok"]
+            workers.report(services.db, services.settings, "w1", "full")
+            eventually(lambda: client.get("/readyz").status_code == 200, 5)
+    finally:
+        lock.release()
+
+
+def test_children_end_with_their_parent(tmp_path: Path) -> None:
+    """S10: the parent of two HTTP processes is killed; the port comes free."""
+    with deployment(tmp_path, BNFOLD_WEB_WORKERS="2") as made:
+        port = free_port()
+        made.api(port=port)
+        made.kill(made.processes[0])
+
+        def free() -> bool:
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind(("127.0.0.1", port))
+                    probe.listen()
+                except OSError:
+                    return False
+            return True
+
+        eventually(free, 30, "the port is free again")
