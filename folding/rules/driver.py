@@ -7,8 +7,8 @@ import onnx_ir as ir
 
 from folding.ir import query as g
 from folding.norms.base import BatchNorm
+from folding.rules import apply_patch, emit_affine, parallel_branches, residual_affines
 from folding.rules import certificate as cert
-from folding.rules import emit_affine, parallel_branches, residual_affines
 from folding.rules.absorbers.linear import Linear
 from folding.rules.affine import Affine
 from folding.rules.base import Decision, FoldResult, Skip, SkipReason
@@ -106,7 +106,7 @@ class Fold:
                 move.absorber.merged_sites.append(site)
         for passed in plan.patches:
             if passed.patch is not None:
-                passed.patch()
+                apply_patch.apply(passed.patch, self.ctx)
         site.absorbers += plan.absorbed
         site.direction = direction(site, plan, side)
 

@@ -12,7 +12,6 @@ applies a whole plan or none of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, TypeAlias
@@ -25,6 +24,7 @@ from folding.norms.constants import Constants
 from folding.options import FoldOptions
 from folding.rules.affine import Affine
 from folding.rules.base import Skip, SkipReason
+from folding.rules.patch import Patch
 
 if TYPE_CHECKING:
     from folding.rules.absorbers.linear import Linear
@@ -56,10 +56,10 @@ class Absorbed:
 
 @dataclass(frozen=True, eq=False)
 class Propagated:
-    """The affine goes on to these values, each with its own; `patch` edits the node once all accepted."""
+    """The affine goes on to these values, each with its own; `patch` is applied once all accepted."""
 
     onward: tuple[tuple[ir.Value, Affine], ...]
-    patch: Callable[[], None] | None = None
+    patch: Patch | None = None
 
 
 Move: TypeAlias = Absorbed | Propagated | Skip

@@ -12,10 +12,10 @@ import onnx_ir as ir
 
 from folding.ir import query as g
 from folding.norms.base import Float64Array
-from folding.rules import emit_affine
 from folding.rules.affine import Affine
 from folding.rules.base import Skip, SkipReason
 from folding.rules.interface import Context, Move, Propagated, channel_axis_lost, label, unknown
+from folding.rules.patch import Patch, SetAttribute, SetConstantInput, problem
 
 
 class PadRule:
@@ -79,21 +79,20 @@ class PadRule:
             )
         if first == value:
             return Propagated(((onward, affine),))
-        if ctx.opset < 11:
-            return Propagated(
-                ((onward, affine),), lambda: node.attributes.add(ir.AttrFloat32("value", first))
-            )
-        return Propagated(((onward, affine),), lambda: _rewrite(node, first, ctx))
+        patch = _padding(node, first, ctx)
+        found = problem(patch)
+        if found is not None:
+            return Skip(SkipReason.WOULD_OVERFLOW, found)
+        return Propagated(((onward, affine),), patch)
 
 
-def _rewrite(node: ir.Node, value: float, ctx: Context) -> None:
+def _padding(node: ir.Node, value: float, ctx: Context) -> Patch:
+    """Let the node pad with another number."""
+    if ctx.opset < 11:
+        return SetAttribute(node, "value", value)
     source = node.inputs[0]
     dtype = (source.dtype if source is not None else None) or ir.DataType.FLOAT
-    assert isinstance(node.graph, ir.Graph)
-    const = emit_affine.constant(ctx, node.graph, f"{node.name or 'pad'}/value", np.array(value), dtype)
-    if len(node.inputs) < 3:
-        node.resize_inputs(3)
-    node.replace_input_with(2, const)
+    return SetConstantInput(node, 2, "value", value, dtype)
 
 
 RULE = PadRule()

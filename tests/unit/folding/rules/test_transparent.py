@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 
 from folding.rules.base import SkipReason
+from folding.rules.patch import SetAttribute, SetConstantInput, problem
 from tests.support.numbers import running_rng
 from tests.unit.folding.rules.models import difference, fold, model, norm_arrays
 
@@ -222,6 +224,17 @@ def test_pad_takes_another_value_where_one_fits_all_channels() -> None:
     folded = fold(model("T[2,6,5,5] x", "a = Conv(x, w) c = Pad(a, p) d = Mul(c, s) y = Add(d, t)", arrays))
     assert folded.ops == ["Conv", "Pad"]
     assert difference(folded) < EXACT
+
+
+def test_a_patch_can_be_printed_and_checked() -> None:
+    pad = ir.node("Pad", [ir.val("x"), ir.val("p")], outputs=[ir.val("c")])
+    good = SetConstantInput(pad, 2, "value", -0.5, ir.DataType.FLOAT16)
+    assert str(good) == "Pad `c`: input 2 (value) = -0.5"
+    assert problem(good) is None
+    assert "FLOAT16 does not hold it" in str(
+        problem(SetConstantInput(pad, 2, "value", 1e5, ir.DataType.FLOAT16))
+    )
+    assert str(SetAttribute(pad, "value", 2.0)) == "Pad `c`: attribute value = 2"
 
 
 def test_average_pool_that_counts_padding_is_passed_by_the_scale() -> None:
