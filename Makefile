@@ -22,7 +22,7 @@ TIERS := tests/unit tests/integration tests/process tests/e2e
 export TF_CPP_MIN_LOG_LEVEL := 3
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: help setup setup-dev demo serve check unit test real sweeps coverage test-tools lint types format openapi bench fuzz audit killsweep image \
+.PHONY: help setup setup-dev demo serve check unit test real peers-tests sweeps coverage test-tools lint types format openapi bench fuzz audit killsweep image \
         lock docs docs-pictures clean
 
 help: ## this list
@@ -46,8 +46,11 @@ unit: $(DEV) ## unit tests: no TensorFlow, no processes, seconds
 test: $(DEV) test-tools ## the test suite, all but strangers' files and long sweeps
 	$(PYTEST) $(TIERS) $(PYTEST_ARGS)
 
-real: $(DEV) ## models that strangers made
-	$(PYTEST) tests/real $(PYTEST_ARGS)
+real: $(DEV) ## trained models inside public packages, downloaded, against the committed table
+	$(PY) -m tests.real.files $(REAL_ARGS)
+
+peers-tests: $(DEV) ## the 2,033 models of ONNX's own tests, against the committed list
+	$(PY) -m tests.real.peers $(PEERS_ARGS)
 
 sweeps: $(DEV) test-tools ## the long form of every sweep
 	$(PYTEST) $(TIERS) -m slow $(PYTEST_ARGS)

@@ -536,6 +536,13 @@ HAZARDS: Final[dict[str, Text]] = {
         'Open the session with `add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")` to compute in '
         "float32, or accept the loss for the speed.",
     ),
+    "weight_bias_quantization": (
+        "Float parameters between quantizers are rounded to integers",
+        "A Conv or Gemm with float weights or a float bias between a DequantizeLinear and a QuantizeLinear gets them "
+        "quantized by ONNX Runtime (WeightBiasQuantization, basic level and above): results move by a step of the "
+        "quantizer. Where the source moves the same way, the artifact is not judged at that level.",
+        'Open the session with `disabled_optimizers=["WeightBiasQuantization"]`, or accept the step.',
+    ),
     "optimization_level": (
         "The runtime's optimization levels disagree",
         "The same file gives different answers with graph optimizations off and on, beyond the float noise of the model. "

@@ -62,8 +62,19 @@ KNOWN = (
         entries=(("session.qdq_matmulnbits_accuracy_level", "1"),),
         chosen=True,
     ),
+    Known(
+        "weight_bias_quantization",
+        frozenset(("WeightBiasQuantization",)),
+        "float weights or biases between a DequantizeLinear and a QuantizeLinear are rounded to integers: "
+        "results move by a step of the quantizer",
+        chosen=True,
+    ),
 )
 UNKNOWN = "optimization_level"
+SHARED = (
+    "; the source, untouched, differs between these levels for the same reason, so the artifact is judged "
+    "where the source agrees with itself"
+)
 
 
 @dataclass(frozen=True)
@@ -101,20 +112,19 @@ def find_hazards(
             continue
         probe, size = disagreement(context, plain.answers, full.answers)
         if full.error and provider == "cpu":
-            found.append(describe_refusal(context, pair.artifact.path, full.error, "the artifact"))
+            found.append(describe_refusal(context, pair.artifact.path, full.error, "the artifact").hazard)
         elif full.error:
             detail = f"loads and runs at disable_all, but not at enable_all: {full.error}"
             found.append(Hazard(code=UNKNOWN, provider=provider, detail=detail, workaround=level_words()))
         elif probe is not None and provider == "cpu":
-            hazard = describe(context, pair.artifact.path, probe, size, "the artifact")
-            chosen = any(known.chosen for known in KNOWN if known.code == hazard.code)
-            if chosen and source_has_it(context, probe):
-                hazard.detail += "; the source has it too, so the artifact is not judged by it"
+            cause = describe(context, pair.artifact.path, probe, size, "the artifact")
+            if cause.inherent and source_has_it(context, probe, cause):
+                cause.hazard.detail += SHARED
                 limits.append(
-                    f"at the runtime's defaults source and artifact are both less precise ({hazard.code})"
+                    f"at the runtime's defaults source and artifact are both less precise ({cause.name})"
                 )
                 unjudged.add(("cpu", "enable_all"))
-            found.append(hazard)
+            found.append(cause.hazard)
         elif probe is not None:
             detail = f"the artifact differs by {size:.3g} between optimization levels on probe {probe!r}"
             workaround = level_words()
@@ -126,10 +136,43 @@ def find_hazards(
     return HazardResult(tuple(found), frozenset(unjudged), Findings(limits=tuple(limits)))
 
 
-def source_has_it(context: Context, probe: str) -> bool:
-    """Whether the source's own answer moves as well between the levels."""
-    answers = {probe: OrtSession(context.pair.source.path, "enable_all").run(context.probes.feeds(probe))}
-    return disagreement(context, {probe: context.probes.answers[probe]}, answers)[0] is not None
+@dataclass(frozen=True)
+class Cause:
+    """A hazard, and the optimizers to blame. inherent: it is not one that an exported graph can avoid."""
+
+    hazard: Hazard
+    culprits: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The hazard's code, or the optimizer where that says more."""
+        known = self.hazard.code != UNKNOWN
+        return self.hazard.code if known else self.hazard.optimizer or UNKNOWN
+
+    @property
+    def inherent(self) -> bool:
+        """Whether the exported graph has no way around it: then the source may excuse the artifact."""
+        return all(known.chosen for known in KNOWN if known.code == self.hazard.code)
+
+
+def source_has_it(context: Context, probe: str, cause: Cause) -> bool:
+    """Whether the source's own answer moves between the levels, on this or another probe, for that cause."""
+    path = context.pair.source.path
+    try:
+        whole = OrtSession(path, "enable_all")
+        without = OrtSession(path, "enable_all", disabled_optimizers=cause.culprits)
+    except Exception:  # noqa: BLE001 - a source that does not load there tells nothing of this cause
+        return False
+    for name in dict.fromkeys([probe, *(each.name for each in context.probes.probes)]):
+        right, feeds = {name: context.probes.answers[name]}, context.probes.feeds(name)
+        try:
+            moved = disagreement(context, right, {name: whole.run(feeds)})[0] is not None
+            mended = not cause.culprits or disagreement(context, right, {name: without.run(feeds)})[0] is None
+        except Exception:  # noqa: BLE001 - as above
+            continue
+        if moved and mended:
+            return True
+    return False
 
 
 def suspicious(context: Context) -> bool:
@@ -158,7 +201,7 @@ def of_source(context: Context) -> list[Hazard]:
     except Exception as exc:  # noqa: BLE001 - the runtime's own classes
         hazard = describe_refusal(
             context, context.pair.source.path, f"does not load: {str(exc).strip()}", "the source"
-        )
+        ).hazard
         hazard.detail += "; the artifact avoids it: it loads at both levels"
         return [hazard]
     answers: dict[str, Feeds] = {}
@@ -172,7 +215,7 @@ def of_source(context: Context) -> list[Hazard]:
         return []
     hazard = describe(
         context, context.pair.source.path, probe_name, size, "the source, run with the runtime's defaults,"
-    )
+    ).hazard
     hazard.detail += "; the artifact avoids it: right at both levels"
     return [hazard]
 
@@ -194,7 +237,7 @@ def disagreement(
     return worst
 
 
-def describe(context: Context, model: Path, probe: str, size: float, whose: str) -> Hazard:
+def describe(context: Context, model: Path, probe: str, size: float, whose: str) -> Cause:
     """Bisect on one probe and name what was found."""
     return name_cause(
         context,
@@ -205,7 +248,7 @@ def describe(context: Context, model: Path, probe: str, size: float, whose: str)
     )
 
 
-def describe_refusal(context: Context, model: Path, error: str, whose: str) -> Hazard:
+def describe_refusal(context: Context, model: Path, error: str, whose: str) -> Cause:
     """The same for a model that loads and runs at disable_all only."""
     return name_cause(
         context, model, context.probes.probes[0].name, float("inf"),
@@ -213,7 +256,7 @@ def describe_refusal(context: Context, model: Path, error: str, whose: str) -> H
     )  # fmt: skip
 
 
-def name_cause(context: Context, model: Path, probe: str, size: float, words: Callable[[str], str]) -> Hazard:
+def name_cause(context: Context, model: Path, probe: str, size: float, words: Callable[[str], str]) -> Cause:
     """Bisect; `words` says what is wrong from a level on."""
     feeds = context.probes.feeds(probe)
     right = OrtSession(model, "disable_all").run(feeds)
@@ -240,13 +283,14 @@ def name_cause(context: Context, model: Path, probe: str, size: float, words: Ca
     )
     what = known.what if known else "not in the list of known runtime faults"
     names = ", ".join(culprits) or f"something in {level} that cannot be switched off alone"
-    return Hazard(
+    hazard = Hazard(
         code=known.code if known else UNKNOWN,
         optimizer=culprits[0] if culprits else None,
         max_abs=None if not np.isfinite(size) else size,
         detail=f"{words(level)}; caused by {names}: {what}",
         workaround=way_around(known, culprits),
     )
+    return Cause(hazard, tuple(culprits))
 
 
 def bisect(mended: Callable[[str, Sequence[str]], bool]) -> tuple[str, list[str]]:

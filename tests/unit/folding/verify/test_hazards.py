@@ -176,6 +176,30 @@ def test_a_precision_that_the_runtime_chooses_for_both_is_reported_and_not_judge
     assert "less precise (qdq_matmul_accuracy)" in found.summary
 
 
+QUANTIZED_CONV = """g (float[1,3,9,9] x) => (float[1,6,7,7] y) {
+    xq = QuantizeLinear(x, xs, z) xd = DequantizeLinear(xq, xs, z) wd = DequantizeLinear(wq, ws, z)
+    c = Conv(xd, wd, b) r = Relu(c) rq = QuantizeLinear(r, rs, z) y = DequantizeLinear(rq, rs, z) }"""
+
+
+def quantized_conv(path: Path, gain: float = 1.0) -> Path:
+    """Everything quantized but the bias."""
+    wq = np.random.default_rng(0).integers(-40, 40, (6, 3, 3, 3)).astype(np.int8)
+    scales = {"xs": np.float32(0.03), "ws": np.float32(0.01 * gain), "rs": np.float32(0.05)}
+    return write(path, QUANTIZED_CONV, wq=wq, z=np.int8(0), b=array(6), **scales)
+
+
+def test_a_source_that_differs_between_levels_excuses_its_artifact_there(tmp_path: Path) -> None:
+    path = quantized_conv(tmp_path / "a.onnx")
+    found = check(path, path)
+    assert found.verdict is Verdict.PASS, found.summary
+    (hazard,) = found.hazards
+    assert hazard.code == "weight_bias_quantization"
+    assert hazard.optimizer == "WeightBiasQuantization"
+    assert {r.judged for r in found.rows if r.optimization_level == "enable_all"} == {False}
+    wrong = check(path, quantized_conv(tmp_path / "b.onnx", gain=1.02))
+    assert wrong.verdict is Verdict.FAIL
+
+
 def test_a_fault_beside_it_is_judged_where_the_runtime_is_precise(tmp_path: Path) -> None:
     found = check(weight_only(tmp_path / "a.onnx"), weight_only(tmp_path / "b.onnx", gain=1.001))
     assert found.verdict is Verdict.FAIL
