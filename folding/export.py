@@ -68,6 +68,9 @@ def ir_version(model: ir.Model) -> int:
     return max(needed, floor)
 
 
+_FROM_CPP = (ValueError, RuntimeError, IndexError, TypeError)  # what onnx's C++ raises over odd types
+
+
 def check(proto: onnx.ModelProto, tensors: dict[str, ir.TensorProtocol]) -> None:
     """The onnx checker with shape inference, on the structure; payload sizes are checked by the writer.
 
@@ -80,7 +83,7 @@ def check(proto: onnx.ModelProto, tensors: dict[str, ir.TensorProtocol]) -> None
         onnx.shape_inference.infer_shapes(structure, check_type=True, strict_mode=True)
         weightless.give_shapes(structure)  # inputs and outputs whose rank nobody knows
         onnx.checker.check_model(structure.SerializeToString(deterministic=True))
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, *_FROM_CPP) as error:
         raise UnsupportedModel(
             f"The resulting graph does not pass the onnx checker: {str(error).splitlines()[0]}",
             code="checker_refused",

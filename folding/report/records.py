@@ -164,7 +164,9 @@ class GraphReport(_Part):
     nodes_before: int = Field(description="Nodes of the imported graph.")
     nodes_after: int = Field(description="Nodes of the artifact.")
     batch_norms_before: int = Field(description="Batch norms found.")
-    batch_norms_after: int = Field(description="Batch norms kept.")
+    batch_norms_after: int = Field(
+        description="Batch norms kept; at least the BatchNormalization nodes of the artifact."
+    )
     parameters: int = Field(default=0, description="Numbers in all weights of the artifact.")
     bytes: int = Field(default=0, description="Size of the artifact.")
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from folding.norms.base import BatchNorm
-from folding.rules import emit_affine
+from folding.rules import emit_affine, joins
 from folding.rules.absorbers import constant
 from folding.rules.absorbers.linear import Linear
 from folding.rules.affine import Affine
@@ -30,6 +30,7 @@ from folding.rules.write import Writer
 
 _QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv",
                          "QLinearMatMul", "ConvInteger", "MatMulInteger"})  # fmt: skip
+Arrival = tuple[ir.Node, int, Affine]
 _MAX_VISITED_VALUES = 20_000  # values visited for one affine; beyond that it stays where it is
 
 
@@ -113,10 +114,18 @@ class Propagator:
         work: list[tuple[ir.Value, Affine, frozenset[ir.Node]]] = [
             (site.input, affine, frozenset(site.nodes))
         ]
+        waiting: dict[ir.Value, tuple[Affine, frozenset[ir.Node], Skip]] = {}
         while work:
             value, wanted, users = work.pop()
+            before = waiting.pop(value, None)
+            if before is not None and not joins.same(before[0], wanted):
+                return before[2]
+            users = users if before is None else users | before[1]
             step = self._check_range(self._producer_step(value, wanted, users), Side.INTO_PRODUCER)
             if isinstance(step, Skip):
+                if _comes_again(step, value, users, parents):
+                    waiting[value] = (wanted, users, step)
+                    continue
                 return self._refuse(step, value, parents, Side.INTO_PRODUCER)
             plan.changed.append(value)
             if isinstance(step, Absorbed):
@@ -132,7 +141,7 @@ class Propagator:
                 work.append((source, onward, frozenset([node])))
             if len(parents) > _MAX_VISITED_VALUES:
                 return Skip(SkipReason.NO_LINEAR_NEIGHBOUR, f"no end after {_MAX_VISITED_VALUES} values")
-        return plan
+        return next((skip for _, _, skip in waiting.values()), plan)
 
     def _producer_step(
         self, value: ir.Value, wanted: Affine, users: frozenset[ir.Node]
@@ -196,31 +205,56 @@ class Propagator:
         plan = PropagationPlan()
         parents: dict[ir.Value, ir.Value | None] = {site.output: None}
         work: list[tuple[ir.Value, Affine]] = [(site.output, affine)]
-        while work:
-            value, offered = work.pop()
-            if value is not site.output:
-                plan.changed.append(value)
-            if (value, Side.INTO_CONSUMER) in self._refused:
-                return self._refuse(
-                    self._refused[value, Side.INTO_CONSUMER], value, parents, Side.INTO_CONSUMER
-                )
-            if value.is_graph_output():
-                skip = Skip(SkipReason.GRAPH_OUTPUT, f"`{value.name}` is an output of the graph", True)
-                return self._refuse(skip, value, parents, Side.INTO_CONSUMER)
-            for use in value.uses():
-                step = self._check_range(self._consumer_step(use.node, use.idx, offered), Side.INTO_CONSUMER)
+        joining = joins.Joins(self.ctx)
+        while work or joining.arrived:
+            arrivals = list(joining.rest()) if not work else []
+            if work:
+                value, offered = work.pop()
+                if value is not site.output:
+                    plan.changed.append(value)
+                stop = self._end_of_way(value)
+                if stop is not None:
+                    return self._refuse(stop, value, parents, Side.INTO_CONSUMER)
+                arrivals = self._join([(use.node, use.idx, offered) for use in value.uses()], joining, work)
+            for node, index, offered in arrivals:
+                step = self._check_range(self._consumer_step(node, index, offered), Side.INTO_CONSUMER)
+                source = node.inputs[index]
+                assert source is not None
                 if isinstance(step, Skip):
-                    return self._refuse(step, value, parents, Side.INTO_CONSUMER)
+                    return self._refuse(step, source, parents, Side.INTO_CONSUMER)
                 if isinstance(step, Absorbed):
                     plan.absorbed.append(step)
                     continue
                 plan.patches.append(step)
                 for target, onward in step.onward:
-                    parents.setdefault(target, value)
+                    parents.setdefault(target, source)
                     work.append((target, onward))
+            for target, _ in work:
+                parents.setdefault(target, None)
             if len(parents) > _MAX_VISITED_VALUES:
                 return Skip(SkipReason.NO_LINEAR_NEIGHBOUR, f"no end after {_MAX_VISITED_VALUES} values")
         return plan
+
+    def _end_of_way(self, value: ir.Value) -> Skip | None:
+        """Whether nothing can pass this value towards its readers."""
+        if value.is_graph_output():
+            return Skip(SkipReason.GRAPH_OUTPUT, f"`{value.name}` is an output of the graph", True)
+        return self._refused.get((value, Side.INTO_CONSUMER))
+
+    def _join(
+        self, arrivals: list[Arrival], joining: joins.Joins, work: list[tuple[ir.Value, Affine]]
+    ) -> list[Arrival]:
+        """Let arrivals wait at nodes that pass the affine once all their inputs bring it; the others."""
+        rest: list[Arrival] = []
+        for node, index, offered in arrivals:
+            host = self.by_node.get(node)
+            if (host is not None and not host.gone) or not joining.waits(node, index, offered):
+                rest.append((node, index, offered))
+                continue
+            joined = joining.arrive(node, index, offered)
+            if joined is not None:
+                work.append((node.outputs[0], joined))
+        return rest
 
     def _consumer_step(self, node: ir.Node, index: int, offered: Affine) -> Absorbed | Propagated | Skip:
         host = self.by_node.get(node)
@@ -246,6 +280,16 @@ class Propagator:
                 self._refused[at, side] = skip
                 at = parents[at]
         return skip
+
+
+def _comes_again(
+    skip: Skip, value: ir.Value, users: frozenset[ir.Node], parents: dict[ir.Value, ir.Value | None]
+) -> bool:
+    """Whether every other reader of a value lies on the plan's own way, so that it will ask for it too."""
+    if skip.reason is not SkipReason.SHARED_PRODUCER_OUTPUT or value.is_graph_output():
+        return False
+    others = {use.node for use in value.uses() if not reads_shape_only(use.node, use.idx)} - users
+    return bool(others) and all(any(output in parents for output in node.outputs) for node in others)
 
 
 def _not_linear(node: ir.Node, how: str) -> Skip:

@@ -223,3 +223,15 @@ def test_a_declared_output_shape_is_a_claim_and_no_fact(tmp_path: Path) -> None:
     )  # fmt: skip
     fold(tmp_path, proto)
     assert difference(tmp_path, x=np.array([3, 4], np.int64)) == 0.0
+
+
+def test_the_report_counts_the_norms_that_the_artifact_holds(tmp_path: Path) -> None:
+    """Constant arithmetic that nothing absorbs is stated as a BatchNormalization, the shortest that says it."""
+    proto = parse(
+        "s = Mul (x, a)\n t = Add (s, b)\n r = Sub (t, a)\n y = Sigmoid (r)",
+        arrays={name: weights(4, 1, 1) + index for index, name in enumerate("ab")},
+    )
+    report = fold(tmp_path, proto)
+    held = sum(node.op_type == "BatchNormalization" for node in onnx.load(tmp_path / "o.onnx").graph.node)
+    assert held == 1
+    assert report.graph.batch_norms_after == held
