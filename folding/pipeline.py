@@ -124,9 +124,23 @@ def _attempt(
     run = _Run(imported, dst, options, progress, scratch, keep_branches)
     try:
         return run.report(calibration, probe)
+    except (BnfoldError, MemoryError, OSError):
+        raise
+    except Exception as error:
+        if not isinstance(root_error(error), BnfoldError) and imported.source.format == "onnx":
+            _blame_source(src, options, scratch)
+        raise
     finally:
         if imported.reference is not None:
             imported.reference.close()
+
+
+def _blame_source(src: Path, options: FoldOptions, scratch: Path) -> None:
+    """Check the source before a surprise is called a defect of ours: what the onnx checker would refuse of it
+    may have led to anything."""
+    again = scratch / "again"
+    again.mkdir()
+    export.check_source(sources.load(src, options, again, Progress()).model)
 
 
 @dataclass

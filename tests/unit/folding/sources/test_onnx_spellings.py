@@ -226,7 +226,7 @@ def test_a_declared_output_shape_is_a_claim_and_no_fact(tmp_path: Path) -> None:
 
 
 def test_the_report_counts_the_norms_that_the_artifact_holds(tmp_path: Path) -> None:
-    """Constant arithmetic that nothing absorbs is stated as a BatchNormalization, the shortest that says it."""
+    """Constant arithmetic that nothing absorbs is stated as a BatchNormalization, the shortest form."""
     proto = parse(
         "s = Mul (x, a)\n t = Add (s, b)\n r = Sub (t, a)\n y = Sigmoid (r)",
         arrays={name: weights(4, 1, 1) + index for index, name in enumerate("ab")},
@@ -235,3 +235,16 @@ def test_the_report_counts_the_norms_that_the_artifact_holds(tmp_path: Path) -> 
     held = sum(node.op_type == "BatchNormalization" for node in onnx.load(tmp_path / "o.onnx").graph.node)
     assert held == 1
     assert report.graph.batch_norms_after == held
+
+
+@pytest.mark.parametrize("body", [
+    "y = Transpose <perm: ints = [0, 7, 1, 2]> (x)",
+    "y = Slice (x, one, two, three)",
+    "y = ReduceSum (x, big)",
+])  # fmt: skip
+def test_operators_used_against_their_definition(tmp_path: Path, body: str) -> None:
+    """The checker without shape inference lets these through; what they lead to is the source's fault."""
+    numbers = {"one": [0, 0], "two": [1], "three": [9, 9], "big": [9]}
+    arrays = {name: np.array(row, np.int64) for name, row in numbers.items() if name in body}
+    with pytest.raises((UnsupportedModel, CorruptModel)):
+        fold(tmp_path, parse(body, arrays=arrays))
