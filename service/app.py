@@ -122,7 +122,7 @@ def _report_schema(components: dict[str, Any]) -> dict[str, Any]:
 
 def check_bind(settings: Settings) -> None:
     """Refuse a public address while no key exists: anybody could use the service as its owner."""
-    if settings.is_loopback:
+    if settings.is_loopback or settings.oidc_file is not None:
         return
     db = Database(settings.db_url)
     try:

@@ -111,6 +111,12 @@ class Settings(BaseSettings):
     rate_per_minute: float = Field(
         default=0.0, ge=0, description="Requests a minute and tenant, on each API host; 0: any."
     )
+    failed_keys_per_minute: int = Field(
+        default=60, ge=0, description="Wrong keys a minute and address, on each API host; 0: any number."
+    )
+    oidc_file: Path | None = Field(
+        default=None, description="Trust file for tokens of GitHub and GitLab pipelines (extra `oidc`)."
+    )
     rate_burst: int = Field(default=60, ge=1, description="Requests that may come at once.")
     quota_running: int = Field(default=0, ge=0, description="Running jobs per tenant; 0: any.")
     quota_queued: int = Field(default=0, ge=0, description="Waiting jobs per tenant; 0: any.")

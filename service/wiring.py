@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from service.auth.keys import Keys, load_pepper
-from service.auth.limits import RateLimit
+from service.auth.limits import FailedKeys, RateLimit
 from service.engine.base import Consumer, Queue
 from service.engine.embedded import EmbeddedConsumer, EmbeddedQueue
 from service.engine.lanes import Lanes
@@ -30,6 +31,9 @@ from service.webhooks.dispatch import Dispatcher
 from service.webhooks.registry import Webhooks, encrypt_old_secrets
 from service.webhooks.secret_box import SecretBox
 
+if TYPE_CHECKING:
+    from service.auth.oidc import PipelineTokens
+
 
 @dataclass(frozen=True)
 class Services:
@@ -48,6 +52,8 @@ class Services:
     webhooks: Webhooks
     keys: Keys
     rates: RateLimit
+    failed_keys: FailedKeys
+    tokens: PipelineTokens | None
     collector: Collector
     renderings: Renderings
 
@@ -84,6 +90,8 @@ def build(settings: Settings) -> Services:
         webhooks=Webhooks(db, settings, secrets),
         keys=Keys(db, pepper),
         rates=RateLimit(settings),
+        failed_keys=FailedKeys(settings),
+        tokens=_tokens(settings),
         collector=Collector(db, blobs, settings),
         renderings=Renderings(db, blobs, verifier, settings),
     )
@@ -103,6 +111,14 @@ def build_worker(services: Services, runner: JobRunner | None = None) -> WorkerP
         collector=services.collector,
         dispatcher=Dispatcher(services.db, settings, SecretBox(services.keys.pepper)),
     )
+
+
+def _tokens(settings: Settings) -> PipelineTokens | None:
+    if settings.oidc_file is None:
+        return None
+    from service.auth.oidc import PipelineTokens  # PyJWT comes with the extra `oidc`
+
+    return PipelineTokens(settings.oidc_file)
 
 
 def _queue(settings: Settings, db: Database) -> Queue:

@@ -9,9 +9,10 @@ from fastapi import Depends, FastAPI, Path, Request, Security
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 
+from service.api import metrics
 from service.api.origin import came_through_proxy
-from service.auth.principal import LOCAL, Principal
-from service.errors import BadRequest, Unauthorized, Unprocessable
+from service.auth.principal import LOCAL, Principal, looks_like_token
+from service.errors import BadRequest, Forbidden, Unauthorized, Unprocessable
 from service.store import ids
 from service.wiring import Services
 
@@ -32,7 +33,7 @@ def principal(request: Request, ports: Ports, _: Annotated[object, Security(_bea
     """Who asks: the key's tenant, or the local owner while no key exists and only loopback is bound."""
     presented = _presented(request)
     if presented is not None:
-        who = ports.keys.check(presented)
+        who = _known(request, ports, presented)
     elif _needs_key(request, ports):
         raise Unauthorized(
             "This service needs an API key.",
@@ -49,6 +50,18 @@ def principal(request: Request, ports: Ports, _: Annotated[object, Security(_bea
         who = LOCAL
     ports.rates.take(who.tenant)
     return who
+
+
+def _known(request: Request, ports: Services, presented: str) -> Principal:
+    """Whom the key or token stands for. Wrong ones are counted by address; right ones always pass."""
+    try:
+        if ports.tokens is not None and looks_like_token(presented):
+            return ports.tokens.check(presented)
+        return ports.keys.check(presented)
+    except (Unauthorized, Forbidden):
+        metrics.FAILED_KEYS.inc()
+        ports.failed_keys.note(request.client.host if request.client else "")
+        raise
 
 
 def _presented(request: Request) -> str | None:
@@ -68,7 +81,8 @@ def keys_required(app: FastAPI, ports: Services) -> bool:
 
     Only a yes is remembered, for KEYS_TTL seconds: the first key counts from the very next request on.
     """
-    if ports.settings.require_keys or not ports.settings.is_loopback:
+    settings = ports.settings
+    if settings.require_keys or ports.tokens is not None or not settings.is_loopback:
         return True
     seen: float = getattr(app.state, "keys_seen", -KEYS_TTL)
     if time.monotonic() - seen < KEYS_TTL:

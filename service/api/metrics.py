@@ -28,6 +28,9 @@ SECONDS = Histogram(
     buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )  # fmt: skip
 BYTES = Counter("bnfold_http_bytes", "Body bytes.", ["direction"], registry=_registry)
+FAILED_KEYS = Counter(
+    "bnfold_failed_keys", "Requests with a key or token that was refused.", registry=_registry
+)
 STARTED = time.time()
 
 

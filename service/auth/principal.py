@@ -25,5 +25,10 @@ class Principal:
             )
 
 
+def looks_like_token(presented: str) -> bool:
+    """Return whether it is a JWT by its form; an API key has one dot and begins with `bnf_`."""
+    return presented.count(".") == 2 and not presented.startswith("bnf_")
+
+
 # The owner of a loopback service that has no keys.
 LOCAL = Principal("default", frozenset(SCOPES))
