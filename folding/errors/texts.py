@@ -62,6 +62,7 @@ READING: Final[dict[str, Text]] = {
     "dangling_reference": ("A reference to nothing", "A node reads a value that no node of the graph or function makes.", _AGAIN),
     "recursive_function": ("A function that calls itself", "Functions of a graph must end; this one does not.", "Export the model without recursion."),
     "function_expansion": ("Functions expand too far", "With every call written out the graph has more nodes than are read.", "Export a flatter graph."),
+    "fake_quant_range": ("A quantization range that cannot be used", "A fake quantization has a range that does not hold 0, or that is computed at run time.", "Calibrate the observers before the export, or export the float model."),
     "keras_config": ("Layers that cannot be rebuilt", "Keras cannot make the model from its configuration, typically because of a class of your own.", "Export a SavedModel (`model.export`), which needs no classes."),
     "unbuilt_model": ("A model that was never called", "Keras saved it before it knew its input shape.", "Call it once on data, then save it."),
     "weights_only": ("Weights without a model", "The file was written by save_weights, so the layers are missing; it can be inspected, not folded.", "Save the whole model with `model.save`."),

@@ -11,11 +11,13 @@ Protobufs are taken as messages or as bytes; a message is any object with Tensor
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final, Literal
 
 from folding.errors import UnsupportedModel
 from folding.sources.gates import tf_ops
+from folding.sources.gates.function_calls import check_calls, reachable, reachable_functions
+from folding.sources.gates.graph_growth import check_growth, initial_values
 from folding.sources.gates.limits import LIMITS, Limits, corrupt, refuse, shown
 
 Purpose = Literal["frozen", "serving", "training"]
@@ -55,10 +57,26 @@ def check_graphdef(graph: Any, limits: Limits = LIMITS, *, purpose: Purpose = "f
         seen.add(node.name)
     for where, body in _bodies(nodes, library):
         for node in body:
-            _check_node(node, where, purpose, limits)
-        spared = set() if purpose == "frozen" else _initial_values(body)
-        _check_growth([node for node in body if node.name not in spared], where, limits)
-    _check_calls(nodes, library, limits)
+            _check_node(node, limits)
+        spared = set() if purpose == "frozen" else initial_values(body)
+        check_growth([node for node in body if node.name not in spared], where, limits)
+    check_calls(nodes, library, limits)
+    for node in nodes:
+        _check_reach(node, "", purpose)
+    if purpose == "frozen":
+        check_functions(graph, purpose)
+
+
+def check_functions(graph: Any, purpose: Purpose) -> None:
+    """Check that no function which the graph's nodes reach reaches outside. Raises UnsafeModel `unsafe_op`.
+
+    A SavedModel's library also holds what training and input pipelines ran. It is pruned to what the
+    outputs reach first, as no other function is ever given to TensorFlow.
+    """
+    library = {f.signature.name: f for f in graph.library.function}
+    for name in sorted(reachable_functions(graph.node, library)):
+        for node in library[name].node_def:
+            _check_reach(node, name, purpose)
 
 
 def check_inference(graph: Any, limits: Limits = LIMITS) -> None:
@@ -68,8 +86,8 @@ def check_inference(graph: Any, limits: Limits = LIMITS) -> None:
     """
     library = {f.signature.name: f for f in graph.library.function}
     unknown: dict[str, str] = {}
-    _check_growth([*graph.node], "", limits)
-    for node in _reachable(graph.node, library):
+    check_growth([*graph.node], "", limits)
+    for node in reachable(graph.node, library):
         if tf_ops.forbidden(node.op):
             _refuse_op(node, "")
         _check_signature(node)
@@ -160,15 +178,18 @@ def _bodies(nodes: list[Any], library: dict[str, Any]) -> Iterator[tuple[str, li
 # --- one node -------------------------------------------------------------------------------------
 
 
-def _check_node(node: Any, where: str, purpose: Purpose, limits: Limits) -> None:
+def _check_reach(node: Any, where: str, purpose: Purpose) -> None:
+    if tf_ops.forbidden(node.op) and not _tolerated(node.op, purpose):
+        _refuse_op(node, where)
+
+
+def _check_node(node: Any, limits: Limits) -> None:
     for text in (node.name, node.op, node.device):
         if len(text) > limits.name_bytes:
             refuse(
                 "unsafe_name", f"A node's name has {len(text)} characters; the limit is {limits.name_bytes}.",
                 name=node.name, hint="Give the layer a shorter name.",
             )  # fmt: skip
-    if tf_ops.forbidden(node.op) and not _tolerated(node.op, purpose):
-        _refuse_op(node, where)
     for key, value in node.attr.items():
         _check_attribute(node, key, value, limits)
 
@@ -259,222 +280,3 @@ def _check_tensor(node: Any, tensor: Any, limits: Limits) -> None:
         dims = [dim.size for dim in tensor.tensor_shape.dim]
         what = f"stores {stored} values for {elements} elements"
         _refuse_dims(node, dims, what, limits.splat_elements)
-
-
-# --- what a node can grow to ------------------------------------------------------------------------
-
-_ASSIGNS: Final = frozenset({"Assign", "AssignVariableOp"})
-_SIZES: Final = {  # op -> input that holds the shape of the result
-    "Fill": 0, "BroadcastTo": 1, "RandomUniform": 0, "RandomStandardNormal": 0, "TruncatedNormal": 0,
-    "RandomUniformInt": 0, "StatelessRandomUniform": 0, "StatelessRandomUniformV2": 0,
-    "StatelessRandomNormal": 0, "StatelessRandomNormalV2": 0, "StatelessTruncatedNormal": 0, "Empty": 0,
-    "ScatterNd": 2, "SparseToDense": 1, "TensorListReserve": 1,
-}  # fmt: skip
-
-
-def _initial_values(nodes: list[Any]) -> set[str]:
-    """What only initializes variables: a table of embeddings may be huge, and is never made anew."""
-    readers: dict[str, list[Any]] = {}
-    for node in nodes:
-        for ref in node.input:
-            readers.setdefault(ref.removeprefix("^").split(":")[0], []).append(node)
-    spared: set[str] = set()
-    for node in reversed(list(_inputs_first(nodes, {node.name: node for node in nodes}))):
-        used = readers.get(node.name, ())
-        if used and all(user.op in _ASSIGNS or user.name in spared for user in used):
-            spared.add(node.name)
-    return spared
-
-
-def _check_growth(nodes: list[Any], where: str, limits: Limits) -> None:
-    """Constant operands that make one node, or a chain of nodes, produce far more than is stored."""
-    by_name = {node.name: node for node in nodes}
-    sizes: dict[str, int] = {}
-    for node in _inputs_first(nodes, by_name):
-        size = _grown(node, by_name, sizes)
-        if size is None:
-            continue
-        if size > limits.computed_elements:
-            refuse(
-                "unsafe_expansion",
-                f"Node {shown(node.name)!r} ({shown(node.op)}) makes {size} elements out of constants.",
-                name=node.name,
-                limit=limits.computed_elements,
-                hint="Compute the value from the input's shape, or use a smaller size.",
-            )
-        sizes[node.name] = size
-
-
-def _grown(node: Any, by_name: dict[str, Any], sizes: dict[str, int]) -> int | None:
-    """Elements of the result where constants alone decide it, else None."""
-    inputs = [ref for ref in node.input if not ref.startswith("^")]
-    if node.op == "Const":
-        return None if "value" not in node.attr else _elements(node.attr["value"].tensor)
-    if node.op in _SIZES and len(inputs) > _SIZES[node.op]:
-        dims = _constant(inputs[_SIZES[node.op]], by_name)
-        return None if dims is None else math.prod(max(0, int(dim)) for dim in dims)
-    if node.op == "Tile" and len(inputs) == 2:
-        times, base = _constant(inputs[1], by_name), _size_of(inputs[0], sizes)
-        return None if times is None or base is None else base * math.prod(max(0, int(t)) for t in times)
-    if node.op == "Range" and len(inputs) == 3:
-        parts = [_constant(ref, by_name) for ref in inputs]
-        if any(part is None or not part for part in parts):
-            return None
-        start, stop, step = (float(part[0]) for part in parts if part)
-        return int(abs((stop - start) / step)) if step and math.isfinite((stop - start) / step) else None
-    if node.op in ("LinSpace", "OneHot") and len(inputs) >= 3:
-        count = _constant(inputs[2 if node.op == "LinSpace" else 1], by_name)
-        base = 1 if node.op == "LinSpace" else _size_of(inputs[0], sizes)
-        return None if not count or base is None else base * max(0, int(count[0]))
-    if node.op in ("ConcatV2", "Concat", "Pack", "AddV2", "Add", "Mul", "Sub", "Identity", "Reshape"):
-        held = [_size_of(ref, sizes) for ref in inputs]
-        known = [size for size in held if size is not None]
-        if len(known) != len(held) or not known:
-            return None
-        return sum(known) if node.op in ("ConcatV2", "Concat", "Pack") else max(known)
-    return None
-
-
-def _size_of(ref: str, sizes: dict[str, int]) -> int | None:
-    return sizes.get(ref.split(":")[0])
-
-
-def _elements(tensor: Any) -> int:
-    return math.prod(max(0, dim.size) for dim in tensor.tensor_shape.dim)
-
-
-def _constant(ref: str, by_name: dict[str, Any]) -> list[float] | None:
-    """Values of a small integer or float constant, in full; None for anything else."""
-    node = by_name.get(ref.split(":")[0])
-    if node is None or node.op != "Const" or "value" not in node.attr:
-        return None
-    tensor = node.attr["value"].tensor
-    count = _elements(tensor)
-    if count > 64:
-        return None
-    kinds = {1: ("f", "float_val"), 2: ("d", "double_val"), 3: ("i", "int_val"), 9: ("q", "int64_val")}
-    if tensor.dtype not in kinds:
-        return None
-    code, field = kinds[tensor.dtype]
-    if tensor.tensor_content:
-        values: list[float] = list(memoryview(tensor.tensor_content).cast(code))  # type: ignore[call-overload]
-    else:
-        values = list(getattr(tensor, field))
-    return (values + values[-1:] * (count - len(values)))[:count] if values else None
-
-
-def _inputs_first(nodes: list[Any], by_name: dict[str, Any]) -> Iterator[Any]:
-    """Each node after its inputs; back edges of loops are cut."""
-    done: set[str] = set()
-    for root in nodes:
-        stack = [(root, False)]
-        while stack:
-            node, ready = stack.pop()
-            if ready:
-                yield node
-                continue
-            if node.name in done:
-                continue
-            done.add(node.name)
-            stack.append((node, True))
-            for ref in node.input:
-                source = by_name.get(ref.lstrip("^").split(":")[0])
-                if source is not None and source.name not in done:
-                    stack.append((source, False))
-
-
-# --- calls ----------------------------------------------------------------------------------------
-
-
-def _called(node: Any, library: dict[str, Any]) -> Iterator[str]:
-    """Names of library functions that the node may run."""
-    if node.op in library:
-        yield node.op
-    for value in node.attr.values():
-        kind = value.WhichOneof("value")
-        functions = [value.func] if kind == "func" else [*value.list.func] if kind == "list" else []
-        for function in functions:
-            if function.name in library:
-                yield function.name
-
-
-def _check_calls(nodes: list[Any], library: dict[str, Any], limits: Limits) -> None:
-    """Functions must form a DAG of bounded depth, whose inlining yields a bounded number of nodes."""
-    calls = {name: [c for node in f.node_def for c in _called(node, library)] for name, f in library.items()}
-    own = {name: len(f.node_def) for name, f in library.items()}
-    roots = [c for node in nodes for c in _called(node, library)]
-    check_expansion(calls, own, roots, len(nodes), limits)
-
-
-def check_expansion(
-    calls: dict[str, list[str]], own: dict[str, int], roots: Iterable[str], base: int, limits: Limits
-) -> None:
-    """Shared with ONNX's model-local functions.
-
-    Args:
-        calls: function -> every call in its body. own: function -> nodes of its body.
-        roots: every call of the main graph. base: nodes of the main graph.
-    """
-    depth: dict[str, int] = {}
-    size: dict[str, int] = {}
-    for start in calls:
-        _measure(start, calls, own, depth, size, limits)
-    total = base + sum(size[name] for name in roots)
-    if total > limits.expansion:
-        refuse(
-            "unsafe_function_expansion",
-            f"With every call written out, the graph has {total} nodes; at most {limits.expansion} may be.",
-            limit=limits.expansion,
-            hint="Export the model with its functions inlined where they are small.",
-        )
-
-
-def _measure(
-    start: str, calls: dict[str, list[str]], own: dict[str, int], depth: dict[str, int], size: dict[str, int],
-    limits: Limits,
-) -> None:  # fmt: skip
-    open_: set[str] = set()
-    stack: list[tuple[str, bool]] = [(start, False)]
-    while stack:
-        name, ready = stack.pop()
-        if ready:
-            open_.discard(name)
-            depth[name] = 1 + max((depth[c] for c in calls[name]), default=0)
-            size[name] = own[name] + sum(size[c] for c in calls[name])
-            if depth[name] > limits.function_depth:
-                refuse(
-                    "unsafe_function_depth",
-                    f"Function {shown(name)!r} nests {depth[name]} calls; the limit is "
-                    f"{limits.function_depth}.",
-                    name=name, limit=limits.function_depth, hint="Flatten nested models before exporting.",
-                )  # fmt: skip
-            continue
-        if name in depth:
-            continue
-        if name in open_:
-            refuse(
-                "unsafe_function_recursion", f"Function {shown(name)!r} calls itself.", name=name,
-                hint="Recursive functions have no ONNX form; export the model without recursion.",
-            )  # fmt: skip
-        open_.add(name)
-        stack.append((name, True))
-        for callee in set(calls[name]):
-            if callee in open_:
-                refuse(
-                    "unsafe_function_recursion", f"Function {shown(callee)!r} calls itself.", name=callee,
-                    hint="Recursive functions have no ONNX form; export the model without recursion.",
-                )  # fmt: skip
-            if callee not in depth:
-                stack.append((callee, False))
-
-
-def _reachable(nodes: Iterable[Any], library: dict[str, Any]) -> Iterator[Any]:
-    seen: set[str] = set()
-    pending: list[Any] = list(nodes)
-    while pending:
-        node = pending.pop()
-        yield node
-        for name in _called(node, library):
-            if name not in seen:
-                seen.add(name)
-                pending.extend(library[name].node_def)

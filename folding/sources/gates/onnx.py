@@ -20,7 +20,7 @@ import numpy as np
 from folding.errors import UnsupportedModel
 from folding.ir import protobuf_wire
 from folding.ir.topological import sort_nodes
-from folding.sources.gates.graphdef import check_expansion
+from folding.sources.gates.function_calls import check_expansion
 from folding.sources.gates.limits import LIMITS, Limits, corrupt, refuse, shown
 from folding.sources.gates.onnx_text import check_text
 

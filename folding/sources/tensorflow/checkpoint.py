@@ -127,6 +127,7 @@ class CheckpointFormat:
                 )
             )
         program.framework = program.framework or "tensorflow"
+        program.purpose = "training"
         program.assumptions += assumptions
         if program.full is None:
             program.full = program.graph.copy()

@@ -52,7 +52,12 @@ class GraphDefFormat:
             )
         graph = read_graph(found[0])
         held = [name for name, node in graph.nodes.items() if node.op in VARIABLE_OPS]
-        program = Program(graph, NoWeights(), framework=f"tensorflow (producer {graph.versions.producer})")
+        program = Program(
+            graph,
+            NoWeights(),
+            framework=f"tensorflow (producer {graph.versions.producer})",
+            purpose="training" if held else "frozen",
+        )
         program.tables = lookup_tables.read(graph, [upload.root / name for name in upload.files])
         signature.settle(program, options)
         needed = graph.ancestors([port.tensor for port in program.outputs], control=False)

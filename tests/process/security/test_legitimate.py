@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from folding.options import FoldOptions
-from folding.sources.gates import graphdef, hdf5, keras_config, saved_model
+from folding.sources.gates import function_calls, graphdef, hdf5, keras_config, saved_model
 from folding.sources.gates import onnx as onnx_gate
 from folding.sources.gates.limits import LIMITS
 from service.runner.local import fold_in_runner
@@ -169,7 +169,7 @@ def test_the_hidden_pipeline_may_not_be_run() -> None:
 def test_deep_but_sound_function_nesting(size: int) -> None:
     edges = {f"f{i}": [f"f{i + 1}"] if i < 20 else [] for i in range(21)}
     calls = {name: list(callees) for name, callees in edges.items()}
-    graphdef.check_expansion(calls, dict.fromkeys(calls, 1 + size), ["f0"], 5, LIMITS)
+    function_calls.check_expansion(calls, dict.fromkeys(calls, 1 + size), ["f0"], 5, LIMITS)
 
 
 def _onnx(tmp_path: Path, model: Any) -> Path:

@@ -60,7 +60,7 @@ def _fixed(graph: TfGraph, leaves: set[str]) -> set[str]:
 
 def _pure(node: Node) -> bool:
     random = "Random" in node.op or node.op == "Multinomial"
-    return node.op not in _NEVER and not random and not node.op.startswith("FakeQuant")
+    return node.op not in _NEVER and not random
 
 
 def _computed(graph: TfGraph, node: Node, fixed: set[str]) -> list[str]:

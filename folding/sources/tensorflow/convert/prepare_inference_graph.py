@@ -15,7 +15,7 @@ import numpy as np
 from folding.options import FoldOptions
 from folding.report import Assumption
 from folding.sources.tensorflow.convert.prepare_steps import conditionals, constants, ports, variables
-from folding.sources.tensorflow.graph import validate
+from folding.sources.tensorflow.graph import protobuf_io, validate
 from folding.sources.tensorflow.graph.program import Port, Program, Slot
 from folding.sources.tensorflow.graph.tf_graph import TfGraph, split
 from folding.sources.tensorflow.infer.mode_flags import Modes
@@ -117,6 +117,8 @@ def _cut_at_ports(draft: Draft) -> Draft:
     inputs = ports.cut(graph, program.inputs)
     roots = ports.own_outputs(graph, program.outputs)
     graph.keep(graph.ancestors(roots, control=True))
+    graph.prune_library()
+    protobuf_io.gate("graphdef", "check_functions", graph.to_graph_def(), program.purpose)
     validate.check(graph)
     modes = Modes(
         options,
@@ -197,6 +199,8 @@ def _keep_what_is_used(draft: Draft) -> Draft:
     readable.keep(readable.ancestors(draft.roots, control=True))
     graph.keep(used)
     controlflow.drop_lost_control(graph)
+    for each in (graph, readable):
+        each.prune_library()
     return replace(draft, inputs=inputs, assumptions=[*draft.assumptions, *notes])
 
 

@@ -12,13 +12,14 @@ from functools import cached_property
 
 import numpy as np
 
+from folding.errors import UnsupportedModel
 from folding.sources.tensorflow.convert.prepare_inference_graph import Prepared
 from folding.sources.tensorflow.graph.constant_eval import evaluate
 from folding.sources.tensorflow.graph.program import Weights
 from folding.sources.tensorflow.graph.static_shapes import StaticShapes
 from folding.sources.tensorflow.graph.tf_graph import Node, TfGraph, data_inputs, dtype_of, split
 from folding.sources.tensorflow.graph.weights import read_slot
-from folding.sources.tensorflow.rewrite import channels_last
+from folding.sources.tensorflow.rewrite import channels_last, fake_quant
 
 _TRANSPOSED = frozenset({"Conv2DBackpropInput", "Conv3DBackpropInputV2"})
 
@@ -97,6 +98,23 @@ def _biases_along_channels(state: Spelling) -> None:
             channels_last.bias_along_channels(graph, node, state.shapes.rank(ref))
 
 
+def _fake_quantizations(state: Spelling) -> None:
+    """A QuantizeLinear pair rounds otherwise; see `rewrite.fake_quant`."""
+    for node in list(state.graph.nodes.values()):
+        if node.op not in fake_quant.OPS:
+            continue
+        held = fake_quant.limits_of(node)
+        low, high = held or (state.value(ref) for ref in data_inputs(node)[1:3])
+        if low is None or high is None:
+            raise UnsupportedModel(
+                f"The range of the fake quantization {node.name!r} is computed at run time.",
+                code="fake_quant_range",
+                layer=node.name,
+                hint="Export the model in inference mode, in which the ranges are stored variables.",
+            )
+        fake_quant.spell(state.graph, node, low, high)
+
+
 def _sized_at_run_time(graph: TfGraph, node: Node) -> bool:
     return evaluate(graph, data_inputs(node)[0]) is None
 
@@ -105,4 +123,5 @@ STEPS: tuple[Callable[[Spelling], None], ...] = (
     _biases_behind_transposed_convolutions,
     _transposed_convolutions,
     _biases_along_channels,
+    _fake_quantizations,
 )

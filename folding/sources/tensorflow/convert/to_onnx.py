@@ -36,6 +36,7 @@ _FLOW = frozenset(
 _LOOPS = frozenset({"While", "StatelessWhile", "Enter"})
 _ROOTS = frozenset({"Rsqrt", "Sqrt", "FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"})
 _FLOATS = frozenset({1, 2, 14, 19})
+_ONNX_FLOATS = frozenset({1, 10, 11})  # float, float16, double
 STRUCTURE_FIRST = "structure-first"
 
 
@@ -50,8 +51,8 @@ def convert(
     Raises:
         UnsupportedModel: `unsupported_op` (with the ops' names) or `conversion_failed`.
     """
-    precompute_weights.settle(prepared, weights)
     spell_for_tf2onnx.spell(prepared, weights)
+    precompute_weights.settle(prepared, weights)
     flow = has_control_flow(prepared.graph)
     failures: list[Exception] = []
     # a batch norm in a loop keeps its weights apart; a recurrent layer is known by having them
@@ -146,6 +147,7 @@ def _to_onnx(
                     opset=opset,
                     input_names=inputs,
                     output_names=outputs,
+                    custom_rewriter=[_select_by_where],
                     initialized_tables={name.encode(): held for name, held in tables.items()} or None,
                 )
         if check:
@@ -158,6 +160,18 @@ def _to_onnx(
         drop_false_scalars(proto)
         _checked(proto)
     return proto
+
+
+def _select_by_where(graph: Any, ops: Any) -> Any:
+    """Have tf2onnx convert every Select of floats to Where.
+
+    Its `x * cond + y * (1 - cond)` is NaN where the side that is not taken is NaN or infinite. It asks
+    constants whether they are, and weights are none here; of a computed side (Log of 0) it never asks.
+    """
+    for node in ops:
+        if node.type in ("Select", "SelectV2") and graph.get_dtype(node.output[0]) in _ONNX_FLOATS:
+            node.set_attr("handles_nan", True)
+    return ops
 
 
 def _importable(graph_def: Any) -> None:
@@ -186,11 +200,11 @@ def _importable(graph_def: Any) -> None:
 
 
 def _needed_values(graph: TfGraph, *, loops: bool) -> set[str]:
-    """Weights that a While, an Enter or a fake quantization reads."""
+    """Weights that a While or an Enter reads."""
     ops = _LOOPS if loops else frozenset()
     found: set[str] = set()
     for node in graph.nodes.values():
-        if node.op in ops or node.op.startswith("FakeQuant"):
+        if node.op in ops:
             for ref in data_inputs(node):
                 name = split(ref)[0]
                 while name in graph.nodes and graph.nodes[name].op == "Identity":

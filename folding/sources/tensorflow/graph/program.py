@@ -66,6 +66,7 @@ class Program:
     notes: list[str] = field(default_factory=list)
     tables: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     framework: str = "tensorflow"
+    purpose: str = "serving"  # what the gate tolerates in functions: `frozen`, `serving` or `training`
     full: TfGraph | None = None  # the graph before surgery, for evidence about training
     display: dict[str, str] = field(default_factory=dict)  # variable node -> name that its author knows
     momenta: dict[str, float] = field(default_factory=dict)  # moving mean -> momentum, where layers tell

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from folding.sources.gates.function_calls import reachable_functions
+
 Node = Any  # tensorflow.NodeDef; its class exists only once TensorFlow is imported
 
 VARIABLE_OPS = frozenset({"Variable", "VariableV2", "VarHandleOp", "AutoReloadVariable", "TemporaryVariable"})
@@ -148,6 +150,11 @@ class TfGraph:
     def keep(self, names: set[str]) -> None:
         """Drop every node that is not named."""
         self.nodes = {name: node for name, node in self.nodes.items() if name in names}
+
+    def prune_library(self) -> None:
+        """Drop the functions that no node calls, directly or through others."""
+        kept = reachable_functions(self.nodes.values(), self.library)
+        self.library = {name: function for name, function in self.library.items() if name in kept}
 
     def rewire(self, alias: dict[str, str]) -> Callable[[str], str]:
         """Replace references by `alias` (canonical -> reference), transitively. Returns the resolver."""
