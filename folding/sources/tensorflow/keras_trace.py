@@ -16,6 +16,7 @@ from folding.sources.tensorflow.graph.runtime import quiet, tensorflow
 from folding.sources.tensorflow.graph.tf_graph import TfGraph, shape_attr
 from folding.sources.tensorflow.graph.weights import ArrayWeights
 from folding.sources.tensorflow.infer import signature
+from folding.sources.tensorflow.keras_time_distributed import merged_steps
 
 
 def trace(model: Any, flavour: str, options: FoldOptions) -> Program:
@@ -41,7 +42,7 @@ def trace(model: Any, flavour: str, options: FoldOptions) -> Program:
             packed = tf.nest.pack_sequence_as(structure, list(arguments))
         return tf.nest.flatten(model(packed, training=False))
 
-    with quiet():
+    with quiet(), merged_steps(model):
         concrete = tf.function(call, autograph=False).get_concrete_function(*specs)
     return _program(model, flavour, concrete, names, options)
 

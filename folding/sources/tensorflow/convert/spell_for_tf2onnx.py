@@ -17,9 +17,10 @@ from folding.sources.tensorflow.convert.prepare_inference_graph import Prepared
 from folding.sources.tensorflow.graph.constant_eval import evaluate
 from folding.sources.tensorflow.graph.program import Weights
 from folding.sources.tensorflow.graph.static_shapes import StaticShapes
+from folding.sources.tensorflow.graph.symbolic_sizes import SymbolicSizes
 from folding.sources.tensorflow.graph.tf_graph import Node, TfGraph, data_inputs, dtype_of, split
 from folding.sources.tensorflow.graph.weights import read_slot
-from folding.sources.tensorflow.rewrite import channels_last, fake_quant
+from folding.sources.tensorflow.rewrite import channels_last, dilated_conv, fake_quant
 
 _TRANSPOSED = frozenset({"Conv2DBackpropInput", "Conv3DBackpropInputV2"})
 
@@ -115,11 +116,18 @@ def _fake_quantizations(state: Spelling) -> None:
         fake_quant.spell(state.graph, node, low, high)
 
 
+def _dilated_convolutions(state: Spelling) -> None:
+    """tf2onnx knows them where their paddings are constants, or none at all."""
+    if any(node.op == "SpaceToBatchND" for node in state.graph.nodes.values()):
+        dilated_conv.rewrite(state.graph, SymbolicSizes(state.graph, state.shapes))
+
+
 def _sized_at_run_time(graph: TfGraph, node: Node) -> bool:
     return evaluate(graph, data_inputs(node)[0]) is None
 
 
 STEPS: tuple[Callable[[Spelling], None], ...] = (
+    _dilated_convolutions,
     _biases_behind_transposed_convolutions,
     _transposed_convolutions,
     _biases_along_channels,
