@@ -114,11 +114,27 @@ class CheckpointFormat:
                 return weights
             program = Program(graphdef.read_graph(graphs[0]), weights)
             assumptions.append(
-                Assumption(what="graph", value=graphs[0].name, why="the graph file beside the checkpoint")
+                Assumption(
+                    what="graph",
+                    value=graphs[0].name,
+                    why="the graph file beside the checkpoint"
+                    + (
+                        ", a training graph: inference is taken from it without losses and updates"
+                        if trains(program.graph)
+                        else ""
+                    ),
+                )
             )
         bare = graphdef.graph_files(upload)
-        if meta is not None and len(bare) == 1:
-            program.graph = graphdef.read_graph(bare[0])
+        beside = graphdef.read_graph(bare[0]) if meta is not None and len(bare) == 1 else None
+        if beside is not None and trains(beside):
+            program.notes.append(
+                f"{bare[0].name} is the training graph, as {chosen.meta.name} is: inference is taken from it "
+                "without losses and updates. An Estimator writes no inference graph here; "
+                "export_saved_model does."
+            )
+        elif beside is not None:
+            program.graph = beside
             assumptions.append(
                 Assumption(
                     what="graph",
@@ -139,6 +155,11 @@ class CheckpointFormat:
         else:
             signature.settle(program, options)
         return program
+
+
+def trains(graph: TfGraph) -> bool:
+    """Whether a graph holds an optimizer or gradients."""
+    return any(re.search(r"^(Resource)?(Sparse)?Apply[A-Z]|Grad$", node.op) for node in graph.nodes.values())
 
 
 def read_meta(path: Path, weights: CheckpointWeights) -> Program:

@@ -45,6 +45,7 @@ _INFERENCE = re.compile(
 )
 _KEEP = re.compile(r"(^|_)(keep_?(prob(ability)?|rate|ratio|p)?|dropout_?keep(_?prob)?|kp)(_?\d+)?($|_)")
 _DROP = re.compile(r"(^|_)(drop(out)?_?(rate|prob(ability)?|p|ratio)|drop_?rate)(_?\d+)?($|_)")
+_AS_STORED = "it decides a conditional; this is the value stored with the weights"
 _BOOL, _STRING = 10, 7
 _FLOATS = frozenset({1, 2, 14, 19})
 
@@ -111,6 +112,13 @@ class Modes:
         if (value := decided.by_structure(name, dtype)) is not None:
             if node.op == "Const" and known is not None and known.size == 1 and known.item() == value.item():
                 return None
+            if (
+                node.op in VARIABLE_OPS
+                and known is not None
+                and known.size == 1
+                and known.item() == value.item()
+            ):
+                return known, _AS_STORED
             return value, f"it chooses between batch and stored statistics{held}"
         if (value := _by_name(name, dtype)) is not None:
             if node.op == "Const" and known is not None and known.size == 1 and known.item() == value.item():
@@ -121,7 +129,7 @@ class Modes:
             if default is not None and default.size == 1:
                 return default, "it decides a conditional and has this default"
         if node.op in VARIABLE_OPS and known is not None and known.size == 1:
-            return known, "it decides a conditional; this is the value stored with the weights"
+            return known, _AS_STORED
         return None
 
     def _by_name_alone(self, node: Node) -> tuple[np.ndarray, str] | None:

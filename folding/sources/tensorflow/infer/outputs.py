@@ -12,6 +12,7 @@ from collections.abc import Container, Iterable
 
 from folding.errors import AmbiguousModel
 from folding.options import FoldOptions
+from folding.report import Assumption
 from folding.sources.tensorflow.graph.constant_eval import evaluate
 from folding.sources.tensorflow.graph.program import Port
 from folding.sources.tensorflow.graph.tf_graph import (
@@ -45,6 +46,7 @@ _LABEL = re.compile(
     r"(^|[/_])(labels?|targets?|y_?true|ground_?truth|truth|gt|classes)(_?\d+)?($|[/_])", re.IGNORECASE
 )
 _BOOL = 10  # DT_BOOL
+_SHOWN = 8  # candidates that an assumption lists
 _SHAPES = frozenset({"Shape", "Size", "Rank", "ShapeN", "Assert"})
 _DECISIONS = frozenset({"ArgMax", "ArgMin", "TopK", "TopKV2", "InTopK", "InTopKV2"})
 _AUTOMATIC = ("add", "sub", "mul", "truediv", "strided_slice", "transpose", "concat", "stack", "sum", "mean")
@@ -82,8 +84,8 @@ def _chosen(graph: TfGraph, labels: Iterable[str], options: FoldOptions | None) 
 
 def infer_outputs(
     graph: TfGraph, labels: Iterable[str] = (), options: FoldOptions | None = None
-) -> list[Port]:
-    """The outputs of an inference graph, or of the inference part of a training graph."""
+) -> tuple[list[Port], list[Assumption]]:
+    """The outputs of an inference graph, or of the inference part of a training graph; what was assumed."""
     forward, chosen = _chosen(graph, labels, options)
     if not chosen or (forward.training and len(chosen) > 1 and not _towers(chosen)):
         raise AmbiguousModel(
@@ -93,7 +95,23 @@ def infer_outputs(
             hint="Name what inference should compute: --output NAME (repeat for several).",
             details={"candidates": [full(name) for name in (chosen or forward.any())][:40]},
         )
-    return [Port(full(name), full(name)) for name in chosen]
+    return [Port(full(name), full(name)) for name in chosen], _told(forward, chosen)
+
+
+def _told(forward: _Forward, chosen: list[str]) -> list[Assumption]:
+    """That the outputs were guessed, where anything else could be meant."""
+    others = [name for name in dict.fromkeys([*forward.named(), *forward.frontier()]) if name not in chosen]
+    if not others or not forward.training:
+        return []
+    more = ", ..." if len(others) > _SHOWN else ""
+    why = (
+        f"guessed from the graph, which names no outputs; also there: {', '.join(map(full, others[:_SHOWN]))}"
+    )
+    return [
+        Assumption(
+            what="outputs", value=", ".join(map(full, chosen)), why=why + more, override="--output NAME"
+        )
+    ]
 
 
 def _towers(names: list[str]) -> bool:
@@ -236,7 +254,7 @@ class _Forward:
                 return names
             # an author who names results named this one too, before doing more with it
             return list(dict.fromkeys(self._identity_of(n) if self._automatic(n) else n for n in names))
-        names = list(dict.fromkeys(self._before_loss(name) for name in names))
+        names = list(dict.fromkeys(self._named_before_loss(name) for name in names))
         names = [n for n in names if output_dtype(graph, graph.nodes[n], 0) in (1, 2, 14, 19)] or names
         names = [name for name in names if not self._batch_statistics(name)] or names
         names = [name for name in names if not _BAD.search(name)] or names
@@ -305,6 +323,38 @@ class _Forward:
             other = [each for each in inputs if each in self.data or self._fixed(each)]
             return rest[0] if len(rest) == len(other) == 1 else name
         return name
+
+    def _named_before_loss(self, name: str) -> str:
+        """As `_before_loss`; of a value that feeds a loss, what its author named on the way there.
+
+        `distance` of `Sqrt(distance + 1e-6)`, which a contrastive loss reads: no weight lies between.
+        """
+        before = self._before_loss(name)
+        if before == name or not self._automatic(before):
+            return before
+        found: set[str] = set()
+        stack = [before]
+        while stack:
+            current = stack.pop()
+            if current != before and self._by_author(current):
+                found.add(current)
+                continue
+            inputs = {split(ref)[0] for ref in data_inputs(self.graph.nodes[current])}
+            if self.graph.nodes[current].op in _LINEAR or inputs & set(self.data):
+                return before
+            stack.extend(inputs & self.nodes)
+        return found.pop() if len(found) == 1 else before
+
+    def _by_author(self, name: str) -> bool:
+        return "/" not in name and not self._unnamed(name)
+
+    def named(self) -> list[str]:
+        """Forward nodes that their author named, in graph order: what else may be meant."""
+        return [
+            name for name in self.graph.nodes
+            if name in self.nodes and self._by_author(name) and not _BAD.search(name)
+            and self._rests_on_weights(name)
+        ]  # fmt: skip
 
     def _fixed(self, name: str) -> bool:
         """A number that the author wrote down."""

@@ -25,9 +25,12 @@ def settle(
     """Set the program's ports, and say where an input pipeline was cut. Raises as `choose` does."""
     graph = program.graph
     fed = input_pipelines.expose(graph)
-    program.inputs, program.outputs = choose(
-        graph, options, inputs=inputs, outputs=outputs, labels=program.labels, fed=fed
-    )
+    asked = _asked_outputs(graph, options, outputs or []) or outputs
+    if asked is None or not asked:
+        asked, guessed = infer_outputs(graph, program.labels, options)
+        program.assumptions += guessed
+    program.inputs = _inputs(graph, options, inputs, asked, fed)
+    program.outputs = asked
     program.assumptions += input_pipelines.assumptions(fed, program.inputs)
 
 
@@ -37,7 +40,6 @@ def choose(
     *,
     inputs: list[Port] | None = None,
     outputs: list[Port] | None = None,
-    labels: Iterable[str] = (),
     fed: Iterable[Fed] = (),
 ) -> tuple[list[Port], list[Port]]:
     """Ports of the conversion. `inputs`, `outputs`: a signature's, under its names. `fed`: of pipelines.
@@ -46,10 +48,15 @@ def choose(
         UsageError: `unknown_output`, `unknown_input`.
         AmbiguousModel: `ambiguous_outputs`; details carry the candidates.
     """
+    outputs = _asked_outputs(graph, options, outputs or []) or outputs or infer_outputs(graph)[0]
+    return _inputs(graph, options, inputs, outputs, fed), outputs
+
+
+def _inputs(
+    graph: TfGraph, options: FoldOptions, inputs: list[Port] | None, outputs: list[Port], fed: Iterable[Fed]
+) -> list[Port]:
+    """What the outputs need: a signature's inputs, those asked for, placeholders and cut pipelines."""
     delivered = {split(each.port.tensor)[0]: each.port for each in fed}
-    outputs = (
-        _asked_outputs(graph, options, outputs or []) or outputs or infer_outputs(graph, labels, options)
-    )
     asked = _asked_inputs(graph, options, [*(inputs or []), *delivered.values()])
     cut = {split(port.tensor)[0] for port in asked}
     needed = graph.ancestors([port.tensor for port in outputs], control=True)
@@ -67,7 +74,7 @@ def choose(
     ]
     known = {port.tensor: port for port in asked}
     merged = [known.pop(port.tensor, port) for port in [*(inputs or []), *found]]
-    return [*merged, *known.values()], outputs
+    return [*merged, *known.values()]
 
 
 def _shadowed(graph: TfGraph, name: str, outputs: list[Port], cut: set[str]) -> bool:
