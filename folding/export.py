@@ -87,7 +87,8 @@ def check(proto: onnx.ModelProto, tensors: dict[str, ir.TensorProtocol]) -> None
         raise UnsupportedModel(
             f"The resulting graph does not pass the onnx checker: {str(error).splitlines()[0]}",
             code="checker_refused",
-            hint="The source passes, so this is a defect of bnfold: please report it with the model.",
+            hint="The source passes as it is; with its constants folded the checker sees more of it. If the "
+            "source runs in ONNX Runtime, this is a defect of bnfold: please report it with the model.",
             stage="export",
             details={"checker": str(error)[:2000]},
         ) from error

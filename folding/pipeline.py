@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from folding import export, health, norms, passes, rules, sources, toolchain
-from folding.errors import BnfoldError, UnsupportedModel
+from folding.errors import BnfoldError, InternalError, UnsupportedModel
 from folding.ir import gc_pause
 from folding.ir.query import is_op
 from folding.norms.base import BatchNorm
@@ -124,10 +124,12 @@ def _attempt(
     run = _Run(imported, dst, options, progress, scratch, keep_branches)
     try:
         return run.report(calibration, probe)
-    except (BnfoldError, MemoryError, OSError):
+    except (MemoryError, OSError):
         raise
     except Exception as error:
-        if not isinstance(root_error(error), BnfoldError) and imported.source.format == "onnx":
+        root = root_error(error)
+        surprise = isinstance(root, InternalError) or not isinstance(root, BnfoldError)
+        if surprise and imported.source.format == "onnx":
             _blame_source(src, options, scratch)
         raise
     finally:

@@ -69,7 +69,8 @@ ERRORS: Final[dict[str, Text]] = {
     "checker_refused": (
         "The resulting graph does not pass the onnx checker",
         "Every artifact is checked in full before it is written; this one failed, and nothing was written.",
-        "The source itself passes, so please report it with the model.",
+        "The source itself passes, but constants that contradict its shapes show only when they are folded: run it in "
+        "ONNX Runtime. If it runs there, please report it with the model.",
     ),
     "source_checker_refused": (
         "The source itself does not pass the onnx checker",

@@ -70,7 +70,7 @@ READING: Final[dict[str, Text]] = {
     "unknown_op": ("An operator that ONNX does not have", "The graph uses an operator or a domain that is neither ONNX's nor defined in the file.", "Custom operators cannot be verified here; export the model without them."),
     "unknown_opset": ("An opset that is not known", "The model asks for an opset that this version does not support.", "Export with an opset between 7 and 26."),
     "opset_conversion": ("The opset cannot be changed that far", "No conversion exists between the model's opset and the one asked for.", "Leave --opset out, or ask for one nearer to the source's."),
-    "checker_refused": ("The result does not pass the onnx checker", "The source is unusual or a defect of bnfold made it so; nothing was published.", "The source passes; please report it with the model."),
+    "checker_refused": ("The result does not pass the onnx checker", "The source is unusual or a defect of bnfold made it so; nothing was published.", "The source passes as it is; if it also runs in ONNX Runtime, please report it with the model."),
     "source_checker_refused": ("The source does not pass the onnx checker", "The checker with full shape inference refuses the file as it was given.", "`onnx.checker.check_model(path, full_check=True)` says the same; repair or export it again."),
     "external_data_missing": ("A file of weights is missing", "The ONNX file keeps weights in another file that was not sent.", "Send the folder or an archive with every file."),
     "external_data_path": ("Weights outside the model's folder", "The location of external data is absolute or leaves the folder.", "Save the model with `onnx.save(..., save_as_external_data=True)` into one folder."),

@@ -106,6 +106,8 @@ def _slice(node: ir.Node) -> bool:
     if starts is None or ends is None or steps is None or any(starts) or any(s != 1 for s in steps):
         return False
     where = axes if axes is not None else list(range(len(starts)))
+    if len(where) != len(ends) or not _inside(where, known):
+        return False  # against the operator's definition
     for axis, end in zip(where, ends, strict=True):
         size = known[axis] if known is not None else None
         if end < 2**31 - 1 and (size is None or end < size):
@@ -149,7 +151,12 @@ def _reduce(node: ir.Node) -> bool:
     axes, known = axes_of(node), dims(node.inputs[0])
     if not axes or known is None or not attribute(node, "keepdims", 1):
         return False
-    return all(known[axis] == 1 for axis in axes) and _pass_through(node)
+    return _inside(axes, known) and all(known[axis] == 1 for axis in axes) and _pass_through(node)
+
+
+def _inside(axes: list[int], known: list[int | None] | None) -> bool:
+    """Whether the axes exist, where the rank is known."""
+    return known is None or all(-len(known) <= axis < len(known) for axis in axes)
 
 
 def _neutral(position: int, neutral: float) -> Peephole:

@@ -143,6 +143,7 @@ class Bias:
         weight = g.dims(self.linear.weight)
         if (
             x is None
+            or node.op_type != "MatMul"
             or self.linear.weight_index != 1
             or self.ctx.rank(x) != 2
             or weight is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from folding.rules.absorbers import conv, conv_transpose, gemm, matmul, norm_parameters, recurrent
+from folding.rules.absorbers import conv, conv_transpose, einsum, gemm, matmul, norm_parameters, recurrent
 from folding.rules.interface import Rule
 from folding.rules.transparent import (
     addition,
@@ -27,6 +27,7 @@ ABSORBERS: tuple[Rule, ...] = (
     conv_transpose.RULE,
     gemm.RULE,
     matmul.RULE,
+    einsum.RULE,
     recurrent.RULE,  # takes what comes before it only
     norm_parameters.RULE,  # takes what comes after it only
 )

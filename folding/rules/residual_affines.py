@@ -26,12 +26,12 @@ def spell_out(ctx: Context, linear: Linear) -> None:
     if linear.s_in is not None and linear.t_in is not None:
         x = linear.node.inputs[linear.x_index]
         assert x is not None
-        affine = _along(linear.s_in, linear.t_in, linear.in_axis, ctx.rank(x))
+        affine = _along(linear.s_in, linear.t_in, linear.in_axis, ctx.rank(x), linear.in_shape)
         value = emit_affine.emit(ctx, x, affine, f"{name}/input", linear.node, before=True)
         linear.node.replace_input_with(linear.x_index, value)
     if linear.s_out is not None and linear.t_out is not None:
         output = linear.output
-        affine = _along(linear.s_out, linear.t_out, linear.out_axis, ctx.rank(output))
+        affine = _along(linear.s_out, linear.t_out, linear.out_axis, ctx.rank(output), linear.out_shape)
         _append_after(ctx, output, affine, f"{name}/output")
 
 
@@ -67,7 +67,10 @@ def restate(ctx: Context, site: AffineSite) -> None:
         g.prune(list(site.nodes))
 
 
-def _along(scale: np.ndarray, shift: np.ndarray, axis: int, rank: int | None) -> Affine:
+def _along(
+    scale: np.ndarray, shift: np.ndarray, axis: int, rank: int | None, whole: tuple[int, ...] | None = None
+) -> Affine:
+    """Flat vectors along one axis, or over `whole` where channels are several."""
     shape = [1] * (rank or axis + 1)
     shape[axis] = -1
-    return Affine.of(scale.reshape(shape), shift.reshape(shape))
+    return Affine.of(scale.reshape(whole or shape), shift.reshape(whole or shape))

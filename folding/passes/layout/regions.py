@@ -59,7 +59,8 @@ def survey(graph: ir.Graph) -> Survey:
     transposes: list[ir.Node] = []
     for node in graph:
         if is_op(node, "Transpose") and node.inputs[0] is not None and node.inputs[0] not in constants:
-            if rank(node.inputs[0]) is not None:
+            count = rank(node.inputs[0])
+            if count is not None and sorted(perm_of(node)) == list(range(count)):  # else it cannot run
                 transposes.append(node)
         elif node.outputs and node.outputs[0] not in constants:
             part = transparent(node, is_constant)

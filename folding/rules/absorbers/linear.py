@@ -35,6 +35,7 @@ class Linear:
     shift_in_weights: the weights are the output (a table): they take the shift themselves.
     bias_gain: factor that the operator applies to its bias (gemm_beta).
     bias_layout: how a (C_out,) vector is shaped to stand in the bias input.
+    out_shape, in_shape: how the vectors stand along output and input where channels are several axes.
     """
 
     node: ir.Node
@@ -56,6 +57,8 @@ class Linear:
     border_pays: bool = False
     shift_in_weights: bool = False
     bias_gain: float = 1.0
+    out_shape: tuple[int, ...] | None = None
+    in_shape: tuple[int, ...] | None = None
     s_out: Vector | None = None
     t_out: Vector | None = None
     s_in: Vector | None = None
