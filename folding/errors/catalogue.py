@@ -311,6 +311,13 @@ ERRORS: Final[dict[str, Text]] = {
         "Try the model through another format (for instance the frozen graph instead of the checkpoint), or with "
         "fewer outputs. Please report models that crash and are not hostile.",
     ),
+    "device_lost": (
+        "The device failed while it computed",
+        "The GPU or its driver reported a failure after which nothing in the process can be trusted. The job is "
+        "run again once, in a new process.",
+        "Look at the device: `nvidia-smi -q`, the kernel's log. A model that brings it down every time can be "
+        "folded without the provider.",
+    ),
     "out_of_memory": (
         "The job needed more memory than it may use",
         "The sandboxed process reached its memory limit and was stopped.",

@@ -21,6 +21,7 @@ from folding.verify.findings import Findings, reason
 from folding.verify.model import load
 from folding.verify.noise.measure import NoiseModel
 from folding.verify.providers import latency
+from folding.verify.providers.failures import raises_device_lost
 from folding.verify.steps.check_interface import check_interface
 from folding.verify.steps.check_sensitivity import probe_sensitivity
 from folding.verify.steps.compare_layers import compare_layers, device_drift
@@ -126,6 +127,7 @@ class Latency:
     findings: Findings = field(default_factory=Findings)
 
 
+@raises_device_lost
 def verify_fold(
     *,
     unfolded: Path,

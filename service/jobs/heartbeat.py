@@ -62,7 +62,9 @@ class Heartbeat:
 
     def _report(self) -> None:
         worker = self._worker
-        workers.report(worker.db, worker.settings, worker.name, worker.runner.level())
+        workers.report(
+            worker.db, worker.settings, worker.name, worker.runner.level(), worker.pools(), worker.status()
+        )
 
     def _beat(self, *, renew: bool) -> None:
         attempts = dict(self._worker.active)

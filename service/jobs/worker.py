@@ -31,6 +31,7 @@ from service.logs import storable
 from service.machine_faults import as_machine_fault, machine_faults
 from service.runner import scratch
 from service.runner.base import Crash, JobOutcome, JobRunner, JobSpec, Limits, Status
+from service.runner.pools import PoolRunner
 from service.settings import Settings
 from service.store.blobs import Blobs, Verifier, fetch
 from service.store.db import Database, now
@@ -79,6 +80,15 @@ class Worker:
     settings: Settings
     name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
     active: dict[str, Attempt] = field(default_factory=dict)
+
+    def pools(self) -> list[str]:
+        """Return the pools whose jobs can be run here now."""
+        return self.runner.offered() if isinstance(self.runner, PoolRunner) else self.settings.pools
+
+    def status(self) -> dict[str, Any]:
+        """Return what is wrong here: pools that are not offered, threads that fail, failures so far."""
+        pools = self.runner.problems() if isinstance(self.runner, PoolRunner) else {}
+        return {"pools": pools, "faults": FAULTS.current(), "errors": dict(FAULTS.counts)}
 
     def run(self, job_id: str) -> bool:
         """Claim and run; False when there was nothing to claim."""
@@ -166,6 +176,7 @@ class Worker:
             ),
             calibration=data.get("calibration"),
             probe=data.get("probe"),
+            pool=job.pool,
         )
         return self.runner.run(spec, on_event=lambda event: self._note(attempt, event), cancel=attempt.cancel)
 
@@ -185,6 +196,10 @@ class Worker:
             return self._put_off(attempt, BnfoldError.from_dict(outcome.error or {}))
         if outcome.status is Status.ERROR and (outcome.error or {}).get("code") in _MACHINE_CODES:
             return self._postpone(attempt, BnfoldError.from_dict(outcome.error or {}))
+        if outcome.status is Status.ERROR and (outcome.error or {}).get("code") == "device_lost":
+            crashes = job.crashes + 1
+            if crashes < self.settings.max_crashes:
+                return self._end(job, Cause.CRASH, crashes=crashes, not_before=now() + 1.0)
         if outcome.status is Status.ERROR:
             return self._end(job, Cause.FAIL, error=outcome.error, sandbox=outcome.sandbox)
         if outcome.status is Status.CANCELLED:

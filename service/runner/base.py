@@ -69,6 +69,7 @@ class JobSpec:
     limits: Limits = field(default_factory=Limits)
     second: Path | None = None
     certificate: bool = False
+    pool: str = "cpu"
 
 
 @dataclass(frozen=True)

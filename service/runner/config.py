@@ -58,6 +58,10 @@ class RunnerConfig:
     read: tuple[str, ...] = ()
 
 
+# Which libraries, which device, how much of its memory.
+_CUDA_VARIABLES: Final = ("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "BNFOLD_DEVICE_MEMORY_BYTES")
+
+
 def environment(folder: Path, *, cuda: bool) -> dict[str, str]:
     """All that a runner knows of the world. Nothing of the parent's own environment gets in."""
     work = str(folder / "work")
@@ -86,9 +90,7 @@ def environment(folder: Path, *, cuda: bool) -> dict[str, str]:
     }
     if cuda:
         names["CUDA_CACHE_PATH"] = work + "/.nv"
-        names |= {
-            key: os.environ[key] for key in ("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES") if key in os.environ
-        }
+        names |= {key: os.environ[key] for key in _CUDA_VARIABLES if key in os.environ}
     else:
         names["CUDA_VISIBLE_DEVICES"] = ""
     return names

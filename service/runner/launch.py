@@ -264,7 +264,7 @@ class Child:
                 warm=list(modules),
                 entry=self.config.entry,
             )
-            ready = self._wait_for("ready", cancel)
+            ready = self.wait_for("ready", cancel)
             self.canary = ready.get("canary", {})
             self.layers = ready.get("layers", {})
             self.level = level_of(self.canary, trap.sprung())
@@ -275,9 +275,10 @@ class Child:
 
     def wait_until_warm(self, cancel: threading.Event | None = None) -> None:
         """Wait for the imports to be done. Raises TemporaryFailure, Cancelled."""
-        self._wait_for("warm", cancel)
+        self.wait_for("warm", cancel)
 
-    def _wait_for(self, kind: str, cancel: threading.Event | None) -> dict[str, Any]:
+    def wait_for(self, kind: str, cancel: threading.Event | None = None) -> dict[str, Any]:
+        """Wait for a message of one kind; return what it says. Raises TemporaryFailure, Cancelled."""
         deadline = time.monotonic() + self.config.start_seconds
         while time.monotonic() < deadline:
             if cancel is not None and cancel.is_set():

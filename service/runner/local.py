@@ -15,7 +15,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from folding.errors import BnfoldError, Cancelled, InternalError, TemporaryFailure, TimedOut
 from folding.options import FoldOptions
@@ -39,7 +39,7 @@ class LocalRunner:
 
     def __init__(self, config: RunnerConfig | None = None) -> None:
         self.config = replace(config or RunnerConfig(), warm=(), nice=0)
-        self._way: tuple[bool, str] | None = None
+        self._ways: dict[bool, tuple[bool, str]] = {}
 
     def start(self) -> None:
         """Nothing to prepare but the versions: a job's own process brings its own canary."""
@@ -47,14 +47,19 @@ class LocalRunner:
 
     def level(self) -> str:
         """The level that a process on this machine reaches, by canary."""
-        if self._way is None:
-            self._way = best_way(self.config)
-        return self._way[1]
+        return self._way(self.config)[1]
+
+    def _way(self, config: RunnerConfig) -> tuple[bool, str]:
+        """Whether to wrap, and the level that this gives; found out once, with and without CUDA."""
+        if config.cuda not in self._ways:
+            self._ways[config.cuda] = best_way(config)
+        return self._ways[config.cuda]
 
     def run(self, spec: JobSpec, *, on_event: OnEvent, cancel: threading.Event) -> JobOutcome:
         """Run one job, again once if its process crashes; see `JobRunner`."""
         outcome = self._attempt(spec, on_event, cancel)
-        if outcome.status is Status.CRASHED and outcome.crash in (Crash.SIGNAL, Crash.START):
+        lost = (outcome.error or {}).get("code") == "device_lost"
+        if lost or (outcome.status is Status.CRASHED and outcome.crash in (Crash.SIGNAL, Crash.START)):
             outcome = self._attempt(spec, on_event, cancel)
         return outcome
 
@@ -63,16 +68,15 @@ class LocalRunner:
 
     def _attempt(self, spec: JobSpec, on_event: OnEvent, cancel: threading.Event) -> JobOutcome:
         started = time.monotonic()
-        self.level()
-        assert self._way is not None
-        wrapped, _ = self._way
+        config = replace(self.config, cuda=self.config.cuda or wants_device(spec.options))
+        wrapped, _ = self._way(config)
         readable = _belongs_to(spec.input)
         beside = _belongs_to(spec.second) if spec.second is not None else []
         read = tuple(map(str, [*readable, *beside, *filter(None, (spec.calibration, spec.probe))]))
         copy = (uid := runner_user()) is not None and not _all_readable(read, uid)
-        child = start_child(self.config, wrapped=wrapped, modules=(), read=() if copy else read)
+        child = start_child(config, wrapped=wrapped, modules=(), read=() if copy else read)
         try:
-            require(child.level, self.config)
+            require(child.level, config)
             child.wait_until_warm()
             staged = Staged(spec.input, spec.calibration, spec.probe, spec.second)
             if copy:
@@ -93,6 +97,12 @@ class LocalRunner:
         ]
         second = folder / "in" / _SECOND / spec.second.name if spec.second is not None else None
         return Staged(folder / "in" / spec.input.name, calibration, probe, second)
+
+
+def wants_device(options: dict[str, Any]) -> bool:
+    """Whether a job's options name a provider that needs what the sandbox opens for CUDA."""
+    named = {str(name).lower() for key in ("providers", "require") for name in options.get(key) or ()}
+    return any(word in name for name in named for word in ("cuda", "tensorrt"))
 
 
 def _belongs_to(source: Path) -> list[Path]:

@@ -14,6 +14,7 @@ from folding.verify.compare.outputs import Comparison, compare, summarize
 from folding.verify.findings import reason
 from folding.verify.noise.tolerance import Tolerance
 from folding.verify.probes.generate import Probe
+from folding.verify.providers.failures import ProviderLostError
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Answers = dict[str, Feeds]  # probe name -> outputs by name
@@ -109,10 +110,14 @@ def compare_with_refined_noise(
 def run_all(
     session_run: Callable[[Feeds], Feeds], probes: Sequence[Probe], candidate: Candidate
 ) -> Candidate:
-    """Fill a candidate's answers; the first error ends it."""
+    """Fill a candidate's answers; the first error ends it, a lost device makes it unavailable."""
     for probe in probes:
         try:
             candidate.answers[probe.name] = session_run(probe.feeds)
+        except ProviderLostError as exc:  # the device's doing, which says nothing about the artifact
+            candidate.unavailable = str(exc)
+            candidate.answers.clear()
+            break
         except Exception as exc:  # noqa: BLE001 - any failure to run is a finding about the artifact
             candidate.error = f"probe {probe.name!r}: {str(exc).strip()[:300]}"
             break

@@ -7,16 +7,31 @@ algorithm.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from folding.ort import OrtSession, runtime
+from folding.sources.base import Feeds
+from folding.verify.providers import cuda_libraries
 from folding.verify.providers.base import Session
+from folding.verify.providers.failures import DeviceLost, ProviderLostError, device_failures
+
+__all__ = ["EXACT", "NAME", "VARIANTS", "Cuda", "DeviceLost", "ProviderLostError", "memory_limit"]
 
 EXACT: dict[str, Any] = {"use_tf32": "0", "cudnn_conv_algo_search": "DEFAULT"}
 VARIANTS: dict[str, tuple[dict[str, Any], bool]] = {"cuda": (EXACT, True), "cuda tf32": ({}, False)}
 NAME = "CUDAExecutionProvider"
+MEMORY_VARIABLE: Final = "BNFOLD_DEVICE_MEMORY_BYTES"
+
+
+def memory_limit() -> int:
+    """Return the bytes of device memory that a session may take (`BNFOLD_DEVICE_MEMORY_BYTES`); 0: any."""
+    try:
+        return max(0, int(os.environ.get(MEMORY_VARIABLE, "0")))
+    except ValueError:
+        return 0
 
 
 class Cuda:
@@ -39,7 +54,7 @@ class Cuda:
         self._opener = opener
 
     def unavailable(self) -> str | None:
-        """The reason why no CUDA session can be had, or None.
+        """Return the reason why no CUDA session can be had, or None.
 
         The runtime falls back to the CPU silently when a driver or a library is missing, so the first
         session's own provider list decides (`open`), not only the installed list.
@@ -53,18 +68,35 @@ class Cuda:
         return [(label, judged) for label, (_, judged) in VARIANTS.items()]
 
     def open(self, model: Path, level: str, variant: str) -> Session:
-        """A session that really runs on the device.
+        """Open a session that really runs on the device.
 
-        Raises: ProviderLostError when the runtime silently fell back to the CPU.
+        Raises:
+            ProviderLostError: the runtime silently fell back to the CPU, or the model does not fit.
+            DeviceGone: the device failed.
         """
-        options, _ = VARIANTS[variant]
-        session = self._opener(model, level, providers=[(NAME, dict(options)), "CPUExecutionProvider"])
+        options, limit = dict(VARIANTS[variant][0]), memory_limit()
+        if limit:  # the runtime would double its arena at each step, past the limit
+            options |= {"gpu_mem_limit": str(limit), "arena_extend_strategy": "kSameAsRequested"}
+        preloaded = cuda_libraries.preload()
+        with device_failures(self.name, limit):
+            session = self._opener(model, level, providers=[(NAME, options), "CPUExecutionProvider"])
         if NAME not in session.providers:
             raise ProviderLostError(
-                "no CUDA device or library could be loaded; the runtime fell back to the CPU"
+                "no CUDA device or library could be loaded; the runtime fell back to the CPU: "
+                + (cuda_libraries.what_is_missing() or preloaded or "the driver and the libraries load")
             )
-        return session  # type: ignore[no-any-return]
+        return DeviceSession(session, self.name, limit)
 
 
-class ProviderLostError(RuntimeError):
-    """A provider that is installed but could not start here; becomes an `unavailable` row."""
+class DeviceSession:
+    """A session whose failures are told apart: the model's are raised as they are."""
+
+    def __init__(self, session: Any, provider: str, limit: int) -> None:
+        self._session, self._provider, self._limit = session, provider, limit
+        self.providers: list[str] = list(session.providers)
+
+    def run(self, feeds: Feeds) -> Feeds:
+        """Return outputs by name. Raises: as `Cuda.open`, and whatever the runtime raises."""
+        with device_failures(self._provider, self._limit):
+            answers: Feeds = self._session.run(feeds)
+            return answers

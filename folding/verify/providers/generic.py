@@ -8,7 +8,7 @@ from typing import Any
 
 from folding.ort import OrtSession, runtime
 from folding.verify.providers.base import Session
-from folding.verify.providers.cuda import ProviderLostError
+from folding.verify.providers.failures import ProviderLostError
 
 
 def short(name: str) -> str:

@@ -16,7 +16,7 @@ from folding.verify.findings import Findings, reason
 from folding.verify.noise.measure import NoiseModel
 from folding.verify.noise.ulp_noise import distance
 from folding.verify.providers.base import Provider
-from folding.verify.providers.cuda import ProviderLostError
+from folding.verify.providers.failures import ProviderLostError
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def run_candidate(pair: GraphPair, probes: ProbeSet, provider: Provider, candida
         candidate.error = f"does not load: {reason(exc, 300)}"
         return
     run_all(session.run, probes.probes, candidate)
-    if getattr(provider, "determinism", False) and not candidate.error:
+    if getattr(provider, "determinism", False) and not candidate.error and not candidate.unavailable:
         again = session.run(probes.first.feeds)
         first = candidate.answers[probes.first.name]
         candidate.figures["deterministic"] = all(
