@@ -86,6 +86,9 @@ class Settings(BaseSettings):
         default=4.0, ge=0, description="CPU seconds on top, for each MiB of input and each processor."
     )
     job_memory_bytes: int = Field(default=0, ge=0, description="Memory of one attempt; 0: runner's own.")
+    device_memory_bytes: int = Field(
+        default=0, ge=0, description="GPU memory that one session may take; 0: what the device has."
+    )
     lease: float = Field(default=30.0, gt=0.2, description="Seconds without a heartbeat until re-queued.")
     max_attempts: int = Field(default=4, ge=1, description="Lost attempts until a job fails.")
     max_crashes: int = Field(default=2, ge=1, description="Runner crashes until a job fails.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from service.auth.keys import Keys, load_pepper
@@ -150,14 +150,22 @@ def _runner(settings: Settings) -> JobRunner:
 
         return MemoryRunner()
     from service.runner.config import RunnerConfig
+    from service.runner.device_check import check_device
+    from service.runner.pools import PoolRunner
     from service.runner.process import ProcessRunner
 
     settings.scratch.mkdir(parents=True, exist_ok=True)
-    return ProcessRunner(
-        RunnerConfig(
-            scratch=settings.scratch,
-            slots=settings.slots + settings.inspect_slots,
-            allow_unsandboxed=settings.allow_unsandboxed,
-            cuda="cuda" in settings.pools,
-        )
+    base = RunnerConfig(
+        scratch=settings.scratch,
+        slots=settings.slots + settings.inspect_slots,
+        allow_unsandboxed=settings.allow_unsandboxed,
+    )
+    if "cuda" not in settings.pools:
+        return ProcessRunner(base)
+    # Jobs of other pools get no opening for the device; beside them one warm process waits for its jobs.
+    cuda = replace(base, cuda=True, slots=1 if len(settings.pools) > 1 else base.slots)
+    configs = {pool: cuda if pool == "cuda" else base for pool in settings.pools}
+    return PoolRunner(
+        {pool: ProcessRunner(config) for pool, config in configs.items()},
+        {"cuda": lambda: check_device(cuda)},
     )

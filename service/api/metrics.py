@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client import multiprocess as several
-from prometheus_client.core import GaugeMetricFamily, Metric
-from sqlalchemy import func, select
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from sqlalchemy import Row, func, select
 
 from service.errors import ServiceError
 from service.jobs.model import State
 from service.store import tables, workers
 from service.store.db import now
+from service.supervision import FAULTS
 from service.wiring import Services
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -66,10 +68,24 @@ class DatabaseGauges:
         age = max(0.0, now() - oldest) if oldest is not None else 0.0
         yield GaugeMetricFamily("bnfold_oldest_queued_seconds", "Age of the oldest waiting job.", value=age)
         yield GaugeMetricFamily("bnfold_workers", "Workers heard of within a lease.", value=len(live))
+        yield _internal_errors(live)
         slots = sum(row.slots for row in live)
         yield GaugeMetricFamily("bnfold_worker_slots", "Jobs that they run at a time.", value=slots)
         yield GaugeMetricFamily("bnfold_stored_bytes", "Bytes that tenants have stored.", value=float(stored))
         yield GaugeMetricFamily("bnfold_webhooks_pending", "Deliveries not made yet.", value=waiting)
+
+
+def _internal_errors(live: Iterable[Row[Any]]) -> Metric:
+    """Failures of long-lived threads: of this process, and of each live worker."""
+    errors = CounterMetricFamily(
+        "bnfold_internal_errors", "Failures of long-lived threads.", labels=["process", "where"]
+    )
+    found = {f"api:{os.getpid()}": dict(FAULTS.counts)}
+    found |= {row.name: (row.status or {}).get("errors") or {} for row in live}
+    for process, counts in found.items():
+        for where, count in counts.items():
+            errors.add_metric([process, where], count)
+    return errors
 
 
 def render(ports: Services) -> bytes:

@@ -49,10 +49,13 @@ def run(url: str | None, key: str | None, as_json: bool, quiet: bool) -> int:
 
 
 def _all(url: str | None, key: str | None) -> Iterator[Check]:
-    steps: list[Callable[[], Check]] = [_python, _floors, _tensorflow, _providers, _sandbox, _disk, _memory]
+    steps: list[Callable[[], Check | None]] = [
+        _python, _floors, _tensorflow, _providers, _cuda, _sandbox, _disk, _memory,
+    ]  # fmt: skip
     for step in steps:
         try:
-            yield step()
+            if (check := step()) is not None:
+                yield check
         except Exception as error:  # noqa: BLE001 - a check that breaks is a finding, not the end
             yield Check(step.__name__.strip("_"), "fail", f"{type(error).__name__}: {error}")
     if url:
@@ -112,9 +115,27 @@ def _providers() -> Check:
     from folding.verify import providers
 
     found = {kind.name: kind().unavailable() for kind in providers.PROVIDERS}
-    words = ", ".join(f"{name}: {'available' if why is None else why}" for name, why in found.items())
+    known = {"cpu": "available"}  # of others it is only known that they are installed; `cuda` is tried below
+    words = ", ".join(
+        f"{name}: {known.get(name, 'installed') if why is None else why}" for name, why in found.items()
+    )
     state: State = "ok" if found.get("cpu", "absent") is None else "fail"
     return Check("providers", state, words, "reinstall onnxruntime")
+
+
+def _cuda() -> Check | None:
+    """A session on the device in a sandboxed runner: the list of providers only says what is installed."""
+    from folding.ort import runtime
+
+    if "CUDAExecutionProvider" not in runtime().get_available_providers():
+        return None
+    from service.runner.config import RunnerConfig
+    from service.runner.device_check import check_device
+
+    state = check_device(RunnerConfig())
+    if state.ok:
+        return Check("cuda", "ok", "a session ran on the device, inside the sandbox")
+    return Check("cuda", "warn", state.detail, "see docs/how-to/cuda.md; folds on `cpu` work without it")
 
 
 def _sandbox() -> Check:

@@ -190,7 +190,7 @@ class EmbeddedConsumer:
 
     def _take(self, limit: int, mine: set[str]) -> list[str]:
         try:
-            found = leases.next_queued(self._worker.db, self._worker.settings.pools, limit + 16, self._kinds)
+            found = leases.next_queued(self._worker.db, self._worker.pools(), limit + 16, self._kinds)
         except ServiceError as error:
             log.warning("queue not readable: %s", error.error_code)
             FAULTS.note("consumer", error)

@@ -55,7 +55,7 @@ class WorkerProcess:
         # This one has its work to do when `stop` is set.
         threads.append(threading.Thread(target=work["release"], name="release", daemon=True))
         threads[-1].start()
-        log.info("worker ready", extra={"pools": self.worker.settings.pools, "sandbox": self.runner.level()})
+        log.info("worker ready", extra={"pools": self.worker.pools(), "sandbox": self.runner.level()})
         supervise("consumer", lambda: self.consumer.serve(stop), stop)
         deadline = time.monotonic() + _END_SECONDS
         for thread in threads:

@@ -109,13 +109,16 @@ class ProcrastinateConsumer:
         loop.set_default_executor(ThreadPoolExecutor(slots + 4, thread_name_prefix="job"))
         while not stop.is_set():
             try:
-                await self._session(stop)
+                if self._worker.pools():
+                    await self._session(stop)
+                else:  # no pool can be offered now; an empty list would mean all of them
+                    await asyncio.sleep(1.0)
             except (ProcrastinateException, psycopg.Error, OSError) as error:
                 log.warning("engine reconnects: %s", type(error).__name__)
                 await asyncio.sleep(1.0)
 
     async def _session(self, stop: threading.Event) -> None:
-        slots = self._worker.settings.slots
+        slots, pools = self._worker.settings.slots, self._worker.pools()
         connector = procrastinate.PsycopgConnector(
             conninfo=self._db.dsn, min_size=1, max_size=slots + 4, timeout=10, reconnect_timeout=5
         )
@@ -124,22 +127,25 @@ class ProcrastinateConsumer:
         async with app.open_async():
             work = asyncio.create_task(
                 app.run_worker_async(
-                    queues=list(self._worker.settings.pools), concurrency=slots, name=self._worker.name,
+                    queues=pools, concurrency=slots, name=self._worker.name,
                     fetch_job_polling_interval=2.0, delete_jobs="always", install_signal_handlers=False,
                     update_heartbeat_interval=self._worker.settings.lease / 3,
                     stalled_worker_timeout=self._worker.settings.lease,
                 )
             )  # fmt: skip
             try:
-                await self._until(stop, work, app)
+                await self._until(stop, work, app, pools)
             finally:
                 work.cancel()
                 with suppress(asyncio.CancelledError):
                     await work
 
-    async def _until(self, stop: threading.Event, work: asyncio.Task[None], app: procrastinate.App) -> None:
+    async def _until(
+        self, stop: threading.Event, work: asyncio.Task[None], app: procrastinate.App, pools: list[str]
+    ) -> None:
+        """Wait until `stop`, the end of `work`, or other pools than `pools` being offered."""
         ticks = 0
-        while not stop.is_set() and not work.done():
+        while not stop.is_set() and not work.done() and self._worker.pools() == pools:
             await asyncio.sleep(0.1)
             ticks += 1
             if ticks % 100 == 0:
@@ -156,7 +162,7 @@ class ProcrastinateConsumer:
 
     def _run(self, job_id: str) -> None:
         try:
-            for each in leases.next_for_ticket(self._db, self._worker.settings.pools, job_id):
+            for each in leases.next_for_ticket(self._db, self._worker.pools(), job_id):
                 if self._worker.run(each):
                     return
         except ServiceError as error:

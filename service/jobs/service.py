@@ -14,7 +14,7 @@ from service.jobs.model import TERMINAL, Job, Kind, State
 from service.jobs.requests import Submission
 from service.jobs.transitions import Cause, after
 from service.settings import Settings
-from service.store import ids, references, tables
+from service.store import ids, references, tables, workers
 from service.store.blobs import Verifier
 from service.store.db import Database, now
 from service.store.tenants import quota
@@ -95,6 +95,15 @@ class Jobs:
         row = connection.execute(query.order_by(J.created_at).limit(1)).first()
         return Job.of(row) if row is not None else None
 
+    def _offers(self, pool: str) -> bool:
+        """Whether a worker of the pool is there, or may come: none has said that it cannot offer it."""
+        if pool not in self.settings.pools:
+            return False
+        live = workers.alive(self.db, self.settings)
+        if any(pool in row.pools for row in live):
+            return True
+        return not any(pool in ((row.status or {}).get("pools") or {}) for row in live)
+
     def _values(self, ask: Submission, job_id: str) -> dict[str, Any]:
         clock = now()
         wants_cuda = "cuda" in (*ask.options.providers, *ask.options.require)
@@ -105,7 +114,7 @@ class Jobs:
             "kind": ask.kind.value,
             "state": State.QUEUED.value,
             # Without a cuda pool the job runs on cpu, and its report calls the provider unavailable.
-            "pool": "cuda" if wants_cuda and "cuda" in self.settings.pools else "cpu",
+            "pool": "cuda" if wants_cuda and self._offers("cuda") else "cpu",
             "model_id": ask.model_id,
             "filename": ask.filename,
             "input_digest": ask.input_digest,

@@ -1,4 +1,4 @@
-"""Find out whether a device can be used where jobs would use it: a real session in a real sandboxed runner."""
+"""Find out whether a device works where jobs would use it: a real session in a real sandboxed runner."""
 
 from __future__ import annotations
 

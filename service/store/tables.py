@@ -259,4 +259,6 @@ workers = Table(
     Column("sandbox", String(16), nullable=False),
     Column("version", String(40), nullable=False),
     Column("seen_at", Float, nullable=False),
+    # {"pools": {name: why it is not offered}, "faults": {thread: what}, "errors": {thread: count}}
+    Column("status", JSON, nullable=True),
 )

@@ -14,10 +14,23 @@ from service.store.db import Database, now
 W = tables.workers.c
 
 
-def report(db: Database, settings: Settings, name: str, sandbox: str) -> None:
-    """Say that this worker is alive; forget those that have been silent for long."""
+def report(
+    db: Database,
+    settings: Settings,
+    name: str,
+    sandbox: str,
+    pools: list[str] | None = None,
+    status: dict[str, Any] | None = None,
+) -> None:
+    """Say that this worker is alive; forget those that have been silent for long.
+
+    Args:
+        pools: those that it can offer now; by default those of the settings.
+        status: what is wrong there, see `tables.workers`.
+    """
     values = {
-        "pools": settings.pools,
+        "pools": settings.pools if pools is None else pools,
+        "status": status or {},
         "slots": settings.slots,
         "sandbox": sandbox,
         "version": toolchain.version(),

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel, Field
+from sqlalchemy import Row
 
 from folding import toolchain
 from folding.errors import BnfoldError
@@ -17,6 +18,7 @@ from service.api import metrics
 from service.api.deps import Ports, Reader
 from service.api.jobs_view import FORMS
 from service.store import workers
+from service.supervision import FAULTS
 from service.wiring import Services
 
 router = APIRouter(tags=["system"])
@@ -51,6 +53,7 @@ class Capabilities(BaseModel):
     version: str
     engine: str
     pools: list[str]
+    unavailable_pools: dict[str, str] = Field(description="Pools that workers cannot offer, and why.")
     sandbox: str
     options: dict[str, Any] = Field(description="JSON schema of the options of a fold.")
     report_forms: list[str]
@@ -90,17 +93,35 @@ def look(ports: Services) -> Ready:
     live = workers.alive(ports.db, ports.settings) if checks["database"].ok else []
     embedded = ports.settings.engine == "embedded"
     checks["workers"] = Check(ok=bool(live), detail="" if live else "no worker is alive; jobs wait")
+    checks |= {f"pool {pool}": Check(ok=False, detail=why) for pool, why in _unavailable(live).items()}
+    faults = FAULTS.current() | {
+        f"{row.name} {where}": what
+        for row in live
+        for where, what in ((row.status or {}).get("faults") or {}).items()
+    }
+    checks["threads"] = Check(ok=not faults, detail="; ".join(f"{k}: {v}" for k, v in faults.items())[:2000])
+    needed = [name for name in checks if name in ("database", "blobs", "engine") or (
+        name == "workers" and embedded
+    )]  # fmt: skip
     order = ("none", "partial", "strong", "full")
     levels = sorted(
         (row.sandbox for row in live), key=lambda level: order.index(level) if level in order else 0
     )
     return Ready(
         # Workers of the scale-out engine are deployed apart: without them jobs are taken, and wait.
-        ready=all(check.ok for name, check in checks.items() if name != "workers" or embedded),
+        # A pool that is not offered, or a thread that is tried again, takes nothing from the others.
+        ready=all(checks[name].ok for name in needed),
         sandbox=levels[0] if levels else "unknown",
         workers=len(live),
         checks=checks,
     )
+
+
+def _unavailable(live: list[Row[Any]]) -> dict[str, str]:
+    """Return pool -> why, of pools that no live worker offers and that one would."""
+    offered = {pool for row in live for pool in row.pools}
+    problems = {pool: why for row in live for pool, why in ((row.status or {}).get("pools") or {}).items()}
+    return {pool: str(why) for pool, why in sorted(problems.items()) if pool not in offered}
 
 
 def _try(act: Any) -> Check:
@@ -119,7 +140,8 @@ def capabilities(ports: Ports, who: Reader) -> Capabilities:
     return Capabilities(
         version=toolchain.version(),
         engine=settings.engine,
-        pools=sorted({pool for row in live for pool in row.pools} or set(settings.pools)),
+        pools=sorted({pool for row in live for pool in row.pools} if live else settings.pools),
+        unavailable_pools=_unavailable(live),
         sandbox=look(ports).sandbox,
         options=FoldOptions.model_json_schema(),
         report_forms=list(FORMS),

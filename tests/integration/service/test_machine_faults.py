@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from folding.errors import BnfoldError, CorruptModel
+from folding.verify.providers.failures import DeviceLost
 from service.engine import embedded
 from service.engine.embedded import EmbeddedQueue
 from service.errors import StorageFull, Unavailable
@@ -278,6 +279,28 @@ def test_a_job_that_fills_the_disk_itself_ends(services: Services) -> None:
     assert (failed.state, (failed.error or {})["code"]) == (State.FAILED, "storage_full")
 
 
+def test_a_lost_device_is_tried_once_more(services: Services) -> None:
+    class Losing(MemoryRunner):
+        tries, failing = 0, 1
+
+        def run(self, spec: JobSpec, *, on_event: OnEvent, cancel: threading.Event) -> JobOutcome:
+            self.tries += 1
+            if self.tries <= self.failing:
+                return JobOutcome(Status.ERROR, error=DeviceLost("The device failed.").to_dict())
+            return super().run(spec, on_event=on_event, cancel=cancel)
+
+    for failing, ended in ((1, State.SUCCEEDED), (9, State.FAILED)):
+        runner, job = Losing(), submit(services).job
+        runner.failing = failing
+        mine = worker(services, runner)
+        for _ in range(3):
+            _ready(services, job.id)
+            mine.run(job.id)
+        done = services.jobs.get("default", job.id)
+        assert (done.state, runner.tries) == (ended, 2)
+    assert (done.error or {})["code"] == "device_lost"
+
+
 def test_progress_that_floods_makes_few_rows(services: Services) -> None:
     class Talking(MemoryRunner):
         def run(self, spec: JobSpec, *, on_event: OnEvent, cancel: threading.Event) -> JobOutcome:
@@ -422,3 +445,30 @@ def test_an_attempts_folder_is_held_while_it_runs(tmp_path: Path, monkeypatch: p
     assert services.jobs.get("default", job.id).state is State.SUCCEEDED
     assert list(services.settings.scratch.iterdir()) == []
     services.close()
+
+
+# --- what is told -----------------------------------------------------------------------------------
+
+
+def test_what_is_wrong_on_workers_is_told(services: Services) -> None:
+    """A pool that is not offered, and a thread that fails: in /readyz, capabilities, metrics."""
+    from service.api.metrics import render
+    from service.api.routes.system import look
+    from service.store import workers
+
+    status = {
+        "pools": {"cuda": "cuInit returned 304"},
+        "faults": {"guard": "OSError"},
+        "errors": {"guard": 7},
+    }
+    workers.report(services.db, services.settings, "w1", "strong", ["cpu"], status)
+    found = look(services)
+    assert found.checks["pool cuda"].detail == "cuInit returned 304"
+    assert not found.checks["pool cuda"].ok
+    assert "w1 guard: OSError" in found.checks["threads"].detail
+    assert 'bnfold_internal_errors_total{process="w1",where="guard"} 7.0' in render(services).decode()
+    services.settings.pools = ["cpu", "cuda"]
+    assert not services.jobs._offers("cuda")
+    workers.report(services.db, services.settings, "w2", "strong", ["cpu", "cuda"], {})
+    assert services.jobs._offers("cuda")
+    assert "pool cuda" not in look(services).checks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import pytest
 from folding.ort import OrtSession, runtime
 from folding.report import Verdict
 from folding.verify import providers
-from folding.verify.providers import Cpu, Cuda, Generic
-from folding.verify.providers.cuda import ProviderLostError
+from folding.verify.providers import Cpu, Cuda, Generic, cuda_libraries
+from folding.verify.providers.failures import DeviceLost, ProviderLostError
 from tests.unit.folding.verify import nets
 from tests.unit.folding.verify.models import check
 
@@ -27,6 +28,7 @@ class FakeSession:
     started = True
     gain: dict[str, float] = {}  # noqa: RUF012
     jitter = False
+    says = ""  # what the runtime raises, in its words
 
     def __init__(self, model: Path, level: str, *, providers: list[Any]) -> None:
         self.inner = OrtSession(model, level)
@@ -39,6 +41,8 @@ class FakeSession:
 
     def run(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         self.runs += 1
+        if self.says:
+            raise RuntimeError(self.says)
         kind = "exact" if self.options.get("use_tf32") == "0" else "tf32"
         gain = np.float32(1 + self.gain.get(kind, 0.0) + (1e-3 * self.runs if self.jitter else 0))
         return {name: value * gain for name, value in self.inner.run(feeds).items()}
@@ -48,6 +52,7 @@ class FakeSession:
 def device(monkeypatch: pytest.MonkeyPatch) -> type[FakeSession]:
     """A machine with a recorded CUDA provider."""
     FakeSession.opened, FakeSession.started, FakeSession.gain, FakeSession.jitter = [], True, {}, False
+    FakeSession.says = ""
 
     def find(name: str) -> Any:
         if name == "cuda":
@@ -95,6 +100,90 @@ def test_a_silent_fallback_to_the_cpu_is_unavailable(device: type[FakeSession], 
     found = check(pair.unfolded, pair.folded, providers=["cpu", "cuda"], require=["cuda"])
     assert found.verdict is Verdict.INCONCLUSIVE
     assert {r.status for r in found.rows if r.provider.startswith("cuda")} == {"unavailable"}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "CUDA failure 700: an illegal memory access was encountered ; GPU=0",
+        "CUDNN failure 5000: ... CUDA_ERROR_LAUNCH_FAILED",
+        "CUDA error cudaErrorECCUncorrectable: uncorrectable ECC error encountered",
+    ],
+)
+def test_a_lost_device_ends_the_job_and_says_nothing_of_the_artifact(
+    device: type[FakeSession], tmp_path: Path, said: str
+) -> None:
+    device.says = said
+    pair = nets.build("mlp", tmp_path, 1)
+    with pytest.raises(DeviceLost) as caught:
+        check(pair.unfolded, pair.folded, providers=["cpu", "cuda"])
+    assert caught.value.error_code == "device_lost"
+    assert said[:40] in caught.value.message
+
+
+def test_a_model_that_does_not_fit_is_unavailable(
+    device: type[FakeSession], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BNFOLD_DEVICE_MEMORY_BYTES", "1000000")
+    device.says = "BFCArena: Available memory of 0 is smaller than requested bytes of 4096"
+    pair = nets.build("mlp", tmp_path, 1)
+    found = check(pair.unfolded, pair.folded, providers=["cpu", "cuda"], require=["cuda"])
+    assert found.verdict is Verdict.INCONCLUSIVE
+    rows = [r for r in found.rows if r.provider.startswith("cuda")]
+    assert rows
+    assert {r.status for r in rows} == {"unavailable"}
+    assert "does not fit into the memory of the device within the limit of 1000000 bytes" in rows[0].detail
+    options = [o["providers"][0][1] for o in device.opened]
+    assert all(o["gpu_mem_limit"] == "1000000" for o in options)
+    device.says = ""
+    assert check(pair.unfolded, pair.folded, providers=["cpu", "cuda"]).verdict is Verdict.PASS
+
+
+def test_another_failure_is_the_artifacts(device: type[FakeSession], tmp_path: Path) -> None:
+    device.says = "Non-zero status code returned while running Conv node: invalid shape"
+    pair = nets.build("mlp", tmp_path, 1)
+    assert check(pair.unfolded, pair.folded, providers=["cpu", "cuda"]).verdict is Verdict.FAIL
+
+
+def test_two_jobs_share_a_device(device: type[FakeSession], tmp_path: Path) -> None:
+    pairs = []
+    for index in range(2):
+        (tmp_path / str(index)).mkdir()
+        pairs.append(nets.build("mlp", tmp_path / str(index), index + 1))
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda p: check(p.unfolded, p.folded, providers=["cpu", "cuda"]), pairs))
+    assert [each.verdict for each in found] == [Verdict.PASS, Verdict.PASS]
+
+
+def test_libraries_that_came_as_packages_are_loaded_first(
+    device: type[FakeSession],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    calls: list[int] = []
+
+    def load() -> None:
+        calls.append(len(device.opened))
+        print("Failed to load libcudnn.so.9")
+
+    monkeypatch.setattr(runtime(), "preload_dlls", load, raising=False)
+    cuda_libraries.preload.cache_clear()
+    pair = nets.build("mlp", tmp_path, 1)
+    check(pair.unfolded, pair.folded, providers=["cuda"])
+    assert calls == [0]  # once, before the first session
+    assert cuda_libraries.preload() == "Failed to load libcudnn.so.9"
+    assert "Failed" not in capsys.readouterr().out
+    cuda_libraries.preload.cache_clear()
+
+
+def test_a_silent_fallback_names_what_is_missing(device: type[FakeSession], tmp_path: Path) -> None:
+    device.started = False
+    pair = nets.build("mlp", tmp_path, 1)
+    rows = check(pair.unfolded, pair.folded, providers=["cuda"]).rows
+    detail = next(r.detail for r in rows if r.provider == "cuda")
+    missing = cuda_libraries.what_is_missing()
+    assert missing is None or missing[:60] in detail
 
 
 def test_another_installed_provider_is_used_by_name(device: type[FakeSession], tmp_path: Path) -> None:
