@@ -521,6 +521,13 @@ SKIPS: Final[dict[str, Text]] = {
 }  # fmt: skip
 
 HAZARDS: Final[dict[str, Text]] = {
+    "ill_conditioned": (
+        "The model itself amplifies rounding",
+        "Every layer of the artifact agrees with the source up to rounding, but some layer of the model amplifies rounding "
+        "so much (a logarithm of almost zero, a division by a small difference) that two correct runs of the source differ "
+        "visibly. The finding names the input, the first such layer and the factor. It is no fault of the fold.",
+        "Compare outputs of this model with a wide tolerance, or keep inputs away from where it shows (silence, say).",
+    ),
     "pad_fusion_max_pool": (
         "Zeros before a max pool become minus infinity",
         "ONNX Runtime's Pad_Fusion (basic level and above) merges a Pad with zeros into the MaxPool behind it, which pads "

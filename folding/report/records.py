@@ -230,6 +230,49 @@ class DriftRow(_Part):
     provider: str = Field(default="cpu", description="Where it was measured.")
 
 
+class SegmentReport(_Part):
+    """One part of the graph between values that source and artifact share, judged on the source's inputs."""
+
+    value: str = Field(description="The value at the segment's end.")
+    step: Literal["fold", "runtime"] = Field(
+        description="`fold`: artifact against source in float64. `runtime`: a provider against float64."
+    )
+    status: Literal["bounded", "measured"] = Field(
+        description="`bounded`: a sound bound of rounding decides. `measured`: noise decides."
+    )
+    passed: bool | None = Field(description="None where only the measured noise judges it.")
+    difference: float = Field(description="At the element whose difference is largest beside its bound.")
+    bound: float = Field(description="What rounding can do there.")
+    ratio: float = Field(description="difference / bound; above 1 is a fault.")
+    scale: float = Field(description="Largest absolute element of the source's value.")
+    worst_index: list[int] = Field(default_factory=list, description="Where that element is.")
+    elements: int = Field(default=0, description="Elements of the value.")
+    undecided: int = Field(default=0, description="Elements that no bound below 1e-4 of the scale decides.")
+    detail: str = Field(default="", description="Why there is no bound, in words.")
+
+
+class BoundCoverage(_Part):
+    """How much of the fold is decided by sound bounds."""
+
+    segments: int = Field(default=0, description="Segments compared.")
+    bounded: int = Field(default=0, description="Segments that a bound decides; noise decides the others.")
+    elements: int = Field(default=0, description="Elements compared.")
+    bounded_elements: int = Field(default=0, description="Elements that a bound decides.")
+    undecided: int = Field(default=0, description="Undecided elements of bounded segments.")
+    worst_ratio: float = Field(default=0.0, description="Largest difference / bound.")
+
+
+class Conditioning(_Part):
+    """Finding `ill_conditioned`: the model itself amplifies rounding, so correct runs of it differ."""
+
+    code: Literal["ill_conditioned"] = Field(default="ill_conditioned", description="The finding.")
+    probe: str = Field(description="The input on which it shows most.")
+    output: str = Field(description="The output that moves.")
+    difference: float = Field(description="Largest difference of correct runs, of the output's scale.")
+    layer: str = Field(default="", description="The first value at which the difference grows most.")
+    factor: float = Field(default=1.0, description="How much it grows there.")
+
+
 class Verification(_Part):
     """The proof: rows of reference against candidate, and the verdict that follows from them."""
 
@@ -241,6 +284,9 @@ class Verification(_Part):
     )
     drift: list[DriftRow] = Field(default_factory=list, description="Layer by layer, in graph order.")
     first_divergence: str | None = Field(default=None, description="The first value that is off.")
+    segments: list[SegmentReport] = Field(default_factory=list, description="Segments, in graph order.")
+    coverage: BoundCoverage | None = Field(default=None, description="What sound bounds decide.")
+    conditioning: list[Conditioning] = Field(default_factory=list, description="Findings `ill_conditioned`.")
     hazards: list[Hazard] = Field(
         default_factory=list, description="Runtimes that answer otherwise when they optimize."
     )
@@ -318,6 +364,9 @@ class Report(_Part):
         default_factory=list, description="Error of intermediate values, in graph order."
     )
     first_divergence: str | None = Field(default=None, description="The first value that is off.")
+    segments: list[SegmentReport] = Field(default_factory=list, description="Segments, in graph order.")
+    coverage: BoundCoverage | None = Field(default=None, description="What sound bounds decide.")
+    conditioning: list[Conditioning] = Field(default_factory=list, description="Findings `ill_conditioned`.")
     hazards: list[Hazard] = Field(
         default_factory=list, description="Runtimes that answer otherwise when they optimize."
     )

@@ -19,13 +19,18 @@ from folding.verify.probes.generate import Probe
 
 @dataclass(frozen=True)
 class GraphPair:
-    """The graph before folding and the artifact. sites: values at which both must agree."""
+    """The graph before folding and the artifact.
+
+    sites: values at which both must agree. casts: how often a changed constant may have been
+        rounded: once in our own folds, which their certificates show; nobody knows for other artifacts.
+    """
 
     source: Loaded
     artifact: Loaded
     options: FoldOptions = field(default_factory=FoldOptions)
     progress: Progress = field(default_factory=Progress)
     sites: Sequence[str] = ()
+    casts: float = 1.0
 
     @cached_property
     def session(self) -> FedSession:

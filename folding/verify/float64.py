@@ -5,18 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import onnx
 
-from folding.ir.evaluate import NotEvaluatedError, widen
-from folding.ir.evaluate.graph import run_nodes
-from folding.ir.types import Feeds
-from folding.verify.compare.segments import Engine
+from folding.ir.evaluate import NotEvaluatedError, of_proto, widen
+from folding.ir.evaluate.graph import run_node, run_nodes
+from folding.ir.types import Array, Feeds
 from folding.verify.model import Loaded, read_tensor
 
-__all__ = ["Float64UnavailableError", "engine", "evaluate", "widen"]
+__all__ = ["Float64UnavailableError", "apply_node", "attributes", "evaluate", "inlined", "widen"]
 
 
 class Float64UnavailableError(Exception):
@@ -61,21 +60,20 @@ def inlined(proto: onnx.ModelProto) -> onnx.ModelProto:
     return inliner.inline_local_functions(proto)
 
 
-@dataclass(frozen=True)
-class Float64Runner:
-    """A graph, cut, on our own float64 evaluation; satisfies `layers.Runner`."""
+def apply_node(proto: onnx.NodeProto, operands: Sequence[Array | None], opset: int) -> tuple[Array, ...]:
+    """Return one node's outputs on operands by position, in float64. Raises: Float64UnavailableError."""
+    names = [f"operand_{i}" if operand is not None else "" for i, operand in enumerate(operands)]
+    copy = onnx.NodeProto()
+    copy.CopyFrom(proto)
+    del copy.input[:]
+    copy.input.extend(names)
+    values = {name: operand for name, operand in zip(names, operands, strict=True) if operand is not None}
+    try:
+        return run_node(copy, values, opset)
+    except NotEvaluatedError as exc:
+        raise Float64UnavailableError(str(exc)) from exc
 
-    loaded: Loaded
-    extra: tuple[str, ...]
-    deadline: float | None
 
-    def run(self, feeds: Feeds, weights: Feeds | None = None, forced: Feeds | None = None) -> Feeds:
-        """Raises: Float64UnavailableError."""
-        return evaluate(
-            self.loaded, feeds, weights=weights, forced=forced, extra=self.extra, deadline=self.deadline
-        )
-
-
-def engine(deadline: float | None = None) -> Engine:
-    """Our float64 evaluation as an engine of `layers.Layers`."""
-    return lambda loaded, extra, forced: Float64Runner(loaded, tuple(extra), deadline)
+def attributes(proto: onnx.NodeProto, opset: int) -> Callable[[str, Any], Any]:
+    """Return a function that reads an attribute, or gives the default."""
+    return of_proto(proto, (), opset=opset).get

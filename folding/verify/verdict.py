@@ -5,8 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from folding.report import DriftRow, Hazard, Verdict, Verification, VerificationRow
-from folding.verify.compare.segments import LayerCheck
+from folding.report import (
+    Conditioning,
+    DriftRow,
+    Hazard,
+    OutputComparison,
+    Verdict,
+    Verification,
+    VerificationRow,
+)
+from folding.verify.compare.coverage import conditioning_of, coverage_of, ill_conditioned, segment_reports
+from folding.verify.compare.layers import LayerCheck
 from folding.verify.context import ProbeSet
 from folding.verify.findings import Findings
 from folding.verify.steps.check_sensitivity import Sensitivity
@@ -32,6 +41,7 @@ class Outcome:
     hazards: tuple[Hazard, ...] = ()
     latency: dict[str, Any] | None = None
     certificates: int = 0
+    unit_roundoff: float = 2.0**-24
     findings: Findings = field(default_factory=Findings)
 
 
@@ -47,6 +57,7 @@ def conclude(outcome: Outcome) -> Verification:
         verdict, words = Verdict.INCONCLUSIVE, "; ".join(gaps)
     else:
         verdict, words = Verdict.PASS, pass_words(outcome, len(passed))
+    conditioning = conditioning_in(outcome, passed) if verdict is Verdict.PASS else []
     absent = {f"{r.provider} not checked: {r.detail}" for r in judged if r.status == "unavailable"}
     remarks = [*outcome.findings.notes, *outcome.findings.limits, *sorted(absent)]
     reacting = outcome.sensitivity.reacting
@@ -57,9 +68,18 @@ def conclude(outcome: Outcome) -> Verification:
         probes=[{**p.record(), "evidence": p.name in reacting} for p in outcome.probes.probes],
         drift=list(outcome.drift),
         first_divergence=outcome.layers.first_divergence if outcome.layers else None,
-        hazards=list(outcome.hazards),
+        hazards=[*outcome.hazards, *(ill_conditioned(found) for found in conditioning)],
         latency=outcome.latency,
+        segments=segment_reports(outcome.layers) if outcome.layers else [],
+        coverage=coverage_of(outcome.layers) if outcome.layers else None,
+        conditioning=conditioning,
     )
+
+
+def conditioning_in(outcome: Outcome, passed: list[VerificationRow]) -> list[Conditioning]:
+    """Return `ill_conditioned` where every segment holds and the outputs still move much."""
+    end_to_end = [row for row in passed if row.reference not in (LAYERWISE, EXACT_LAYERS, BRANCHES)]
+    return conditioning_of(end_to_end, outcome.drift, outcome.unit_roundoff)
 
 
 def missing_evidence(
@@ -88,24 +108,68 @@ def with_effort(outcome: Outcome) -> list[VerificationRow]:
 
 
 def failure_words(outcome: Outcome, failed: list[VerificationRow]) -> str:
-    """Which rows failed, where, and by how much."""
+    """What differs, where, by how much, and what is allowed; then which step is to blame."""
     parts = list(outcome.findings.faults)
     for row in failed[:3]:
         bad = [o for o in row.outputs if not o.passed][:1]
-        where = f": {bad[0].name!r} is off by {bad[0].max_rel:.2g} of its scale" if bad else f": {row.detail}"
-        parts.append(f"{row.provider} at {row.optimization_level} against {row.reference}{where}")
+        where = difference_words(bad[0]) if bad else row.detail
+        parts.append(f"{where} ({row.provider} at {row.optimization_level} against {row.reference})")
     if outcome.layers and outcome.layers.first_divergence:
         parts.append(f"first divergence at {outcome.layers.first_divergence!r}")
+    elif failed and (step := blamed(outcome, failed)):
+        parts.append(step)
+    ways = [hazard.workaround for hazard in outcome.hazards if hazard.workaround]
+    if failed and ways:
+        parts.append(f"way around: {ways[0]}")
     return "not equivalent: " + "; ".join(parts)
+
+
+def difference_words(output: OutputComparison) -> str:
+    """One output's difference beside what is allowed, both of the output's scale."""
+    scale = output.max_abs / output.max_rel if output.max_rel else 0.0
+    allowed = output.tolerance.atol / scale if scale and scale == scale else 0.0
+    shown = f", {allowed:.2g} allowed" if 0 < allowed < float("inf") else f": {output.tolerance.why[:80]}"
+    return f"{output.name!r} is off by {output.max_rel:.2g} of its scale{shown}"
+
+
+def blamed(outcome: Outcome, failed: list[VerificationRow]) -> str | None:
+    """Which step differs where every segment of the fold holds: the runtime or the conversion."""
+    if outcome.layers is None or not outcome.layers.fold:
+        return None
+    levels = {(row.provider, row.optimization_level) for row in failed}
+    if all(level == "enable_all" for _, level in levels):
+        return "every layer of the fold agrees, so the runtime's optimizations are to blame"
+    ours = {"onnx-unfolded", "float64", LAYERWISE, EXACT_LAYERS, BRANCHES}
+    if not any(row.reference in ours for row in failed):
+        return "every layer of the fold agrees, so the conversion is to blame"
+    return None
 
 
 def pass_words(outcome: Outcome, rows: int) -> str:
     """What the pass rests on."""
     if outcome.sensitivity.constant:
         return f"equivalent on {rows} comparisons; the outputs do not depend on the inputs"
-    worst = max((o.max_rel for r in outcome.rows for o in r.outputs if r.judged), default=0.0)
     proved = f"; {outcome.certificates} certificates hold" if outcome.certificates else ""
     return (
-        f"equivalent: {rows} comparisons over {len(outcome.sensitivity.reacting)} probes agree, "
-        f"largest difference {worst:.2g} of an output's scale{proved}"
+        f"equivalent: {rows} comparisons over {len(outcome.sensitivity.reacting)} probes agree"
+        f"{bounded_words(outcome)}{largest_words(outcome)}{proved}"
     )
+
+
+def bounded_words(outcome: Outcome) -> str:
+    """How much of the fold sound bounds decide."""
+    found = coverage_of(outcome.layers) if outcome.layers else None
+    if found is None or not found.segments:
+        return ""
+    undecided = f", {found.undecided:,} elements undecided" if found.undecided else ""
+    return f"; {found.bounded} of {found.segments} layers proved by sound bounds{undecided}"
+
+
+def largest_words(outcome: Outcome) -> str:
+    """The largest difference of an output, end to end, of its scale: the one definition everywhere."""
+    inner = (LAYERWISE, EXACT_LAYERS, BRANCHES)
+    judged = [r for r in outcome.rows if r.judged and r.reference not in inner]
+    worst = max((o.max_rel for r in judged for o in r.outputs), default=0.0)
+    if worst < 64 * outcome.unit_roundoff:
+        return f"; outputs are equal up to rounding ({worst:.1g} of their scale)"
+    return f"; largest difference of an output {worst:.2g} of its scale"

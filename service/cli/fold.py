@@ -16,8 +16,8 @@ from service.cli.output import Output
 
 if TYPE_CHECKING:
     from folding.options import FoldOptions
-    from folding.progress_bar import STAGES
 from folding.progress import Listener
+from folding.progress_bar import STAGES
 
 
 def run(

@@ -1,101 +1,137 @@
-"""The comparison layer by layer, as rows of the report: in the model's precision, in float64, on devices."""
+"""The comparison layer by layer, as rows of the report: by bounds, by noise, and its drift on devices."""
 
 from __future__ import annotations
 
 import tempfile
-import time
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
 
-from folding.report import DriftRow, VerificationRow
+from folding.report import DriftRow, OutputComparison, ToleranceReport, VerificationRow
 from folding.sources.base import Feeds
-from folding.verify import float64, providers
-from folding.verify.compare.segments import Cut, LayerCheck, Layers, alignment, drift_row, floats
+from folding.verify import providers
+from folding.verify.bounds import FLOAT16, FLOAT32, FLOAT64, Arithmetic
+from folding.verify.compare.cuts import Cut, alignment, drift_row, floats
+from folding.verify.compare.graph_stream import RANDOM
+from folding.verify.compare.layers import LayerCheck, Layers
+from folding.verify.compare.segment_result import Segment
 from folding.verify.context import GraphPair, ProbeSet
 from folding.verify.findings import Findings, reason
-from folding.verify.float64 import widen
+from folding.verify.model import Loaded
 from folding.verify.noise.measure import NoiseModel
 from folding.verify.steps.float64_reference import COST
 from folding.verify.verdict import EXACT_LAYERS, LAYERWISE
 
-RANDOM_OPS = frozenset(
-    ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial")
-)
-# Four evaluations in float64 (both sides, noise twice) may take this long.
-EXACT_SECONDS = 0.6
-DROPPED_FACTOR = 5
+# Float64 evaluations of both sides with their bounds may take this long; a dropped name leaves a longer
+# segment, in which a small fault may drown in noise.
+EXACT_SECONDS = 2.0
+EVALUATIONS = 3  # source, artifact, absolute twin
 
 
 @dataclass(frozen=True)
 class LayerResult:
-    """Rows layer by layer; check: drift and failures, None where the artifact did not run."""
+    """Rows layer by layer; check: drift and failures, None where nothing was compared."""
 
     rows: tuple[VerificationRow, ...] = ()
     check: LayerCheck | None = None
     findings: Findings = field(default_factory=Findings)
 
 
-def compare_layers(pair: GraphPair, probes: ProbeSet, noise: NoiseModel, *, exact: bool) -> LayerResult:
-    """Compare in the model's precision. exact: float64 is to be had, and is used where it is cheap."""
+def compare_layers(pair: GraphPair, probes: ProbeSet, noise: NoiseModel) -> LayerResult:
+    """Judge every segment on the first probe: the fold in float64, the runtime in its own arithmetic."""
     gaps: tuple[str, ...] = ()
-    if RANDOM_OPS & pair.source.op_types():
+    if RANDOM & pair.source.op_types():
         gaps = ("the model draws random numbers at inference: its outputs cannot be compared",)
-    feeds = probes.first.feeds
-    row = VerificationRow(
-        reference=LAYERWISE, provider="cpu", optimization_level="disable_all", status="pass"
+    cost = EVALUATIONS * COST * probes.effort.seconds
+    layers = Layers(
+        pair.source,
+        pair.artifact,
+        pair.sites,
+        probes.first.feeds,
+        limit=probes.effort.cut_bytes,
+        arithmetic=arithmetic_of(pair.artifact),
+        seconds=5 * EXACT_SECONDS if cost <= EXACT_SECONDS else 0.0,
+        casts=pair.casts,
     )
-    layers = Layers(pair.source, pair.artifact, pair.sites, feeds, limit=probes.effort.cut_bytes)
     try:
         check = layers.check(pair.rng(0x6C61796572), noise.perturbed())
     except Exception as exc:  # noqa: BLE001 - whole, both graphs are run elsewhere: what fails here is the cut
-        row.status, row.detail = "not_compared", f"the graphs do not run when cut: {reason(exc, 300)}"
+        row = layer_row(LAYERWISE, "cpu", [], f"the graphs do not run when cut: {reason(exc, 300)}")
+        row.status = "not_compared"
         return LayerResult((row,), None, Findings(gaps=gaps, limits=("no layer was compared by itself",)))
-    fill(row, check)
-    found = LayerResult((row,), check, Findings(gaps=gaps))
-    # A dropped name leaves a longer segment, in which a small fault may drown: float64 is worth its time.
-    limit = EXACT_SECONDS * (DROPPED_FACTOR if check.dropped else 1)
-    if exact and 4 * COST * probes.effort.seconds <= limit:
-        return with_float64(found, pair, feeds, noise, limit)
-    return found
+    limits = tuple(check.limits)
+    if not check.fold and not limits:
+        limits = (f"float64 layer by layer left out: it would take about {cost:.1f} s",)
+    return LayerResult(tuple(rows_of(check)), check, Findings(gaps=gaps, limits=limits))
 
 
-def with_float64(
-    found: LayerResult, pair: GraphPair, feeds: Feeds, noise: NoiseModel, seconds: float
-) -> LayerResult:
-    """The same in float64: no noise but the rounding of the stored weights, so the limits are far tighter."""
-    row = VerificationRow(
-        reference=EXACT_LAYERS, provider="float64", optimization_level="none", status="pass"
-    )
-    wide = {name: widen(array) for name, array in feeds.items()}
-    engine = float64.engine(time.perf_counter() + 5 * seconds)
-    layers = Layers(pair.source, pair.artifact, pair.sites, wide, engine=engine)
-    try:
-        check = layers.check(pair.rng(0x6578616374), noise.perturbed()[:2])
-    except Exception as exc:  # noqa: BLE001 - the evaluator is ours: what it cannot do is nobody's fault
-        limit = f"float64 layer by layer left out: {reason(exc)}"
-        return replace(found, findings=found.findings + Findings(limits=(limit,)))
-    fill(row, check)
-    if found.check is not None and not found.check.failed:
-        found.check.failed = check.failed
-    return replace(found, rows=(*found.rows, row))
+def arithmetic_of(artifact: Loaded) -> Arithmetic:
+    """Return the arithmetic of the CPU provider for a graph: that of its narrowest float type."""
+    kinds = {array.dtype.itemsize for array in artifact.weights.values() if array.dtype.kind == "f"}
+    casts = (a.i for n in artifact.proto.graph.node if n.op_type == "Cast" for a in n.attribute)
+    if 2 in kinds or onnx.TensorProto.FLOAT16 in casts:
+        return FLOAT16
+    return FLOAT64 if kinds == {8} else FLOAT32
 
 
-def fill(row: VerificationRow, check: LayerCheck) -> None:
-    """Put the outcome into a row."""
-    shown = sorted(check.outputs, key=lambda o: (o.passed, -o.max_rel))
-    failed = [o for o in shown if not o.passed]
-    row.status, row.detail = "fail" if failed else "pass", words(check)
-    row.outputs = failed[:20] + [o for o in shown if o.passed][:5]
+def rows_of(check: LayerCheck) -> Iterable[VerificationRow]:
+    """Return the row of the fold step in float64, and that of the runtime with the measured segments."""
+    fold = [shown(s, "rounding of the constants that the fold changed") for s in decided(check.fold)]
+    if fold:
+        yield layer_row(EXACT_LAYERS, "float64", fold, words(fold, "in float64, by sound bounds"))
+    runtime = [shown(s, "rounding of the runtime's arithmetic") for s in decided(check.runtime)]
+    both = [*check.measured.values(), *runtime]
+    row = layer_row(LAYERWISE, "cpu", both, words(both, "each segment run on the source's own inputs"))
     row.figures.update(cuts=check.cuts, reused_names=check.dropped, unaligned_sites=check.unaligned)
+    row.figures.update(bounded=len(runtime), measured=len(check.measured))
+    yield row
 
 
-def words(check: LayerCheck) -> str:
+def decided(segments: dict[str, Segment]) -> list[Segment]:
+    """Return the segments that a bound decides."""
+    return [segment for segment in segments.values() if segment.passed is not None]
+
+
+def shown(segment: Segment, what: str) -> OutputComparison:
+    """Return a bounded segment in the report's form: failing, the element furthest past its bound."""
+    size = segment.largest if segment.passed else segment.difference
+    return OutputComparison(
+        name=segment.name,
+        max_abs=size,
+        max_rel=size / segment.scale if segment.scale else (0.0 if size == 0 else float("inf")),
+        worst_index=list(segment.worst_index),
+        worst_probe="layer by layer",
+        tolerance=ToleranceReport(
+            rtol=0.0,
+            atol=segment.bound,
+            why=segment.why or f"sound bound: {what} ({segment.ratio:.2g} of it)",
+        ),
+        passed=bool(segment.passed),
+    )
+
+
+def layer_row(reference: str, provider: str, found: list[OutputComparison], detail: str) -> VerificationRow:
+    """Return one row; of the passing values only the furthest are kept."""
+    failed = sorted((o for o in found if not o.passed), key=lambda o: -o.max_rel)
+    passed = sorted((o for o in found if o.passed), key=lambda o: -o.max_rel)
+    return VerificationRow(
+        reference=reference,
+        provider=provider,
+        optimization_level="none" if provider == "float64" else "disable_all",
+        status="fail" if failed else "pass",
+        detail=detail,
+        outputs=failed[:20] + passed[:5],
+    )
+
+
+def words(found: list[OutputComparison], how: str) -> str:
     """One sentence for the row."""
-    if check.failed:
-        return f"first divergence at {check.failed[0]!r}; {len(check.failed)} of {check.cuts} values are off"
-    return f"{check.cuts} values agree, each segment run on the source's own inputs"
+    failed = [o.name for o in found if not o.passed]
+    if failed:
+        return f"{len(failed)} of {len(found)} values are off, {failed[0]!r} among them"
+    return f"{len(found)} values agree, {how}"
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ import onnx
 
 from folding.report import OutputComparison, VerificationRow
 from folding.sources.base import Feeds
+from folding.verify.compare.measured import judge
 from folding.verify.compare.outputs import compare, summarize
-from folding.verify.compare.segments import judge
 from folding.verify.context import GraphPair, ProbeSet
 from folding.verify.findings import Findings, reason
 from folding.verify.model import Loaded, all_nodes, bodies, live_values

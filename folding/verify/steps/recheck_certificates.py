@@ -20,8 +20,7 @@ from folding.options import FoldOptions
 from folding.progress import Progress
 from folding.report import OutputComparison, ToleranceReport, Verdict, Verification, VerificationRow
 from folding.sources.base import Feeds, Imported
-from folding.verify.compare.segments import Layers
-from folding.verify.float64 import Float64UnavailableError, engine, widen
+from folding.verify.compare.layers import LayerCheck, Layers
 from folding.verify.model import Loaded, load
 from folding.verify.noise.rounding_perturbation import perturbed_weights
 from folding.verify.noise.ulp_noise import unit_roundoff
@@ -29,6 +28,7 @@ from folding.verify.probes import dynamic_shapes
 from folding.verify.probes.generate import make
 from folding.verify.probes.input_ranges import inputs_of
 from folding.verify.steps.check_interface import interface
+from folding.verify.steps.compare_layers import decided, shown
 
 SEGMENTS = "closed form, float64 segments"
 WEIGHTS = "closed form, stored weights"
@@ -38,7 +38,6 @@ def recheck(
     source: Path,
     artifact: Path,
     options: FoldOptions,
-    *,
     probe: Feeds | None = None,
     progress: Progress | None = None,
     workdir: Path | None = None,
@@ -90,21 +89,31 @@ def segment_row(
     rng = np.random.default_rng([options.seed, 0x63657274])
     try:
         feeds = probe or random_feeds(source, options.seed)
-        wide = {name: widen(array) for name, array in feeds.items()}
         perturbed = [perturbed_weights(source, rng) for _ in range(2)]
-        check = Layers(source, artifact, sites, wide, engine=engine()).check(rng, perturbed)
-    except (Float64UnavailableError, dynamic_shapes.NoSizesError) as exc:
-        row.status, row.detail = "unavailable", f"no float64 evaluation: {exc}"
+        check = Layers(source, artifact, sites, feeds).check(rng, perturbed)
+    except dynamic_shapes.NoSizesError as exc:
+        row.status, row.detail = "unavailable", f"no input runs: {exc}"
         return row
-    bad = [o for o in check.outputs if not o.passed]
-    good = sorted((o for o in check.outputs if o.passed), key=lambda o: -o.max_rel)
-    row.outputs = bad[:50] + good[:10]
-    row.figures = {"segments": check.cuts, "reused_names": check.dropped}
+    proved = [shown(segment, "one rounding of each constant") for segment in decided(check.fold)]
+    found = [*proved, *check.measured.values()]
+    bad = [o for o in found if not o.passed]
+    row.outputs = bad[:50] + sorted((o for o in found if o.passed), key=lambda o: -o.max_rel)[:10]
+    row.figures = {"segments": check.cuts, "bounded": len(proved), "reused_names": check.dropped}
     if bad:
-        row.status, row.detail = "fail", f"first segment that is no identity: {check.failed[0]!r}"
+        row.status, row.detail = "fail", f"first segment that is no identity: {check.first_divergence!r}"
+    elif missing := not_evaluated(check):
+        row.status, row.detail = "unavailable", f"no float64 evaluation: {missing}"
     else:
-        row.detail = f"{check.cuts} segments are identities up to the rounding of their weights"
+        row.detail = f"{len(found)} segments are identities up to the rounding of their weights"
     return row
+
+
+def not_evaluated(check: LayerCheck) -> str | None:
+    """Why a part of the graph has no float64 evaluation; None where every segment has one."""
+    if not check.fold:
+        return "; ".join(check.limits) or "nothing could be evaluated"
+    unknown = [s for s in check.fold.values() if s.passed is None and not s.elements]
+    return f"{unknown[0].name!r}: {unknown[0].why}" if unknown else None
 
 
 def random_feeds(source: Loaded, seed: int) -> Feeds:

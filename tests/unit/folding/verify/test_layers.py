@@ -10,8 +10,10 @@ import pytest
 from folding.rules import transparent as transparent_rules
 from folding.rules.registry import TRANSPARENT
 from folding.sources.base import Feeds
+from folding.verify.compare.cuts import alignment
+from folding.verify.compare.layers import LayerCheck, Layers
+from folding.verify.compare.measured import judge
 from folding.verify.compare.reusable_names import PASSED, reusable
-from folding.verify.compare.segments import LayerCheck, Layers, alignment, judge
 from folding.verify.model import load
 from folding.verify.noise.ulp_noise import neighbours
 from tests.unit.folding.verify import nets
