@@ -74,6 +74,7 @@ class OrtSession:
         threads: int = 0,
         folder: Path | None = None,
         entries: Mapping[str, str] | None = None,
+        lean: bool = False,
     ) -> None:
         """Open a session.
 
@@ -82,6 +83,8 @@ class OrtSession:
             level: `disable_all`, `enable_basic`, `enable_extended`, `enable_layout` or `enable_all`.
             threads: intra-op threads; 0 for one a core, `processors()`.
             entries: further session configuration entries.
+            lean: give memory back after each run. A session otherwise keeps what its largest run took,
+                twice that from the second run on: much, where several are open and activations are large.
 
         Raises:
             onnxruntime's own exceptions when the model cannot be loaded; callers turn them into rows.
@@ -91,6 +94,8 @@ class OrtSession:
         options.log_severity_level = 4
         options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, f"ORT_{level.upper()}")
         options.intra_op_num_threads = threads or processors()
+        if lean:
+            options.enable_cpu_mem_arena = options.enable_mem_pattern = False
         if folder is not None:
             options.add_session_config_entry(
                 "session.model_external_initializers_file_folder_path", str(folder)

@@ -109,7 +109,7 @@ class FedSession:
     ) -> None:
         self.loaded = loaded
         model = variant(loaded, extra_outputs, forced)
-        self._session = OrtSession(model.SerializeToString(), folder=loaded.folder)
+        self._session = OrtSession(model.SerializeToString(), folder=loaded.folder, lean=True)
         own = set(loaded.outputs)
         # Inner values that no array can hold are not asked for; an output like that is the caller's to know.
         self._names = [n for n in self._session.output_names if n in own or n in self._session.tensors]

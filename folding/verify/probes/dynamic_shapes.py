@@ -37,7 +37,7 @@ BATCHES = (1, 2, 4, 8)
 OTHER_FACTORS = (2.0, 1.5, 1.25, 0.5)
 MOST_ELEMENTS = 1 << 22  # of one input of an attempt
 ATTEMPTS = 300
-SECONDS = 10.0  # for attempts that fail
+SECONDS = 10.0  # of the processor, for attempts that fail
 STOPPED_AT = re.compile(r"Name:'([^']*)'")
 
 
@@ -112,7 +112,7 @@ class Search:
         nodes = all_nodes(self.loaded.proto.graph)
         self.order = {node.name: i for i, node in enumerate(nodes) if node.name}
         self.error: Exception | None = None
-        self.attempts, self.deadline = 0, time.monotonic() + SECONDS
+        self.attempts, self.deadline = 0, time.process_time() + SECONDS
 
     def alternatives(self, sizes: Dims) -> dict[str, list[Proposal]]:
         """What each argument may hold at these sizes."""
@@ -128,7 +128,7 @@ class Search:
         sizes = state.sizes
         if any(math.prod(shape_of(spec, sizes)) > MOST_ELEMENTS for spec in self.specs):
             return replace(state, progress=-2)
-        if self.attempts >= ATTEMPTS or (self.error is not None and time.monotonic() > self.deadline):
+        if self.attempts >= ATTEMPTS or (self.error is not None and time.process_time() > self.deadline):
             raise _SpentError
         self.attempts += 1
         for spec in self.specs:

@@ -14,16 +14,25 @@ from folding.verify.model import FedSession
 from folding.verify.probes import budget, dynamic_shapes
 from folding.verify.probes.generate import Probe, generate, make
 from folding.verify.probes.input_ranges import InputSpec, inputs_of, stored_array
+from folding.verify.probes.trial import finish, guarded
 from folding.verify.steps.check_interface import overridable
 
 
 def select_probes(pair: GraphPair, user: Feeds | None) -> ProbeSet:
     """Settle sizes, make probes, run the unfolded graph on them. An empty set: nothing could be run."""
-    specs, seed = inputs_of(pair.source), pair.options.seed
     try:
-        session = pair.session
+        session = guarded(pair.session)
     except Exception as exc:  # noqa: BLE001 - the runtime's own classes
         return none(f"the unfolded graph does not load: {reason(exc, 300)}")
+    try:
+        return select(pair, session, user)
+    finally:
+        finish(session)
+
+
+def select(pair: GraphPair, session: FedSession, user: Feeds | None) -> ProbeSet:
+    """The same on a session."""
+    specs, seed = inputs_of(pair.source), pair.options.seed
     wanted: list[Probe] = []
     if user:
         check_user_probe(specs, user)
