@@ -46,8 +46,10 @@ def codes(kind: str, title: str, intro: str) -> str:
     from folding.errors import catalogue
 
     lines = page(title, intro)
-    for code, (name, meaning, remedy) in catalogue.KINDS[kind].items():
-        lines += [f"## `{code}`", "", f"**{name}.** {meaning}", "", f"*What to do:* {remedy}", ""]
+    for entry in (found for found in catalogue.entries() if found.kind == kind):
+        example = [f"*Example:* {entry.example}", ""] if entry.example else []
+        lines += [f"## `{entry.code}`", "", f"**{entry.title}.** {entry.meaning}", "", *example]
+        lines += [f"*What to do:* {entry.remedy}", ""]
     return "\n".join(lines)
 
 

@@ -11,14 +11,16 @@ when an enum member or a literal code in the tree is missing here.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from folding.errors.texts import MORE_ERRORS
+from folding.errors.examples import HAZARD_EXAMPLES, HEALTH_EXAMPLES, SKIP_EXAMPLES
+from folding.errors.texts import READING, REFUSED, SERVICE
 
 Text = tuple[str, str, str]
 
-ERRORS: Final[dict[str, Text]] = {
+_ERRORS: Final[dict[str, Text]] = {
     "probe_inputs": (
         "The probe does not fit the model",
         "The arrays given as `--probe` lack an input of the model, name one that it does not have, or have a shape or "
@@ -567,14 +569,34 @@ HAZARDS: Final[dict[str, Text]] = {
     ),
 }  # fmt: skip
 
-ERRORS.update({code: text for code, text in MORE_ERRORS.items() if code not in ERRORS})
 
+def join(*tables: Mapping[str, Text]) -> dict[str, Text]:
+    """Return one table of all. Raises ValueError for a code that two of them explain."""
+    joined: dict[str, Text] = {}
+    for table in tables:
+        twice = sorted(joined.keys() & table.keys())
+        if twice:
+            raise ValueError(f"codes explained twice: {', '.join(twice)}")
+        joined.update(table)
+    return joined
+
+
+ERRORS: Final = join(_ERRORS, READING, REFUSED, SERVICE)
 KINDS: Final[dict[str, dict[str, Text]]] = {
     "error": ERRORS,
     "health": HEALTH,
     "skip": SKIPS,
     "hazard": HAZARDS,
 }
+EXAMPLES: Final[dict[str, dict[str, str]]] = {
+    "error": {},
+    "health": HEALTH_EXAMPLES,
+    "skip": SKIP_EXAMPLES,
+    "hazard": HAZARD_EXAMPLES,
+}
+for _kind, _examples in EXAMPLES.items():
+    if _unknown := sorted(_examples.keys() - KINDS[_kind].keys()):
+        raise ValueError(f"examples for codes that do not exist: {', '.join(_unknown)}")
 
 
 @dataclass(frozen=True)
@@ -586,11 +608,16 @@ class Entry:
     title: str
     meaning: str
     remedy: str
+    example: str = ""
 
 
 def entries() -> list[Entry]:
     """All of them, by kind in table order."""
-    return [Entry(code, kind, *text) for kind, table in KINDS.items() for code, text in table.items()]
+    return [
+        Entry(code, kind, *text, example=EXAMPLES[kind].get(code, ""))
+        for kind, table in KINDS.items()
+        for code, text in table.items()
+    ]
 
 
 def lookup(code: str) -> list[Entry]:

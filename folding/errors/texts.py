@@ -16,11 +16,6 @@ _AGAIN = "Copy or export the model again; if it is as it should be, please repor
 _ONE = "Send one of them, in a folder or archive of its own."
 
 READING: Final[dict[str, Text]] = {
-    "malformed_model": (
-        "A structure that contradicts itself",
-        "The format was recognised, and something in it made its reader fail in a way that no valid file does.",
-        "Export or copy the model again; if it loads elsewhere, please report it.",
-    ),
     "sparse_signature": ("A signature with sparse tensors", "An input or output of the signature is a sparse tensor, which has no ONNX form.", "Export a signature that takes and gives dense tensors."),
     "empty_file": ("The file is empty", "The upload has no bytes, so there is nothing to recognise.", "Check the path and the export, and send it again."),
     "empty_archive": ("The archive holds no files", "It could be unpacked, and nothing was in it.", "Pack the model's files, not only their folder."),
@@ -44,8 +39,6 @@ READING: Final[dict[str, Text]] = {
     "unknown_tags": ("No graph with these tags", "A SavedModel holds one graph for each set of tags, and none for the given one.", "`bnfold inspect` lists them; name them with `--tag`."),
     "unknown_provider": ("No such execution provider", "ONNX Runtime has no execution provider of the given name, installed or not.", "The message lists the names that it knows; `cpu` and `cuda` are the usual ones."),
     "unknown_step": ("No checkpoint of that step", "The folder holds checkpoints, none with the given step.", "The message lists the steps that are there."),
-    "unknown_input": ("No such input", "A name given with --input or --feed is not in the graph.", "`bnfold inspect` lists inputs and candidates; names are case-sensitive."),
-    "unknown_output": ("No such output", "A name given with --output is not in the graph.", "`bnfold inspect` lists outputs and candidates."),
     "input_shape": ("A shape that does not fit", "The shape given with --input contradicts the one that the model declares.", "Give sizes for the unknown dimensions only."),
     "unbound_input": ("An input that nobody feeds", "The outputs depend on a placeholder that is neither an input nor a known mode flag.", "Give it a value with `--feed NAME=VALUE`, or make it an input with `--input NAME`."),
     "no_ema": ("No shadow variables", "--use-ema was asked for, and the checkpoint has no ExponentialMovingAverage of any weight.", "Leave --use-ema out, or send the checkpoint that has them."),
@@ -66,15 +59,6 @@ READING: Final[dict[str, Text]] = {
     "keras_config": ("Layers that cannot be rebuilt", "Keras cannot make the model from its configuration, typically because of a class of your own.", "Export a SavedModel (`model.export`), which needs no classes."),
     "unbuilt_model": ("A model that was never called", "Keras saved it before it knew its input shape.", "Call it once on data, then save it."),
     "weights_only": ("Weights without a model", "The file was written by save_weights, so the layers are missing; it can be inspected, not folded.", "Save the whole model with `model.save`."),
-    "invalid_onnx": ("The ONNX file is not valid", "The file was read and does not pass the checker's rules.", "The message names the node; `onnx.checker.check_model(path, full_check=True)` says more."),
-    "unknown_op": ("An operator that ONNX does not have", "The graph uses an operator or a domain that is neither ONNX's nor defined in the file.", "Custom operators cannot be verified here; export the model without them."),
-    "unknown_opset": ("An opset that is not known", "The model asks for an opset that this version does not support.", "Export with an opset between 7 and 26."),
-    "opset_conversion": ("The opset cannot be changed that far", "No conversion exists between the model's opset and the one asked for.", "Leave --opset out, or ask for one nearer to the source's."),
-    "checker_refused": ("The result does not pass the onnx checker", "The source is unusual or a defect of bnfold made it so; nothing was published.", "The source passes as it is; if it also runs in ONNX Runtime, please report it with the model."),
-    "source_checker_refused": ("The source does not pass the onnx checker", "The checker with full shape inference refuses the file as it was given.", "`onnx.checker.check_model(path, full_check=True)` says the same; repair or export it again."),
-    "external_data_missing": ("A file of weights is missing", "The ONNX file keeps weights in another file that was not sent.", "Send the folder or an archive with every file."),
-    "external_data_path": ("Weights outside the model's folder", "The location of external data is absolute or leaves the folder.", "Save the model with `onnx.save(..., save_as_external_data=True)` into one folder."),
-    "external_data_out_of_range": ("Weights beyond the end of their file", "Offset and length point outside the data file: it is cut short or belongs to another model.", "Copy the data file again."),
     "calibration_data": ("Calibration data that does not fit", "Arrays are missing, empty, of another shape than the inputs, or of different lengths.", "Save one array for each input under its name, the first axis being the samples."),
     "calibration_failed": ("The model cannot run on the calibration data", "The runtime refused the data; the message has its words.", "Check dtypes and value ranges of the arrays."),
 }  # fmt: skip
@@ -163,5 +147,3 @@ SERVICE: Final[dict[str, Text]] = {
     "bad_webhook_url": ("A webhook address that cannot be used", "It is no http or https URL.", "Give a full URL."),
     "private_webhook_target": ("A webhook into a private network", "Its address is private or loopback, where it could reach what outsiders may not.", "Operators may allow it with BNFOLD_WEBHOOK_ALLOW_PRIVATE."),
 }  # fmt: skip
-
-MORE_ERRORS: Final[dict[str, Text]] = READING | REFUSED | SERVICE

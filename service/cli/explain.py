@@ -31,5 +31,6 @@ def _print(entry: catalogue.Entry, output: Output) -> None:
 
     width = min(shutil.get_terminal_size((100, 24)).columns, 100)
     output.say(f"{entry.code} ({entry.kind}): {entry.title}", style="bold")
-    for paragraph in (entry.meaning, f"What to do: {entry.remedy}"):
+    example = [f"Example: {entry.example}"] if entry.example else []
+    for paragraph in (entry.meaning, *example, f"What to do: {entry.remedy}"):
         output.say(textwrap.fill(paragraph, width, initial_indent="  ", subsequent_indent="  "))

@@ -86,6 +86,17 @@ def test_every_text_is_whole() -> None:
         assert entry.remedy.endswith((".", ")")), where
 
 
+def test_a_code_that_is_explained_twice_is_refused() -> None:
+    text = ("Title", "What it means.", "What to do.")
+    with pytest.raises(ValueError, match="twice: b"):
+        catalogue.join({"a": text, "b": text}, {"b": text, "c": text})
+
+
+@pytest.mark.parametrize("kind", ["health", "skip", "hazard"])
+def test_every_finding_has_an_example(kind: str) -> None:
+    assert [entry.code for entry in catalogue.entries() if entry.kind == kind and not entry.example] == []
+
+
 @pytest.mark.parametrize("spelling", ["never_updated", "never-updated", " NEVER_UPDATED "])
 def test_lookup_takes_any_spelling(spelling: str) -> None:
     assert [entry.kind for entry in catalogue.lookup(spelling)] == ["health"]
