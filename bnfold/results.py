@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from folding.errors import UsageError, VerificationFailed
-from folding.report import HeadlineState, Inspection, Report, Verdict
+from folding.report import HeadlineState, Inspection, Report, Verdict, figures
 from folding.report.headline import headline, inspection_headline
 from folding.report.render import words
 
@@ -154,7 +154,7 @@ def summary(report: Report) -> list[str]:
     if report.hazards:
         lines.append(f"  hazards    {', '.join(sorted({item.code for item in report.hazards}))}")
     if report.artifact is not None:
-        lines.append(f"  artifact   {words.size(report.artifact.bytes)}, {report.artifact.digest}")
+        lines.append(f"  artifact   {figures.size(report.artifact.bytes)}, {report.artifact.digest}")
     return [_printable(line) for line in lines[:10]]
 
 

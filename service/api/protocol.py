@@ -6,13 +6,27 @@ import asyncio
 import json
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import uvicorn
 
 MAX_HEADER_BYTES = 64 << 10
 MAX_HEADERS = 100
 
 
-class GuardedProtocol(HttpToolsProtocol):
+async def _no_application(scope: Any, receive: Any, send: Any) -> None:
+    """Stand in for an application where only the configuration matters."""
+
+
+def _protocol() -> Any:
+    """Return the class that uvicorn itself takes for `http="httptools"`, by way of its configuration."""
+    config = uvicorn.Config(_no_application, http="httptools", log_config=None)
+    config.load()
+    return config.http_protocol_class
+
+
+_PROTOCOL = _protocol()
+
+
+class GuardedProtocol(_PROTOCOL):  # type: ignore[misc, valid-type]
     """`header_timeout` and `max_connections` are class attributes, set by `service.app.serve`."""
 
     header_timeout = 10.0
@@ -25,7 +39,7 @@ class GuardedProtocol(HttpToolsProtocol):
     _header_bytes = 0
     _refused = False
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:
         """Count, and start the clock."""
         super().connection_made(transport)
         if len(self.connections) > self.max_connections:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from service.cli import completion
 from service.cli import flags as f
 
 app = typer.Typer(
@@ -273,7 +274,5 @@ def _register() -> None:
 
 
 _register()
-if "_BNFOLD_COMPLETE" in os.environ:  # a shell asks at the Tab key
-    from typer._completion_classes import completion_init
-
-    completion_init()
+if completion.VARIABLE in os.environ:  # a shell asks at the Tab key
+    completion.register_shells()

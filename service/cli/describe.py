@@ -14,6 +14,7 @@ from folding.report import (
     Verdict,
     Verification,
     VerificationRow,
+    figures,
 )
 from folding.report.headline import headline, inspection_headline
 from folding.report.render import words
@@ -105,7 +106,7 @@ def _fold_map(report: Report, output: Output) -> None:
     output.say(
         f"  {len(report.batch_norms) - len(kept)} of {len(report.batch_norms)} folded; "
         f"{graph.nodes_before} nodes became {graph.nodes_after} "
-        f"(opset {graph.opset}, {text.size(graph.bytes)})"
+        f"(opset {graph.opset}, {figures.size(graph.bytes)})"
     )
     for norm in kept:
         output.say(
@@ -171,9 +172,9 @@ def _verification_row(row: VerificationRow) -> list[str]:
 def _closing(report: Report, output: Output) -> None:
     total = sum(report.timings.values())
     slowest = sorted(report.timings.items(), key=lambda item: -item[1])[:3]
-    parts = ", ".join(f"{name} {text.seconds(value)}" for name, value in slowest)
+    parts = ", ".join(f"{name} {figures.seconds(value)}" for name, value in slowest)
     output.say()
-    output.say(f"took {text.seconds(total)} ({parts}); sandbox: {text.clean(report.sandbox)}")
+    output.say(f"took {figures.seconds(total)} ({parts}); sandbox: {text.clean(report.sandbox)}")
 
 
 def inspection(found: Inspection, output: Output) -> None:

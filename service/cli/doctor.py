@@ -14,9 +14,9 @@ from typing import Literal
 
 from packaging.requirements import Requirement
 
+from folding.report.figures import size
 from service.cli import failures
 from service.cli.output import Output
-from service.cli.text import size
 from service.runner import minimum_versions
 
 State = Literal["ok", "warn", "fail"]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from folding.errors import BnfoldError, Cancelled, InternalError, TemporaryFailure, UsageError
-from service.cli import process
+from service.cli import completion, process
 from service.cli.text import clean
 
 OK, USAGE, NOT_VERIFIED, MODEL, STOPPED, TEMPORARY = 0, 2, 3, 4, 5, 75
@@ -28,7 +28,7 @@ def exit_code(code: Any) -> int:
 
 def explain(error: BaseException, argv: list[str]) -> int:
     """Print the error for a person, or as JSON under --json, and return its exit code."""
-    asked_by_shell = "_BNFOLD_COMPLETE" in os.environ  # 1 is an answer then
+    asked_by_shell = completion.VARIABLE in os.environ  # 1 is an answer then
     if isinstance(error, SystemExit) and (error.code != _READER_LEFT or asked_by_shell):
         return exit_code(error.code)
     if isinstance(error, BrokenPipeError | SystemExit):

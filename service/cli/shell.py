@@ -40,11 +40,10 @@ def completion(
 
       bnfold completion fish > ~/.config/fish/completions/bnfold.fish
     """
-    from typer._completion_shared import get_completion_script
-
+    from service.cli import completion as scripts
     from service.cli.output import Output
 
-    script = get_completion_script(prog_name="bnfold", complete_var="_BNFOLD_COMPLETE", shell=shell.value)
+    script = scripts.script(shell.value)
     output = Output(as_json, quiet)
     output.say(script)
     output.document({"shell": shell.value, "script": script})

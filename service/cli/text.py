@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+from folding.report import figures
 
 
 def clean(text: object) -> str:
@@ -21,29 +21,10 @@ def number(value: float | int | None, digits: int = 4) -> str:
     if value is None:
         return "-"
     if isinstance(value, int):
-        return f"{value:,}"
+        return figures.count(value)
     if not math.isfinite(value):
         return str(value)
     return f"{value:.{digits}g}"
-
-
-def size(count: int) -> str:
-    """Bytes in the unit that reads best."""
-    amount = float(count)
-    for unit in _UNITS:
-        if amount < 1024 or unit == _UNITS[-1]:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1024
-    raise AssertionError("unreachable")
-
-
-def seconds(value: float) -> str:
-    """A duration as a person says it."""
-    if value < 1:
-        return f"{value * 1000:.0f} ms"
-    if value < 120:
-        return f"{value:.1f} s"
-    return f"{int(value // 60)} min {int(value % 60)} s"
 
 
 def shape(dims: list[int | str | None] | None) -> str:

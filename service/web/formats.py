@@ -9,7 +9,8 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+from folding.report import figures
+
 DASH = "–"
 
 
@@ -20,7 +21,7 @@ def number(value: float | int | str | None, digits: int = 3) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
-        return f"{value:,}"
+        return figures.count(value)
     try:
         figure = float(value)
     except ValueError:
@@ -32,29 +33,14 @@ def number(value: float | int | str | None, digits: int = 3) -> str:
     return f"{figure:.{digits}g}".replace("-", "−")
 
 
-def size(count: float | int | None) -> str:
-    """Bytes in the unit that reads best."""
-    if count is None:
-        return DASH
-    amount = float(count)
-    for unit in _UNITS:
-        if amount < 1024 or unit == _UNITS[-1]:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1024
-    raise AssertionError("unreachable")
+def size(count: float | None) -> str:
+    """Return bytes for people, or a dash."""
+    return DASH if count is None else figures.size(count)
 
 
 def duration(value: float | None) -> str:
-    """Seconds as a person says them."""
-    if value is None:
-        return DASH
-    if value < 0.001:
-        return f"{value * 1e6:.0f} µs"
-    if value < 1:
-        return f"{value * 1000:.0f} ms"
-    if value < 120:
-        return f"{value:.1f} s"
-    return f"{int(value // 60)} min {int(value % 60)} s"
+    """Return seconds for people, or a dash."""
+    return DASH if value is None else figures.seconds(value)
 
 
 def shape(dims: list[int | str | None] | None) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from folding.report import NormReport, Report
+from folding.report import NormReport, Report, figures
 from folding.report.headline import headline
 from folding.report.render import charts, words
 
@@ -35,7 +35,7 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(number=words.number, size=words.size, seconds=words.seconds, tensor=words.tensor)
+    made.filters.update(number=words.number, size=figures.size, seconds=figures.seconds, tensor=words.tensor)
     return made
 
 
@@ -111,12 +111,12 @@ def norm_view(norm: NormReport) -> dict[str, Any]:
 def latency_rows(report: Report) -> Iterator[dict[str, Any]]:
     """One row per provider and level."""
     for provider, levels in (report.latency or {}).items():
-        for level, figures in levels.items() if isinstance(levels, dict) else ():
-            before, after, speedup = (figures.get(k) for k in ("before", "after", "speedup"))
+        for level, measured in levels.items() if isinstance(levels, dict) else ():
+            before, after, speedup = (measured.get(k) for k in ("before", "after", "speedup"))
             if not (before and after and speedup):
                 continue
             told = tuple(
-                f"{words.seconds(s['median'])} ({words.seconds(s['low'])} – {words.seconds(s['high'])})"
+                f"{figures.seconds(s['median'])} ({figures.seconds(s['low'])} – {figures.seconds(s['high'])})"
                 for s in (before, after)
             )
             yield {

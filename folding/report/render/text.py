@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from folding.report import Report
+from folding.report import Report, figures
 from folding.report.headline import headline
 from folding.report.render import words
 
@@ -76,9 +76,9 @@ def proof(report: Report) -> Iterator[str]:
 def rest(report: Report) -> Iterator[str]:
     """Artifact, time, how to repeat."""
     if report.artifact is not None:
-        yield f"Artifact: {report.artifact.digest} ({words.size(report.artifact.bytes)})"
+        yield f"Artifact: {report.artifact.digest} ({figures.size(report.artifact.bytes)})"
     total = sum(report.timings.values())
-    yield f"Time: {words.seconds(total)}" if total else "Time: not measured"
+    yield f"Time: {figures.seconds(total)}" if total else "Time: not measured"
     yield f"Again: {words.command(report)}"
 
 

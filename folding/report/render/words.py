@@ -36,24 +36,6 @@ def number(value: float | None) -> str:
     return f"{value:.3g}"
 
 
-def size(count: int) -> str:
-    """Bytes for people."""
-    amount = float(count)
-    for unit in ("B", "kB", "MB"):
-        if amount < 1000:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.2f} GB"
-
-
-def seconds(value: float) -> str:
-    """A duration for people."""
-    for factor, unit in ((1.0, "s"), (1e3, "ms"), (1e6, "µs")):
-        if value * factor >= 1:
-            return f"{value * factor:.3g} {unit}"
-    return f"{value * 1e9:.3g} ns"
-
-
 def tensor(info: TensorInfo) -> str:
     """`name: float32 [N, 3, 224, 224]`."""
     shape = "any shape" if info.shape is None else "[" + ", ".join(str(d or "?") for d in info.shape) + "]"

@@ -21,7 +21,7 @@ CHECKPOINT = str(ROOT / "examples" / "tf1_checkpoint")
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One that takes a while."""
+    """One that takes a while on any machine: the signal must come before the fold ends."""
     return networks.residual(tmp_path_factory.mktemp("model") / "deep.onnx", 400)
 
 
@@ -36,8 +36,8 @@ def at_work(process: subprocess.Popen[str], work: Path, *, told: bool) -> str:
         line = process.stderr.readline()
         assert line, f"it ended before it began: {seen}"
         seen += line
-    deadline = time.monotonic() + 60
-    while not any(work.iterdir()) and time.monotonic() < deadline:
+    while not any(work.iterdir()):  # the test's own limit ends the wait
+        assert process.poll() is None, f"it ended before it wrote: {seen}"
         time.sleep(0.01)
     return seen
 
@@ -62,7 +62,7 @@ def test_a_signal_in_the_middle_leaves_nothing_behind(
     ) as process:  # fmt: skip
         seen = at_work(process, work, told=way != ["--json"])
         os.killpg(process.pid, number)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=240)
         err = seen + err
     assert process.returncode == 5, err
     assert "Traceback" not in err
@@ -94,7 +94,7 @@ def test_signals_that_a_script_ignores_stay_ignored(tmp_path: Path) -> None:
 @pytest.mark.parametrize("args", ["explain", "fold --help", "explain --json"])
 def test_streams_that_are_closed_or_full(redirection: str, code: int, args: str) -> None:
     command = f"{sys.executable} -m service.cli {args} {redirection}; exit ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
@@ -108,7 +108,7 @@ def test_the_exit_code_tells_even_when_nobody_reads(tmp_path: Path, redirection:
     command = (
         f"{sys.executable} -m service.cli check --health-only {models} {redirection}; exit ${{PIPESTATUS[0]}}"
     )
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.returncode == 4, done.stderr
 
 
@@ -125,7 +125,7 @@ def test_names_that_the_terminal_cannot_write(tmp_path: Path, encoding: str) -> 
 
 def test_colour_is_off_where_nobody_wants_it() -> None:
     done = subprocess.run(
-        [*ENTRY, "inspect", CHECKPOINT], capture_output=True, text=True, check=True, timeout=120,
+        [*ENTRY, "inspect", CHECKPOINT], capture_output=True, text=True, check=True,
         env={**os.environ, "NO_COLOR": "1"},
     )  # fmt: skip
     assert "\x1b[" not in done.stdout + done.stderr
@@ -137,7 +137,7 @@ def test_places_of_reports_are_asked_before_the_work(tmp_path: Path, option: str
     started = time.monotonic()
     done = subprocess.run(
         [*ENTRY, "fold", CHECKPOINT, "-o", "a.onnx", option, place],
-        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+        cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 2
     assert "folder" in done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import threading
 import time
@@ -123,11 +124,14 @@ def test_slow_ones_are_cut_and_normal_ones_are_served(live: Live) -> None:
     threading.Timer(1.5, over.set).start()
     _normal(live.url, over, alone)
     # A machine that is busy with something else is slow for everybody; it may not decide.
-    allowed = 0.5 * max(1.0, sorted(alone)[int(len(alone) * 0.99)] / 0.03)
+    slowness = max(
+        1.0, sorted(alone)[int(len(alone) * 0.99)] / 0.03, os.getloadavg()[0] / (os.cpu_count() or 1)
+    )
+    allowed = 0.5 * slowness
     p99 = 9.9
     for _ in range(3):
         longest, normal = _besieged(live)
-        limit = max(HEADER_TIMEOUT, BODY_IDLE) + 5.0
+        limit = max(HEADER_TIMEOUT, BODY_IDLE) + 5.0 * slowness
         assert {kind: seconds for kind, seconds in longest.items() if seconds > limit} == {}
         p99 = min(p99, normal[int(len(normal) * 0.99)])
         if p99 < allowed:

@@ -97,7 +97,7 @@ def test_times_shapes_sizes() -> None:
     assert formats.machine_moment(0.0) == "1970-01-01T00:00:00Z"
     assert formats.shape(["N", None, 3]) == "N × ? × 3"
     assert formats.shape([]) == "scalar"
-    assert formats.size(1536) == "1.5 KiB"
+    assert formats.size(1536) == "1.5 kB"
     assert [formats.duration(v) for v in (5e-6, 0.02, 3.0, 125.0)] == ["5 µs", "20 ms", "3.0 s", "2 min 5 s"]
 
 
