@@ -40,13 +40,17 @@ class Releases:
         note: str,
         if_match: str | None,
         create: bool,
+        accept_unhealthy: bool = False,
     ) -> tuple[Row[Any], bool]:
         """Point the channel to a published artifact; (row, whether it is new).
 
         An existing channel needs `if_match` (its ETag, or `*`); `create` is If-None-Match: *. The artifact's
-        bytes are read and compared with its digest first. Raises CorruptBlob, Gone when they do not hold.
+        bytes are read and compared with its digest first. Raises: CorruptBlob, Gone when they do not hold;
+        Conflict for unhealthy statistics that were not accepted.
         """
         self._check_artifact(who.tenant, digest)
+        if not accept_unhealthy:
+            self._require_healthy(who.tenant, digest)
         with self.db.write() as connection:
             _require_published(connection, who.tenant, digest)
             self.db.alone(connection, "release", who.tenant, name, channel)
@@ -69,6 +73,17 @@ class Releases:
             connection.execute(insert(tables.release_history).values(**entry))
             return row, current is None
 
+    def _require_healthy(self, tenant: str, digest: str) -> None:
+        """An exact fold of an untrained model is a correct artifact of a useless model."""
+        _, headline = self.origin(tenant, digest)
+        if headline is not None and headline.get("state") == "unhealthy":
+            raise Conflict(
+                f"The statistics of the model are not healthy: {headline.get('title')}.",
+                code="unhealthy_artifact",
+                hint=f"{headline.get('remedy') or ''} To release it as it is, accept its health.".strip(),
+                details={"headline": headline},
+            )
+
     def _check_artifact(self, tenant: str, digest: str) -> None:
         """Read the bytes outside of the transaction: an artifact may have gigabytes."""
         with self.db.read() as connection:
@@ -79,6 +94,18 @@ class Releases:
             raise Gone(
                 "The artifact's bytes are lost.", code="artifact_lost", hint="Run its job again."
             ) from error
+
+    def origin(self, tenant: str, digest: str) -> tuple[str | None, dict[str, Any] | None]:
+        """The job that made an artifact, and its headline; None where the job was deleted."""
+        jobs = tables.jobs.c
+        query = (
+            select(jobs.id, jobs.headline)
+            .join(tables.artifacts, (A.job_id == jobs.id) & (A.tenant == jobs.tenant))
+            .where(A.tenant == tenant, A.digest == digest)
+        )
+        with self.db.read() as connection:
+            row = connection.execute(query).first()
+        return (row.id, row.headline) if row is not None else (None, None)
 
     def _next_version(self, connection: Any, tenant: str, name: str, channel: str) -> int:
         query = select(H.version).where(H.tenant == tenant, H.name == name, H.channel == channel)

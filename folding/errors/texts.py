@@ -132,6 +132,7 @@ SERVICE: Final[dict[str, Text]] = {
     "upload_expired": ("The upload has expired", "It was not finished in time and its bytes are gone.", "Start a new upload."),
     "no_report": ("No report", "The job has not ended yet, or ended without one.", "Wait for the end; a failed job has its `error` instead."),
     "quarantined": ("The artifact is quarantined", "Its verdict is not pass, so it is not handed out.", "The job's report tells why. For a look at the bytes: ?allow_quarantined=true, or `bnfold pull --rejected`."),
+    "unhealthy_artifact": ("The statistics of the model are not healthy", "The artifact is equivalent to its source, and a finding about the batch-norm statistics says that the source itself is likely wrong.", "Follow the remedy of the finding and fold again. To release it all the same: `accept_unhealthy` in the request, `--accept-unhealthy` of the command."),
     "artifact_lost": ("The artifact's bytes are lost", "The record is there, the bytes are gone from the store.", "Run its job again; equal input and options make equal bytes."),
     "blob_missing": ("Bytes that are not there", "The store has no blob of that digest.", "Upload it again."),
     "blob_not_found": ("No such blob", "This tenant has not uploaded bytes of that digest.", "PUT them to /v1/blobs/<digest> first."),

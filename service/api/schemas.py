@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from folding.options import FoldOptions
-from folding.report import Inspection, NormReport
+from folding.report import Headline, Inspection, NormReport
 from service.jobs.model import Job, Kind, State
 from service.jobs.turns import Place
 from service.releases import NAME_PATTERN
@@ -60,11 +60,20 @@ class JobRequest(_Body):
     fresh: bool = Field(default=False, description="Do the work even where the answer is known.")
 
 
+class JobChange(_Body):
+    """What can be changed about a job."""
+
+    name: str | None = Field(max_length=200, description="A name for the job; null takes the file's name.")
+
+
 class ReleaseRequest(_Body):
     """Where a channel shall point."""
 
     digest: DigestText
     note: str = Field(default="", max_length=2000)
+    accept_unhealthy: bool = Field(
+        default=False, description="Release an artifact whose statistics are not healthy."
+    )
 
 
 class WebhookRequest(_Body):
@@ -99,6 +108,7 @@ class JobOut(BaseModel):
     pool: str
     model: str | None
     filename: str
+    name: str = Field(description="What the owner calls the job; else the file's name.")
     input: DigestText
     calibration: DigestText | None
     probe: DigestText | None
@@ -108,6 +118,7 @@ class JobOut(BaseModel):
     progress: float | None
     message: str | None
     verdict: str | None
+    headline: Headline | None = Field(default=None, description="Verdict and health in one sentence.")
     sandbox: str | None
     cached_from: str | None
     error: dict[str, Any] | None = Field(description="code, message, hint, stage, layer, details.")
@@ -133,10 +144,12 @@ class JobOut(BaseModel):
             links["artifact"] = f"/v1/artifacts/{job.artifact_digest}"
         return JobOut(
             id=job.id, kind=job.kind, state=job.state, pool=job.pool, model=job.model_id,
-            filename=job.filename,
+            filename=job.filename, name=job.label or job.filename,
             input=job.input_digest, calibration=job.calibration_digest, probe=job.probe_digest,
             options=job.options, attempt=job.attempt, stage=job.stage, progress=job.progress,
-            message=job.message, verdict=job.verdict, sandbox=job.sandbox, cached_from=job.cached_from,
+            message=job.message, verdict=job.verdict,
+            headline=Headline.model_validate(job.headline) if job.headline else None,
+            sandbox=job.sandbox, cached_from=job.cached_from,
             error=job.error, artifact=artifact, queue=queue,
             created_at=job.created_at, updated_at=job.updated_at,
             started_at=job.started_at, finished_at=job.finished_at, links=links,
@@ -199,6 +212,8 @@ class ReleaseOut(BaseModel):
     version: int
     digest: DigestText
     updated_at: Time
+    job: str | None = Field(default=None, description="The job that made the artifact.")
+    headline: Headline | None = Field(default=None, description="Of that job's report.")
     links: dict[str, str]
 
 

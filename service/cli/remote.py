@@ -148,12 +148,15 @@ def release(
         str | None, typer.Argument(metavar="[JOB|DIGEST]", help="What it shall point to from now on.")
     ] = None,
     history: Annotated[bool, typer.Option("--history", help="What it pointed to before.")] = False,
+    accept_unhealthy: Annotated[
+        bool, typer.Option("--accept-unhealthy", help="Release it although its statistics are not healthy.")
+    ] = False,
     url: f.Url = f.DEFAULT_URL,
     key: f.Key = None,
     as_json: f.Json = False,
     quiet: f.Quiet = False,
 ) -> int:
-    """Name an artifact for those who deploy: show a release, or point it at another artifact.
+    """Create or move a release, or show where it points.
 
     [bold]Examples[/bold]
 
@@ -165,4 +168,4 @@ def release(
     """
     from service.cli import remote_commands
 
-    return remote_commands.release(ref, target, history, url, key, as_json, quiet)
+    return remote_commands.release(ref, target, history, accept_unhealthy, url, key, as_json, quiet)

@@ -140,8 +140,11 @@ def _list(jobs: list[Job], output: Output) -> int:
     output.document([job.model_dump(mode="json") for job in jobs])
     if not jobs:
         output.say("no jobs")
-    rows = [[j.id, j.filename, j.state, j.stage or "-", j.verdict or "-", j.created_at] for j in jobs]
-    output.table(["job", "model", "state", "stage", "verdict", "created"], rows)
+    rows = [
+        [j.id, j.filename, j.state, j.stage or "-", j.verdict or "-", _health(j.headline), j.created_at]
+        for j in jobs
+    ]
+    output.table(["job", "model", "state", "stage", "verdict", "health", "created"], rows)
     return failures.OK
 
 
@@ -150,6 +153,8 @@ def _print(job: Job, output: Output) -> None:
     output.say(f"{job.id}  {clean(job.filename)}  {job.state}{stage}")
     if job.verdict:
         output.say(f"  verdict   {job.verdict}")
+    if job.headline:
+        output.say(f"  headline  {job.headline['title']}")
     if job.artifact is not None:
         output.say(f"  artifact  {job.artifact.digest}")
 
@@ -207,6 +212,7 @@ def release(
     ref: str | None,
     target: str | None,
     history: bool,
+    accept_unhealthy: bool,
     url: str,
     key: str | None,
     as_json: bool,
@@ -226,24 +232,35 @@ def release(
             rows = [[m["version"], m["digest"], m["at"], m["actor"], m["note"]] for m in moves]
             output.table(["version", "digest", "at", "by", "note"], rows)
             return failures.OK
-        found = _move(client, name, channel, target) if target else client.release(name, channel)
+        found = (
+            _move(client, name, channel, target, accept_unhealthy)
+            if target
+            else client.release(name, channel)
+        )
     output.document(found.model_dump(mode="json"))
     output.say(f"{found.name}/{found.channel} -> {found.digest} (version {found.version})")
+    if found.headline:
+        output.say(f"  {found.headline['title']}")
     return failures.OK
 
 
-def _move(client: Client, name: str, channel: str, target: str) -> Release:
+def _move(client: Client, name: str, channel: str, target: str, accept_unhealthy: bool) -> Release:
     """Point the channel; moving one needs the state that was read, so that nobody's change is lost."""
     digest, _ = client.resolve(target)
     known = [r for r in client.releases() if (r.name, r.channel) == (name, channel)]
     etag = client.release(name, channel).etag if known else None
-    return client.set_release(name, channel, digest, if_match=etag)
+    return client.set_release(name, channel, digest, if_match=etag, accept_unhealthy=accept_unhealthy)
+
+
+def _health(headline: dict[str, Any] | None) -> str:
+    """The state of a headline in a word; `-` where there is none."""
+    return str(headline["state"]).replace("_", " ") if headline else "-"
 
 
 def _releases(found: list[Release], output: Output) -> int:
     output.document([item.model_dump(mode="json") for item in found])
     if not found:
         output.say("no releases")
-    rows = [[f"{r.name}/{r.channel}", r.version, r.digest, r.updated_at] for r in found]
-    output.table(["release", "version", "digest", "updated"], rows)
+    rows = [[f"{r.name}/{r.channel}", r.version, _health(r.headline), r.digest, r.updated_at] for r in found]
+    output.table(["release", "version", "health", "digest", "updated"], rows)
     return failures.OK

@@ -141,11 +141,15 @@ class Client(Transfers):
         return list(self._call("GET", f"/v1/releases/{name}/{channel}/history").json()["history"])
 
     def set_release(
-        self, name: str, channel: str, digest: str, *, note: str = "", if_match: str | None = None
-    ) -> Release:
-        """Point the channel. Without `if_match` only a new channel is made."""
+        self, name: str, channel: str, digest: str, *, note: str = "", if_match: str | None = None,
+        accept_unhealthy: bool = False,
+    ) -> Release:  # fmt: skip
+        """Point the channel. Without `if_match` only a new channel is made.
+
+        accept_unhealthy: release an artifact of unhealthy statistics as well.
+        """
         headers = {"if-match": if_match} if if_match is not None else {"if-none-match": "*"}
-        body = {"digest": digest, "note": note}
+        body = {"digest": digest, "note": note, "accept_unhealthy": accept_unhealthy}
         return release_of(self._call("PUT", f"/v1/releases/{name}/{channel}", json=body, headers=headers))
 
 

@@ -38,6 +38,8 @@ class Job(_View):
     progress: float | None = None
     message: str | None = None
     verdict: str | None = None
+    headline: dict[str, Any] | None = None
+    name: str = ""
     sandbox: str | None = None
     cached_from: str | None = None
     error: dict[str, Any] | None = None
@@ -70,6 +72,8 @@ class Release(_View):
     version: int
     digest: str
     updated_at: str = ""
+    job: str | None = None
+    headline: dict[str, Any] | None = None
     etag: str = ""
 
 

@@ -63,6 +63,9 @@ class Job:
     started_at: float | None
     finished_at: float | None
     verdict: str | None
+    headline: dict[str, Any] | None
+    health: str | None
+    label: str | None
     sandbox: str | None
     error: dict[str, Any] | None
     report_digest: str | None

@@ -40,7 +40,7 @@ def store(blobs: Blobs, job: Job, outcome: JobOutcome) -> Stored:
     if job.kind is Kind.INSPECT:
         data = json.dumps(report, separators=(",", ":")).encode()
         digest = put_bytes(blobs, data)
-        found: dict[str, Any] = {"report_digest": digest, "sandbox": outcome.sandbox}
+        found: dict[str, Any] = {"report_digest": digest, "sandbox": outcome.sandbox} | _headline(report)
         return Stored(Cause.PASS, found, sizes=((digest, len(data)),))
     if outcome.artifact is None:
         raise InternalError("The runner said that it was done and left no artifact.")
@@ -58,9 +58,16 @@ def store(blobs: Blobs, job: Job, outcome: JobOutcome) -> Stored:
         "artifact_digest": digest,
         "artifact_bytes": size,
         "report_digest": report_digest,
+        **_headline(report),
     }
     cause = Cause.PASS if verdict == "pass" else Cause.REJECT
     return Stored(cause, values, media_type, ((digest, size), (report_digest, len(data))))
+
+
+def _headline(report: dict[str, Any]) -> dict[str, Any]:
+    """The columns that lists show; empty where the runner's version wrote no headline."""
+    found = report.get("headline")
+    return {"headline": found, "health": found["state"] if found else None}
 
 
 def _read(path: Path, kind: type[Report] | type[Inspection]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, select, tuple_
+from sqlalchemy import Connection, delete, func, or_, select, tuple_, update
 
 from service.engine.base import Queue
 from service.errors import Conflict, CorruptBlob, NotFound, TooMany, Unprocessable
@@ -155,10 +155,23 @@ class Jobs:
             return repository.find(connection, tenant, job_id)
 
     def page(
-        self, tenant: str, *, limit: int, before: tuple[float, str] | None, **filters: str | None
+        self,
+        tenant: str,
+        *,
+        limit: int,
+        before: tuple[float, str] | None,
+        search: str | None = None,
+        **filters: str | None,
     ) -> list[Job]:
-        """Newest first; `filters` by column (state, kind, model_id, verdict)."""
+        """Newest first.
+
+        filters: by column (state, kind, model_id, verdict, health). search: part of the job's name, its
+        file's name or its id, in any case.
+        """
         query = select(tables.jobs).where(J.tenant == tenant)
+        if search:
+            parts = (column.icontains(search, autoescape=True) for column in (J.label, J.filename, J.id))
+            query = query.where(or_(*parts))
         for name, value in filters.items():
             if value is not None:
                 query = query.where(tables.jobs.c[name] == value)
@@ -167,6 +180,13 @@ class Jobs:
         query = query.order_by(J.created_at.desc(), J.id.desc()).limit(limit)
         with self.db.read() as connection:
             return [Job.of(row) for row in connection.execute(query)]
+
+    def rename(self, tenant: str, job_id: str, label: str | None) -> Job:
+        """Give a job a name of its owner's; None takes the file's name again."""
+        with self.db.write() as connection:
+            repository.find(connection, tenant, job_id)
+            query = update(tables.jobs).where(J.id == job_id, J.tenant == tenant).values(label=label)
+            return Job.of(connection.execute(query.returning(*J)).one())
 
     def cancel(self, tenant: str, job_id: str) -> Job:
         """Stop it: at once while it waits, as soon as its worker has killed the runner while it runs."""
@@ -187,7 +207,8 @@ class Jobs:
             after(job.state, Cause.RETRY)
             self._check_quota(connection, tenant)
             fresh = dict.fromkeys(
-                ("error", "verdict", "report_digest", "artifact_digest", "artifact_bytes", "cached_from",
+                ("error", "verdict", "headline", "health", "report_digest", "artifact_digest",
+                 "artifact_bytes", "cached_from",
                  "started_at", "finished_at", "message", "sandbox")
             )  # fmt: skip
             moved = repository.move(
@@ -271,6 +292,8 @@ def _result_of(hit: Job) -> dict[str, Any]:
         "state": hit.state.value,
         "cached_from": hit.cached_from or hit.id,
         "verdict": hit.verdict,
+        "headline": hit.headline,
+        "health": hit.health,
         "sandbox": hit.sandbox,
         "report_digest": hit.report_digest,
         "artifact_digest": hit.artifact_digest,

@@ -253,7 +253,15 @@ class Worker:
     def _reuse(self, job: Job, hit: Job) -> Job | None:
         values = {
             name: getattr(hit, name)
-            for name in ("verdict", "sandbox", "report_digest", "artifact_digest", "artifact_bytes")
+            for name in (
+                "verdict",
+                "headline",
+                "health",
+                "sandbox",
+                "report_digest",
+                "artifact_digest",
+                "artifact_bytes",
+            )
         }
         cause = Cause.PASS if hit.state is State.SUCCEEDED else Cause.REJECT
         return self._end(job, cause, cached_from=hit.cached_from or hit.id, progress=1.0, **values)

@@ -1,7 +1,8 @@
 """A runner that folds nothing: tests of engines and stores use it. The input's bytes say what to do.
 
-`{"seconds": 0.2, "verdict": "pass", "crash": "runner_crashed", "error": "corrupt_model", "bytes": 1000}`, all
-optional; anything that is no JSON object counts as `{}`. The artifact depends on the input's bytes alone.
+`{"seconds": 0.2, "verdict": "pass", "crash": "runner_crashed", "error": "corrupt_model", "bytes": 1000,
+"health": "never_updated"}`, all optional; anything that is no JSON object counts as `{}`. The artifact
+depends on the bytes of the input alone.
 """
 
 from __future__ import annotations
@@ -15,7 +16,18 @@ from typing import Any
 
 from folding.errors import CorruptModel
 from folding.progress import Event
-from folding.report import ArtifactReport, GraphReport, Inspection, Report, SourceReport, Verdict
+from folding.report import (
+    ArtifactReport,
+    GraphReport,
+    Health,
+    HealthCode,
+    Inspection,
+    NormReport,
+    Report,
+    SourceReport,
+    Verdict,
+)
+from folding.report.headline import headline
 from service.runner.base import Crash, JobOutcome, JobSpec, OnEvent, Status
 
 
@@ -71,10 +83,15 @@ def _artifact(folder: Path, data: bytes, size: int) -> Path:
 
 def _report(artifact: Path, orders: dict[str, Any], spec: JobSpec) -> Report:
     size = artifact.stat().st_size
-    return Report(
+    code = HealthCode(orders.get("health", "ok"))
+    found = Health(code=code, severity="ok" if code is HealthCode.OK else "warning", evidence="As ordered.")
+    report = Report(
         verdict=Verdict(orders.get("verdict", "pass")),
         source=SourceReport(format="memory", framework="none"),
         graph=GraphReport(opset=18, nodes_before=2, nodes_after=1, batch_norms_before=1, batch_norms_after=0),
         artifact=ArtifactReport(digest="", bytes=size),
         options=spec.options,
+        batch_norms=[NormReport(name="norm", spelling="memory", decision="folded", health=[found])],
     )
+    report.headline = headline(report)
+    return report

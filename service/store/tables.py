@@ -106,6 +106,9 @@ jobs = Table(
     Column("started_at", Float),
     Column("finished_at", Float),
     Column("verdict", String(16)),
+    Column("headline", JSON),  # folding.report.Headline
+    Column("health", String(16)),  # its state, to filter by
+    Column("label", String(200)),  # the name that the owner gave the job
     Column("sandbox", String(16)),
     Column("error", JSON),
     Column("report_digest", String(71), index=True),

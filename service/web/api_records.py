@@ -51,6 +51,9 @@ def job_of(body: dict[str, Any]) -> dict[str, Any]:
     artifact = body.get("artifact") or {}
     return body | {
         "filename": body.get("filename") or "model",
+        "name": body.get("name") or body.get("filename") or "model",
+        "headline": body.get("headline"),
+        "health": (body.get("headline") or {}).get("state"),
         "artifact_digest": artifact.get("digest"),
         "artifact_bytes": artifact.get("bytes"),
     }

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from folding.errors import catalogue
-from folding.report import Report
+from folding.report import HeadlineState, Report
 from service.web import snippets, views
 from service.web.api_client import Api, ApiError, public_base
 from service.web.api_records import download_name, inspection_of, job_of, problem_of
@@ -56,13 +56,24 @@ async def home(request: Request) -> Response:
 
 
 @router.get("/jobs")
-async def jobs(request: Request, state: str = "", page_token: str = "") -> Response:
+async def jobs(
+    request: Request, state: str = "", health: str = "", search: str = "", page_token: str = ""
+) -> Response:
     """The list, newest first, one page at a time."""
-    asked: dict[str, str | int] = {"kind": "fold", "limit": 50, "state": state, "page_token": page_token}
+    asked: dict[str, str | int] = {
+        "kind": "fold", "limit": 50, "state": state, "health": health, "search": search.strip()[:200],
+        "page_token": page_token,
+    }  # fmt: skip
     async with Api(request) as api:
         page = await api.get("/v1/jobs", **{name: value for name, value in asked.items() if value})
     rows = [job_of(row) for row in page["jobs"]]
-    return render(request, "jobs.html", jobs=rows, next=page.get("next"), state=state, states=STATES)
+    kept = {"state": state, "health": health, "search": search, "page_token": page.get("next") or ""}
+    more = {name: value for name, value in kept.items() if value}
+    return render(
+        request, "jobs.html", jobs=rows, next=page.get("next"), more=more, state=state, states=STATES,
+        health=health,
+        healths=[item.value for item in HeadlineState], search=search,
+    )  # fmt: skip
 
 
 @router.get("/jobs/{job_id}")

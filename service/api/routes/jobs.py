@@ -12,11 +12,12 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, StreamingResponse
 
+from folding.report import HeadlineState
 from service.api import jobs_view as view
 from service.api import report_forms
 from service.api.deps import Ports, Reader, Submitter, after_token
 from service.api.routes.models import Limit, Token
-from service.api.schemas import JobOut, JobPage, JobRequest, NormPage, rfc3339
+from service.api.schemas import JobChange, JobOut, JobPage, JobRequest, NormPage, rfc3339
 from service.auth.principal import Principal
 from service.errors import BadRequest, NotFound, Unprocessable
 from service.jobs.model import Kind, State
@@ -93,14 +94,17 @@ def list_jobs(
     kind: Kind | None = None,
     model: Annotated[str | None, Query(max_length=64)] = None,
     verdict: Annotated[str | None, Query(pattern="^(pass|fail|inconclusive)$")] = None,
+    health: Annotated[HeadlineState | None, Query(description="State of the headline.")] = None,
+    search: Annotated[str | None, Query(max_length=200, description="Part of a name, file or id.")] = None,
     limit: Limit = 50,
     page_token: Token = None,
 ) -> JobPage:
     """Newest first, filtered."""
     before = after_token(ports, page_token)
     jobs = ports.jobs.page(
-        who.tenant, limit=limit + 1, before=before, state=state, kind=kind, model_id=model, verdict=verdict
-    )
+        who.tenant, limit=limit + 1, before=before, search=search, state=state, kind=kind, model_id=model,
+        verdict=verdict, health=health,
+    )  # fmt: skip
     last = jobs[limit - 1] if len(jobs) > limit else None
     token = ids.page_token(ports.keys.pepper, last.created_at, last.id) if last is not None else None
     return JobPage(jobs=[JobOut.of(job) for job in jobs[:limit]], next=token)
@@ -125,6 +129,13 @@ def cancel_job(job_id: str, ports: Ports, who: Submitter) -> JobOut:
 def retry_job(job_id: str, ports: Ports, who: Submitter) -> JobOut:
     """For failed, cancelled and rejected jobs."""
     return JobOut.of(ports.jobs.retry(who.tenant, job_id))
+
+
+@router.patch("/{job_id}", response_model=JobOut, summary="Name a job")
+def change_job(job_id: str, body: JobChange, ports: Ports, who: Submitter) -> JobOut:
+    """The name is for people: lists show it and find it."""
+    label = "".join(c for c in body.name or "" if c.isprintable()).strip() or None
+    return JobOut.of(ports.jobs.rename(who.tenant, job_id, label))
 
 
 @router.delete("/{job_id}", status_code=204, summary="Delete a finished job")

@@ -24,13 +24,13 @@ IfNoneMatch = Annotated[str | None, Header(alias="If-None-Match", max_length=200
 @router.get("", response_model=ReleaseList, summary="List releases")
 def list_releases(ports: Ports, who: Reader) -> ReleaseList:
     """By name and channel."""
-    return ReleaseList(releases=[_view(row) for row in ports.releases.all(who.tenant)])
+    return ReleaseList(releases=[_view(row, ports) for row in ports.releases.all(who.tenant)])
 
 
 @router.get("/{name}/{channel}", response_model=ReleaseOut, summary="Where a channel points")
 def get_release(name: Name, channel: Channel, ports: Ports, who: Reader) -> Response:
     """The ETag goes into If-Match of the next PUT."""
-    return _response(ports.releases.get(who.tenant, name, channel), 200)
+    return _response(ports.releases.get(who.tenant, name, channel), 200, ports)
 
 
 @router.put(
@@ -48,13 +48,17 @@ def put_release(
     if_match: IfMatch = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """An existing channel moves only with If-Match, so that two pipelines cannot overwrite each other."""
+    """An existing channel moves only with If-Match, so that two pipelines cannot overwrite each other.
+
+    An artifact whose statistics are not healthy is released only with `accept_unhealthy`.
+    """
     if if_none_match is not None and if_none_match.strip() != "*":
         raise PreconditionFailed("Only `If-None-Match: *` makes sense here.")
     row, new = ports.releases.put(
-        who, name, channel, body.digest, note=body.note, if_match=if_match, create=if_none_match is not None
-    )
-    return _response(row, 201 if new else 200)
+        who, name, channel, body.digest, note=body.note, if_match=if_match, create=if_none_match is not None,
+        accept_unhealthy=body.accept_unhealthy,
+    )  # fmt: skip
+    return _response(row, 201 if new else 200, ports)
 
 
 @router.get("/{name}/{channel}/history", response_model=ReleaseHistory, summary="Every move of a channel")
@@ -78,15 +82,18 @@ def delete_release(
     return Response(status_code=204)
 
 
-def _view(row: Row[Any]) -> ReleaseOut:
+def _view(row: Row[Any], ports: Ports) -> ReleaseOut:
     here = f"/v1/releases/{row.name}/{row.channel}"
     links = {"self": here, "history": f"{here}/history", "artifact": f"/v1/artifacts/{row.digest}"}
+    job, headline = ports.releases.origin(row.tenant, row.digest)
+    if job is not None:
+        links["job"] = f"/v1/jobs/{job}"
     return ReleaseOut(
         name=row.name, channel=row.channel, version=row.version, digest=row.digest,
-        updated_at=row.updated_at, links=links,
+        updated_at=row.updated_at, job=job, headline=headline, links=links,
     )  # fmt: skip
 
 
-def _response(row: Row[Any], status: int) -> Response:
+def _response(row: Row[Any], status: int, ports: Ports) -> Response:
     headers = {"ETag": etag_of(row.version, row.digest), "Location": f"/v1/releases/{row.name}/{row.channel}"}
-    return JSONResponse(view_of(_view(row)), status, headers)
+    return JSONResponse(view_of(_view(row, ports)), status, headers)

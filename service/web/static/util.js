@@ -33,9 +33,11 @@ export function seconds(value) {
 
 // An error of the API in words: what was wrong and what to do about it.
 export async function problemText(answer) {
-  let problem = {};
-  try { problem = await answer.json(); } catch { /* not JSON */ }
-  return problemWords(problem, answer.status);
+  return problemWords(await problemOf(answer), answer.status);
+}
+
+async function problemOf(answer) {
+  try { return await answer.json(); } catch { return {}; /* not JSON */ }
 }
 
 export function problemWords(problem, status) {
@@ -58,7 +60,10 @@ export async function call(method, path, body, headers = {}) {
   } catch {
     throw new Error("The service does not answer. Is it running?");
   }
-  if (!answer.ok) throw Object.assign(new Error(await problemText(answer)), { status: answer.status });
+  if (!answer.ok) {
+    const problem = await problemOf(answer);
+    throw Object.assign(new Error(problemWords(problem, answer.status)), { status: answer.status, code: problem.code });
+  }
   return answer.status === 204 ? {} : answer.json();
 }
 

@@ -426,6 +426,31 @@ class TestModels:
         assert_problem(client.get(here), 404, "not_found")
 
 
+class TestLists:
+    def test_jobs_are_named_and_found(self, client: httpx.Client) -> None:
+        name = f"Résumé 100%_{secrets.token_hex(4)}"
+        sick, well = run(client, orders(health="lagging")), run(client, orders())
+        assert (sick["name"], well["headline"]["state"]) == (sick["filename"], "healthy")
+        changed = client.patch(f"/v1/jobs/{sick['id']}", json={"name": name})
+        assert changed.json()["name"] == name
+        for asked in ({"search": name[-12:].upper()}, {"search": sick["id"]}, {"search": "100%_"}):
+            found = client.get("/v1/jobs", params=asked).json()["jobs"]
+            assert sick["id"] in [job["id"] for job in found], asked
+            assert well["id"] not in [job["id"] for job in found], asked
+        found = client.get("/v1/jobs", params={"health": "unhealthy", "limit": 100}).json()["jobs"]
+        assert {job["headline"]["state"] for job in found} == {"unhealthy"}
+        assert client.patch(f"/v1/jobs/{sick['id']}", json={"name": None}).json()["name"] == sick["filename"]
+        assert_problem(client.patch("/v1/jobs/job_none", json={"name": "x"}), 404, "not_found")
+
+    def test_a_cached_answer_keeps_the_headline(self, client: httpx.Client) -> None:
+        body = orders(health="never_updated")
+        run(client, body)
+        again = client.post("/v1/fold", content=body)
+        job = client.get(again.headers["location"]).json()
+        assert job["cached_from"]
+        assert job["headline"]["code"] == "never_updated"
+
+
 class TestReleases:
     def test_moves_under_if_match(self, client: httpx.Client) -> None:
         one, two = (run(client, orders())["artifact"]["digest"] for _ in range(2))
@@ -451,6 +476,19 @@ class TestReleases:
         assert_problem(client.put("/v1/releases/a/b", json={"digest": bad}), 409, "quarantined")
         unknown = client.put("/v1/releases/a/b", json={"digest": digest(b"none")})
         assert_problem(unknown, 404, "not_found")
+
+    def test_unhealthy_statistics_are_released_only_when_accepted(self, client: httpx.Client) -> None:
+        job = run(client, orders(health="never_updated"))
+        assert job["state"] == "succeeded"
+        assert job["headline"]["state"] == "unhealthy"
+        here = f"/v1/releases/sick-{secrets.token_hex(4)}/x"
+        body = {"digest": job["artifact"]["digest"]}
+        problem = assert_problem(client.put(here, json=body), 409, "unhealthy_artifact")
+        assert "never updated" in problem["detail"]
+        made = client.put(here, json=body | {"accept_unhealthy": True})
+        assert made.status_code == 201
+        assert made.json()["job"] == job["id"]
+        assert made.json()["headline"]["code"] == "never_updated"
 
     def test_race_has_one_winner(self, client: httpx.Client) -> None:
         one = run(client, orders())["artifact"]["digest"]

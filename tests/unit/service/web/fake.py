@@ -53,8 +53,16 @@ def app(
         return answer
 
     @api.get("/v1/jobs")
-    def jobs_(limit: int = 50, state: str = "", page_token: str = "") -> Any:
-        listed = [job for job in rows.values() if not state or job["state"] == state]
+    def jobs_(
+        limit: int = 50, state: str = "", page_token: str = "", health: str = "", search: str = ""
+    ) -> Any:
+        listed = [
+            job
+            for job in rows.values()
+            if (not state or job["state"] == state)
+            and (not health or (job.get("headline") or {}).get("state") == health)
+            and search.lower() in str(job.get("name") or job["filename"]).lower()
+        ]
         return {"jobs": listed[:limit], "next": None if page_token else "a token&more"}
 
     @api.get("/v1/jobs/{job_id}")
@@ -79,6 +87,8 @@ def app(
             "version": 2,
             "digest": sample.DIGEST,
             "updated_at": JOB["created_at"],
+            "job": "job_1",
+            "headline": {"state": "unhealthy", "title": "Equivalent, but", "code": "never_updated"},
         }
         return {"releases": [row]}
 
