@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from folding.errors import UnhealthyModel
-from folding.norms.base import Array, BatchNorm
+from folding.ir.types import Array
+from folding.norms.base import BatchNorm
 from folding.options import FoldOptions
 from folding.report import Health, HealthCode
 from folding.report.norm_rows import statistics

@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 from onnx import helper
 
-from folding.sources.base import Feeds
+from folding.ir.types import Feeds
 
 LEVELS = ("disable_all", "enable_all")
 Provider = str | tuple[str, dict[str, Any]]

@@ -14,6 +14,7 @@ from folding import export, health, norms, passes, rules, sources, toolchain
 from folding.errors import BnfoldError, InternalError, UnsupportedModel
 from folding.ir import gc_pause
 from folding.ir.query import is_op
+from folding.ir.types import Feeds
 from folding.norms.base import BatchNorm
 from folding.options import FoldOptions
 from folding.progress import Listener, Progress, ignore_progress
@@ -21,7 +22,7 @@ from folding.report import GraphReport, Inspection, Report, Verdict, Verificatio
 from folding.report.headline import headline
 from folding.report.norm_rows import norm_report
 from folding.rules.base import FoldResult
-from folding.sources.base import Feeds, Imported
+from folding.sources.base import Imported
 
 if TYPE_CHECKING:
     from folding.calibrate import Calibrated

@@ -22,10 +22,11 @@ from folding.calibrate.data import chunk_size, fit
 from folding.calibrate.measure import Moments, can_measure, measure, twin
 from folding.calibrate.rewrite import rewrite
 from folding.calibrate.sessions import outputs
+from folding.ir.types import Feeds
 from folding.norms.base import BatchNorm
 from folding.options import FoldOptions
 from folding.progress import Progress
-from folding.sources.base import Feeds, Imported
+from folding.sources.base import Imported
 
 __all__ = ["Calibrated", "Compared", "Moments", "run"]
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from folding.errors import UsageError
-from folding.sources.base import Feeds
+from folding.ir.types import Feeds
 
 CHUNK_BYTES = 1 << 30  # activations of one chunk; leaves room for the model in a 4 GiB job
 MAX_CHUNK = 4096

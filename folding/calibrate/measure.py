@@ -11,9 +11,9 @@ import onnx_ir as ir
 from folding.calibrate.data import chunks
 from folding.calibrate.edit import add_op, axis_of, constant, float_type, named_axis, reduce_mean, take_over
 from folding.calibrate.sessions import answers, open_session
-from folding.norms.base import BatchNorm, Float64Array
+from folding.ir.types import Feeds, Float64Array
+from folding.norms.base import BatchNorm
 from folding.progress import Progress
-from folding.sources.base import Feeds
 
 
 @dataclass

@@ -10,9 +10,9 @@ import onnx_ir as ir
 from folding import export
 from folding.calibrate.data import chunks
 from folding.errors import ModelError, UnsupportedModel
+from folding.ir.types import Feeds
 from folding.ort import OrtSession
 from folding.progress import Progress
-from folding.sources.base import Feeds
 
 
 def outputs(

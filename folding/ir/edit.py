@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
-Array: TypeAlias = npt.NDArray[Any]
+from folding.ir.types import Array
+
 STANDARD = ("", "ai.onnx")
 
 

@@ -20,8 +20,9 @@ import numpy as np
 import onnx_ir as ir
 
 from folding.ir import query as g
+from folding.ir.types import Float64Array
 from folding.norms import elementwise
-from folding.norms.base import BatchNorm, ChannelAffine, Float64Array
+from folding.norms.base import BatchNorm, ChannelAffine
 from folding.norms.constants import Constants, Env, stored
 from folding.norms.elementwise import Step
 from folding.norms.naming import layer_name

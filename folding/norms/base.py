@@ -9,14 +9,12 @@ shift = beta - moving_mean * scale
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
-Float64Array: TypeAlias = npt.NDArray[np.float64]
-Array: TypeAlias = npt.NDArray[Any]
+from folding.ir.types import Array, Float64Array
 
 
 @dataclass(frozen=True, eq=False)

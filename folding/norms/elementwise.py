@@ -17,7 +17,7 @@ import numpy as np
 import onnx_ir as ir
 
 from folding.ir import query as g
-from folding.norms.base import Array, Float64Array
+from folding.ir.types import Array, Float64Array
 from folding.norms.constants import Constants, Env
 
 _MAX_CONST = 1 << 22  # elements of a constant operand worth looking at

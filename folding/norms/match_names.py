@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from folding.ir.types import Float64Array
 from folding.norms import arithmetic, batch_statistics
-from folding.norms.base import BatchNorm, ChannelAffine, Float64Array, NormHint
+from folding.norms.base import BatchNorm, ChannelAffine, NormHint
 from folding.norms.constants import Constants
 from folding.norms.elementwise import Step
 from folding.norms.onnx_batch_norm import ROLES

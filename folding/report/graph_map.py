@@ -13,7 +13,8 @@ from heapq import heapify, heappop, heappush
 
 import onnx_ir as ir
 
-from folding.norms.base import BatchNorm, Float64Array
+from folding.ir.types import Float64Array
+from folding.norms.base import BatchNorm
 from folding.report import GraphMap, GraphSide, NormSite
 from folding.report.graph_align import Look, align, interleave
 from folding.rules.base import Decision

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from folding.norms.base import Array, BatchNorm
+from folding.ir.types import Array
+from folding.norms.base import BatchNorm
 from folding.report import ArrayStats, Health, NormReport
 from folding.rules.base import Decision
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from folding.norms.base import ChannelAffine, Float64Array
+from folding.ir.types import Float64Array
+from folding.norms.base import ChannelAffine
 
 
 @dataclass(frozen=True, eq=False)

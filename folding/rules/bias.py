@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from folding.ir import query as g
-from folding.norms.base import Array, Float64Array
+from folding.ir.types import Array, Float64Array
 from folding.rules import certificate as cert
 from folding.rules import emit_affine
 from folding.rules.absorbers.linear import Linear

@@ -14,20 +14,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import onnx_ir as ir
 
 from folding.ir import query as g
-from folding.norms.base import Float64Array
+from folding.ir.types import Float64Array
 from folding.norms.constants import Constants
 from folding.options import FoldOptions
 from folding.rules.affine import Affine
 from folding.rules.base import Skip, SkipReason
 from folding.rules.patch import Patch
-
-if TYPE_CHECKING:
-    from folding.rules.absorbers.linear import Linear
 
 
 class Side(StrEnum):
@@ -90,7 +87,7 @@ class Context:
     constants: Constants
     options: FoldOptions
     memo: dict[ir.Node, object] = field(default_factory=dict)
-    tables: dict[tuple[ir.Node, int], Linear] = field(default_factory=dict)  # constants that are read there
+    tables: dict[tuple[ir.Node, int], Absorber] = field(default_factory=dict)  # constants that are read there
     names: set[str] = field(default_factory=set)
 
     @property

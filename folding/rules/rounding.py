@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from folding.norms.base import Array, Float64Array
+from folding.ir.types import Array, Float64Array
 from folding.rules.certificate import Rounding, measure
 
 _BLOCK = 1 << 16

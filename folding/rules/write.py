@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from folding.norms.base import Array, Float64Array
+from folding.ir.types import Array, Float64Array
 from folding.rules import certificate as cert
 from folding.rules.absorbers import quantized
 from folding.rules.absorbers.linear import Linear

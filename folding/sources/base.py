@@ -12,12 +12,11 @@ from typing import Protocol
 import numpy as np
 import onnx_ir as ir
 
-from folding.norms.base import Array, NormHint
+from folding.ir.types import Feeds
+from folding.norms.base import NormHint
 from folding.options import FoldOptions
 from folding.progress import Progress
 from folding.report import Inspection, SourceReport
-
-Feeds = dict[str, Array]
 
 
 class Reference(Protocol):

@@ -15,8 +15,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, external_data_helper, helper, numpy_helper
 
+from folding.ir.types import Feeds
 from folding.ort import OrtSession
-from folding.sources.base import Feeds
 from folding.sources.onnx import weights as onnx_weights
 
 # Consumers that want a constant, or whose parameters are not weights: theirs stay in the graph.

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from folding import export, sources
+from folding.ir.types import Feeds
 from folding.options import FoldOptions
 from folding.progress import Progress
 from folding.report import Verification, VerificationRow
 from folding.rules.base import Decision
-from folding.sources.base import Feeds, Reference
+from folding.sources.base import Reference
 from folding.verify import providers
 from folding.verify.compare.rows import Answers, Candidate, row
 from folding.verify.context import GraphPair, ProbeSet

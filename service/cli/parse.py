@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from folding.errors import UsageError
 
 if TYPE_CHECKING:
+    from folding.ir.types import Feeds
     from folding.options import FoldOptions
-    from folding.sources.base import Feeds
 
 Dims = list[int | str | None]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from folding.norms.base import Float64Array
+from folding.ir.types import Float64Array
 from folding.rules.absorbers import quantized
 from folding.rules.absorbers.linear import Linear, Vector, constant_weight
 from folding.rules.affine import Affine
@@ -38,6 +38,7 @@ def absorb(value: ir.Value, node: ir.Node, index: int, affine: Affine, ctx: Cont
             f"constant `{value.name}` has shape {list(shape)}, the affine varies along {list(varying)}"
         )
     known = ctx.tables.get((node, index))
+    assert known is None or isinstance(known, Linear)
     axis = varying[0] if varying else known.out_axis if known is not None else 0
     if not shape:
         return unknown(node, f"constant `{value.name}` has no axes")
@@ -46,7 +47,8 @@ def absorb(value: ir.Value, node: ir.Node, index: int, affine: Affine, ctx: Cont
     vectors = affine.vector(axis, shape[axis])
     if vectors is None:
         return channel_axis_lost(f"constant `{value.name}` has {shape[axis]} elements on axis {axis}")
-    table = ctx.tables.setdefault((node, index), _table(node, index, axis, shape))
+    table = _table(node, index, axis, shape) if known is None else known
+    ctx.tables[node, index] = table
     return quantized.refusal(table, Side.INTO_PRODUCER, *vectors, ctx) or Absorbed(
         table, Side.INTO_PRODUCER, *vectors, affine
     )

@@ -14,9 +14,10 @@ import numpy as np
 import onnx_ir as ir
 
 from folding.ir import query as g
-from folding.norms.base import Float64Array
+from folding.ir.types import Float64Array
 from folding.rules.absorbers.conv import border_pays
-from folding.rules.absorbers.linear import Linear, LinearRule, Vector, column, constant_weight
+from folding.rules.absorbers.linear import Linear, Vector, column, constant_weight
+from folding.rules.absorbers.linear_rule import LinearRule
 from folding.rules.absorbers.window import window_of
 from folding.rules.base import Skip
 from folding.rules.interface import Context, channel_axis_lost, label

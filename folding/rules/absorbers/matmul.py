@@ -17,9 +17,10 @@ import numpy as np
 import onnx_ir as ir
 
 from folding.ir import query as g
+from folding.ir.types import Float64Array
 from folding.norms import elementwise
-from folding.norms.base import Float64Array
-from folding.rules.absorbers.linear import Linear, LinearRule, Vector, constant_weight
+from folding.rules.absorbers.linear import Linear, Vector, constant_weight
+from folding.rules.absorbers.linear_rule import LinearRule
 from folding.rules.base import Skip
 from folding.rules.interface import Context, channel_axis_lost, label
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from folding.rules.absorbers.linear import Linear, LinearRule, constant_weight
+from folding.rules.absorbers.linear import Linear, constant_weight
+from folding.rules.absorbers.linear_rule import LinearRule
 from folding.rules.affine import Affine
 from folding.rules.base import Skip, SkipReason
 from folding.rules.interface import Context, Move, channel_axis_lost, label, unknown

@@ -20,7 +20,7 @@ import onnx_ir as ir
 
 from folding.ir import query as g
 from folding.ir.evaluate.quantization import along_axis, per_axis
-from folding.norms.base import Array, Float64Array
+from folding.ir.types import Array, Float64Array
 from folding.rules import emit_affine
 from folding.rules.absorbers.linear import Linear
 from folding.rules.base import Skip, SkipReason

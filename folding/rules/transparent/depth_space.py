@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from folding.ir import query as g
-from folding.norms.base import Float64Array
+from folding.ir.types import Float64Array
 from folding.rules.affine import Affine
 from folding.rules.interface import Context, Move, Propagated, channel_axis_lost, label, unknown
 

@@ -17,7 +17,7 @@ from math import prod
 import numpy as np
 import onnx_ir as ir
 
-from folding.norms.base import Float64Array
+from folding.ir.types import Float64Array
 from folding.rules.affine import Affine
 from folding.rules.base import Skip
 from folding.rules.interface import Context, Move, Propagated, unknown

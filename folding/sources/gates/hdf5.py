@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from folding.sources.gates.keras_config import check_keras_config, load_json
 from folding.sources.gates.limits import LIMITS, Limits, corrupt, refuse, shown
 
 _FILTERS: Final = {1: "deflate", 2: "shuffle", 3: "fletcher32", 4: "szip", 32000: "lzf"}
@@ -191,8 +192,6 @@ def _check_type(name: str, held: Any) -> None:
 
 
 def _check_configuration(root: Any, limits: Limits) -> None:
-    from folding.sources.gates.keras_config import check_keras_config, load_json
-
     if "model_config" not in root.attrs:
         return
     text = root.attrs["model_config"]

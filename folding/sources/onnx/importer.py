@@ -12,10 +12,10 @@ import onnx_ir as ir
 from folding.errors import AmbiguousModel, CorruptModel, UsageError
 from folding.export import ir_version
 from folding.ir import gc_pause, protobuf_wire
-from folding.ir.query import tensor_info
 from folding.options import FoldOptions, Scalar
 from folding.progress import Progress
 from folding.report import Assumption, Inspection, SourceReport
+from folding.report.tensor_info import tensor_info
 from folding.sources.base import Imported, Upload
 from folding.sources.gates.onnx import check_onnx
 from folding.sources.onnx import canonical, structure, weights

@@ -83,7 +83,7 @@ def open_model(path: Path) -> tuple[Any, str]:
         CorruptModel: `corrupt_keras` when the file itself cannot be read.
     """
     if is_keras(path):
-        protobuf_io.gate("keras_config", "check_keras_archive", path)
+        protobuf_io.gate("keras_archive", "check_keras_archive", path)
         order = ["keras"]
     else:
         protobuf_io.gate("hdf5", "check_h5", path)

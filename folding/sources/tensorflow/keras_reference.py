@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from folding.ir.types import Feeds
 from folding.report import TensorInfo
-from folding.sources.base import Feeds
 from folding.sources.tensorflow.graph.runtime import quiet, tensorflow
 from folding.sources.tensorflow.keras_trace import input_names
 

@@ -8,8 +8,8 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
+from folding.ir.types import Feeds
 from folding.report import VerificationRow
-from folding.sources.base import Feeds
 from folding.verify.compare.outputs import Comparison, compare, summarize
 from folding.verify.findings import reason
 from folding.verify.noise.tolerance import Tolerance

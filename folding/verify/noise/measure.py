@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from folding.sources.base import Feeds
+from folding.ir.types import Feeds
 from folding.verify.context import GraphPair, ProbeSet
 from folding.verify.findings import Findings, reason
 from folding.verify.model import FedSession, depth

@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
-from folding.sources.base import Feeds
+from folding.ir.types import Feeds
 from folding.verify.model import FLOATS, Loaded, variant
 from folding.verify.noise.ulp_noise import neighbours
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from folding.sources.base import Feeds
+from folding.ir.types import Feeds
 
 INTEGER_VIEW = {2: np.int16, 4: np.int32, 8: np.int64}
 BLOCK = 1 << 20  # elements moved together: what is needed beside the copy stays in the processor's cache

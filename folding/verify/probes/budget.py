@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import onnx
 from onnx import helper, shape_inference
 
-from folding.sources.base import Feeds
+from folding.ir.types import Feeds
 from folding.verify.model import Loaded, variant
 
 MACS_PER_SECOND = 80e9  # two current x86-64 cores, float32 convolutions

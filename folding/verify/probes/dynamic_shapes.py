@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from folding.sources.base import Feeds
+from folding.ir.types import Feeds
 from folding.verify.model import FedSession, Loaded, all_nodes
 from folding.verify.probes.arguments import Proposal
 from folding.verify.probes.generate import Dims, Probe, make, shape_of

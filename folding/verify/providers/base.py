@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from folding.sources.base import Feeds
+from folding.ir.types import Feeds
 
 
 class Session(Protocol):

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from folding.sources.base import Feeds
+from folding.ir.types import Feeds
 from folding.verify.providers.base import Provider, Session
 
 SECONDS = 2.0  # for both sides together

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from folding.ir.types import Feeds
 from folding.ort import OrtSession
 from folding.report import Hazard
-from folding.sources.base import Feeds
 from folding.verify.compare.outputs import compare
 from folding.verify.compare.rows import Candidate
 from folding.verify.context import GraphPair, ProbeSet

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from folding.errors import UsageError
-from folding.sources.base import Feeds
+from folding.ir.types import Feeds
 from folding.verify.compare.rows import Answers
 from folding.verify.context import GraphPair, ProbeSet
 from folding.verify.findings import Findings, reason

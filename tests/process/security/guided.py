@@ -30,7 +30,7 @@ with atheris.instrument_imports(include=OURS):
     from folding.errors import BnfoldError
     from folding.ir import protobuf_wire
     from folding.options import FoldOptions
-    from folding.sources.gates import archive, hdf5, keras_config
+    from folding.sources.gates import archive, hdf5, keras_archive, keras_config
     from folding.sources.gates import onnx as onnx_gate
     from folding.sources.gates.graphdef import check_graphdef
     from folding.sources.gates.npz import read_npz
@@ -80,7 +80,7 @@ def _graphdef(data: bytes, folder: Path) -> None:
 
 
 def _keras(data: bytes, folder: Path) -> None:
-    keras_config.check_keras_archive(_written(data, folder, "model.keras"))
+    keras_archive.check_keras_archive(_written(data, folder, "model.keras"))
 
 
 def _config(data: bytes, folder: Path) -> None:

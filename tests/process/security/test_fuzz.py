@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import SearchStrategy
 
 from folding.errors import BnfoldError, InternalError, catalogue
-from folding.sources.gates import archive, graphdef, keras_config
+from folding.sources.gates import archive, graphdef, keras_archive
 from folding.sources.gates import onnx as onnx_gate
 from tests.process.security import mutants, strategies
 from tests.process.security.corpus import Case
@@ -29,7 +29,7 @@ HEALTH = {"missing_from_checkpoint", "non_finite", "negative_variance"}
 FORMATS: dict[str, tuple[Callable[[], SearchStrategy[bytes]], str, Callable[[Path], None]]] = {
     "onnx": (strategies.onnx_models, "model.onnx", lambda p: onnx_gate.check_onnx(p, p.parent)),
     "tensorflow": (strategies.graph_defs, "model.pb", lambda p: graphdef.check_graphdef(p.read_bytes())),
-    "keras": (strategies.keras_archives, "model.keras", keras_config.check_keras_archive),
+    "keras": (strategies.keras_archives, "model.keras", keras_archive.check_keras_archive),
 }
 
 

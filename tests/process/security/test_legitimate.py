@@ -13,7 +13,14 @@ import pytest
 from onnx import TensorProto, helper
 
 from folding.options import FoldOptions
-from folding.sources.gates import function_calls, graphdef, hdf5, keras_config, saved_model
+from folding.sources.gates import (
+    function_calls,
+    graphdef,
+    hdf5,
+    keras_archive,
+    keras_config,
+    saved_model,
+)
 from folding.sources.gates import onnx as onnx_gate
 from folding.sources.gates.limits import LIMITS
 from service.runner.local import fold_in_runner
@@ -90,7 +97,7 @@ def test_keras_files_of_both_kinds(keras: Any, tmp_path: Path) -> None:
     model = keras.Model(inputs, outputs)
     model.compile("adam", "mse", metrics=["mae"])
     model.save(tmp_path / "m.keras")
-    keras_config.check_keras_archive(tmp_path / "m.keras")
+    keras_archive.check_keras_archive(tmp_path / "m.keras")
     legacy = pytest.importorskip("tf_keras")
     old = legacy.Sequential(
         [legacy.layers.Input((4,)), legacy.layers.Dense(3, name="a/b"), legacy.layers.ReLU()]
@@ -99,7 +106,7 @@ def test_keras_files_of_both_kinds(keras: Any, tmp_path: Path) -> None:
         old.save(tmp_path / "m.h5", save_format="h5")
     hdf5.check_h5(tmp_path / "m.h5")
     old.save(tmp_path / "old.keras", save_format="keras")
-    keras_config.check_keras_archive(tmp_path / "old.keras")
+    keras_archive.check_keras_archive(tmp_path / "old.keras")
 
 
 def test_lookup_layers_with_their_own_vocabulary(keras: Any, tmp_path: Path) -> None:
@@ -107,7 +114,7 @@ def test_lookup_layers_with_their_own_vocabulary(keras: Any, tmp_path: Path) -> 
         [keras.Input((1,), dtype="string"), keras.layers.StringLookup(vocabulary=["a", "b"])]
     )
     model.save(tmp_path / "m.keras")
-    keras_config.check_keras_archive(tmp_path / "m.keras")
+    keras_archive.check_keras_archive(tmp_path / "m.keras")
 
 
 def test_hub_style_saved_model_with_a_table_from_a_file(tmp_path: Path) -> None:

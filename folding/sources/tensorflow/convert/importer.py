@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 
 from folding.errors import UsageError
-from folding.ir.query import tensor_info
 from folding.norms.base import NormHint
 from folding.options import FoldOptions
 from folding.progress import Progress
 from folding.report import Inspection, NormReport, SourceReport, TensorInfo
+from folding.report.tensor_info import tensor_info
 from folding.sources.base import Imported, Upload
 from folding.sources.tensorflow.convert.prepare_inference_graph import Prepared, prepare
 from folding.sources.tensorflow.convert.reference import TensorFlowReference

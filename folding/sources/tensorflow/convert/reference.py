@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from folding.sources.base import Feeds
+from folding.ir.types import Feeds
 from folding.sources.tensorflow.convert.prepare_inference_graph import Prepared
 from folding.sources.tensorflow.graph import protobuf_io
 from folding.sources.tensorflow.graph.program import Port, Slot, Weights

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 import pytest
 
-from folding.ir.query import tensor_info
+from folding.report.tensor_info import tensor_info
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from folding.norms.base import Array
+from folding.ir.types import Array
 from folding.rules.base import SkipReason
 from folding.rules.certificate import UNIT_ROUNDOFF
 from tests.support.numbers import running_rng

@@ -8,9 +8,10 @@ import numpy as np
 import onnx
 from onnx import numpy_helper, parser
 
+from folding.ir.types import Feeds
 from folding.options import FoldOptions
 from folding.report import Verification
-from folding.sources.base import Feeds, Reference
+from folding.sources.base import Reference
 from folding.verify.pipeline import verify_fold
 
 
