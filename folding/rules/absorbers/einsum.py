@@ -22,9 +22,10 @@ import numpy as np
 import onnx_ir as ir
 
 from folding.ir import query as g
-from folding.norms.base import Float64Array
+from folding.ir.types import Float64Array
 from folding.rules.absorbers import quantized
-from folding.rules.absorbers.linear import Linear, LinearRule, Vector, constant_weight
+from folding.rules.absorbers.linear import Linear, Vector, constant_weight
+from folding.rules.absorbers.linear_rule import LinearRule
 from folding.rules.affine import Affine
 from folding.rules.base import Skip
 from folding.rules.interface import Absorbed, Context, Move, Side, channel_axis_lost, label
