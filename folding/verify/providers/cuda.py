@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from folding.ir.types import Feeds
 from folding.ort import OrtSession, runtime
-from folding.sources.base import Feeds
 from folding.verify.providers import cuda_libraries
 from folding.verify.providers.base import Session
 from folding.verify.providers.failures import DeviceLost, ProviderLostError, device_failures
