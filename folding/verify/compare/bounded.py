@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import onnx
 
-from folding.sources.base import Feeds
+from folding.ir.types import Feeds
 from folding.verify.bounds import FOLD, Application, Arithmetic, Bounded, propagate
 from folding.verify.compare.cuts import Cut, near
 from folding.verify.compare.graph_stream import GraphStream, Numbering, SourceStream

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from folding.ir.types import Feeds
 from folding.report import DriftRow
-from folding.sources.base import Feeds
 from folding.verify.model import Loaded
 
 ALIGNED = 1e-2  # root mean square distance, relative, within which a shared name means the same value

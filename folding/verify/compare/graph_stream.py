@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 import onnx
 
-from folding.sources.base import Feeds
+from folding.ir.types import Feeds
 from folding.verify.float64 import Float64UnavailableError, apply_node, inlined, widen
 from folding.verify.model import Loaded, bodies, body_reads, read_tensor
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from folding.ir.types import Feeds
 from folding.report import DriftRow, OutputComparison
-from folding.sources.base import Feeds
 from folding.verify.bounds import Arithmetic
 from folding.verify.compare.bounded import BoundedCheck, Task, compare_bounded
 from folding.verify.compare.cuts import Cut, alignment, drift_row, dtypes, floats, shared_values

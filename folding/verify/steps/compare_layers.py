@@ -9,8 +9,8 @@ from pathlib import Path
 
 import onnx
 
+from folding.ir.types import Feeds
 from folding.report import DriftRow, OutputComparison, ToleranceReport, VerificationRow
-from folding.sources.base import Feeds
 from folding.verify import providers
 from folding.verify.bounds import FLOAT16, FLOAT32, FLOAT64, Arithmetic
 from folding.verify.compare.cuts import Cut, alignment, drift_row, floats

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx
 
+from folding.ir.types import Feeds
 from folding.report import OutputComparison, VerificationRow
-from folding.sources.base import Feeds
 from folding.verify.compare.measured import judge
 from folding.verify.compare.outputs import compare, summarize
 from folding.verify.context import GraphPair, ProbeSet

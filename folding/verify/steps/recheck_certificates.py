@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from folding.errors import BnfoldError
+from folding.ir.types import Feeds
 from folding.options import FoldOptions
 from folding.progress import Progress
 from folding.report import OutputComparison, ToleranceReport, Verdict, Verification, VerificationRow
-from folding.sources.base import Feeds, Imported
+from folding.sources.base import Imported
 from folding.verify.compare.layers import LayerCheck, Layers
 from folding.verify.model import Loaded, load
 from folding.verify.noise.rounding_perturbation import perturbed_weights

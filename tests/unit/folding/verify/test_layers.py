@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from folding.ir.types import Feeds
 from folding.rules import transparent as transparent_rules
 from folding.rules.registry import TRANSPARENT
-from folding.sources.base import Feeds
 from folding.verify.compare.cuts import alignment
 from folding.verify.compare.layers import LayerCheck, Layers
 from folding.verify.compare.measured import judge
