@@ -17,8 +17,8 @@ import sys
 from pathlib import Path
 from typing import IO
 
+from folding.ir.types import Feeds
 from folding.ort import OrtSession
-from folding.sources.base import Feeds
 from folding.verify.model import FedSession
 
 RISKY = frozenset(("STFT",))
