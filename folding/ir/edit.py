@@ -167,11 +167,6 @@ def only_user(value: ir.Value) -> ir.Node | None:
     return next(iter(uses))[0] if len(uses) == 1 else None
 
 
-def read_only_by(value: ir.Value, node: ir.Node) -> bool:
-    """Whether `node` is the only reader of a value that is no graph output."""
-    return not value.is_graph_output() and all(user is node for user, _ in value.uses())
-
-
 def unused(value: ir.Value) -> bool:
     """Nobody reads it."""
     return not value.uses() and not value.is_graph_output()

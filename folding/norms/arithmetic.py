@@ -14,7 +14,7 @@ leaves, adding 1 to a leaf changes
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
@@ -38,13 +38,6 @@ class Anchor:
     variance: ir.Value
     epsilon: float
     epsilon_leaves: tuple[ir.Value, ...]
-
-
-@dataclass(eq=False)
-class Roles:
-    """Leaves by role, as far as they are told apart."""
-
-    found: dict[str, ir.Value] = field(default_factory=dict)
 
 
 def find(nodes: list[ir.Node], constants: Constants) -> list[BatchNorm]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -33,7 +32,6 @@ BYTES = Counter("bnfold_http_bytes", "Body bytes.", ["direction"], registry=_reg
 FAILED_KEYS = Counter(
     "bnfold_failed_keys", "Requests with a key or token that was refused.", registry=_registry
 )
-STARTED = time.time()
 
 
 class DatabaseGauges:

@@ -7,20 +7,13 @@ import logging
 import threading
 import time
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
 from service.store.db import CHANNEL, Database
 from service.supervision import start_thread
 
 log = logging.getLogger("bnfold.store")
 TICK = 0.02
-
-
-class Cursor(Protocol):
-    """One waiter; not shared between threads."""
-
-    def wait(self, timeout: float, stop: threading.Event | None = None) -> bool:
-        """Block until something changed since the last call (True), the timeout or `stop` (False)."""
 
 
 class Changes:
@@ -144,7 +137,10 @@ class CountingCursor:
         self._seen = changes.count
 
     def wait(self, timeout: float, stop: threading.Event | None = None) -> bool:
-        """See `Cursor.wait`; `stop` is looked at ten times a second."""
+        """Block until something changed since the last call (True), the timeout or `stop` (False).
+
+        `stop` is looked at ten times a second.
+        """
         deadline = time.monotonic() + timeout
         while True:
             left = deadline - time.monotonic()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
 from typing import Any
@@ -122,10 +122,6 @@ class NodeView:
         if math.prod(sizes) > self.limit:
             raise TooLargeError(f"{self.op_type}: {list(sizes)} has more than {self.limit} elements")
         return sizes
-
-    def with_inputs(self, *inputs: Array | None) -> NodeView:
-        """Return the same node on other values (the absolute values of a convolution's, say)."""
-        return replace(self, inputs=inputs)
 
 
 def of_ir(

@@ -12,8 +12,7 @@ import onnx_ir as ir
 from folding.ir import query as g
 from folding.ir.types import Float64Array
 from folding.rules.affine import Affine
-from folding.rules.base import Skip, SkipReason
-from folding.rules.interface import Context, Move, Propagated, label, unknown
+from folding.rules.interface import Context, Move, Propagated, unknown
 
 
 class ConcatRule:
@@ -109,11 +108,6 @@ def _size(value: ir.Value | None, axis: int, ctx: Context) -> int | None:
         return None
     size = shape[axis]
     return size if isinstance(size, int) else None
-
-
-def refuse_axis(node: ir.Node) -> Skip:
-    """For rules that act along the channel axis in a way no affine survives."""
-    return Skip(SkipReason.CHANNEL_AXIS_LOST, f"{label(node)} mixes channels")
 
 
 CONCAT, SPLIT = ConcatRule(), SplitRule()

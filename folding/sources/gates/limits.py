@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from folding.errors import CorruptModel, UnsafeModel
 
-KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+MIB, GIB = 1 << 20, 1 << 30
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,6 @@ class Limits:
     # Nodes after inlining every call. EfficientNetV2-XL has about 15,000.
     expansion: int = 1_000_000
     # Protobuf readers recurse on the stack; published graphs nest fewer than 20 messages.
-    proto_depth: int = 64
     # A tensor of 2^34 elements is 64 GiB in float32: no machine that converts it is of ordinary size.
     tensor_elements: int = 1 << 34
     # A constant that declares more elements than it stores (a splat) is inflated by the frameworks.
@@ -71,7 +70,6 @@ class Limits:
     # Names end up in reports, tables and pages.
     name_bytes: int = 4096
     # A text-format graph is parsed in Python, with memory of about 20x the text.
-    text_graph_bytes: int = 64 * MIB
 
     # --- Keras and HDF5 -------------------------------------------------------------------------
     # The configuration of NASNetLarge is 700 KiB.

@@ -40,7 +40,7 @@ class Tolerance:
         return ToleranceReport(rtol=self.rtol, atol=self.atol, why=self.why)
 
 
-def derive(noise: Noise, probe: str, options: FoldOptions, *, precision: str = "float32") -> Tolerance:
+def derive(noise: Noise, probe: str, options: FoldOptions) -> Tolerance:
     """Tolerance of one output on one probe; the user's own numbers replace the derived ones."""
     if noise.dtype.kind not in "f":
         return discrete(noise, probe)

@@ -116,15 +116,6 @@ class TfGraph:
         old.attr["value"].tensor.CopyFrom(tensor)
         return old
 
-    def set_identity(self, name: str, ref: str, dtype: int) -> None:
-        """Turn the node into Identity of `ref`."""
-        node = self.nodes[name]
-        del node.input[:]
-        node.input.append(ref)
-        node.op = "Identity"
-        node.attr.clear()
-        node.attr["T"].type = dtype
-
     def consumers(self) -> dict[str, list[Node]]:
         """Nodes by the canonical data reference that they read (a snapshot)."""
         readers: dict[str, list[Node]] = {}

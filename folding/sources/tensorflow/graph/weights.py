@@ -113,15 +113,6 @@ def slice_of(spec: str) -> tuple[slice, ...]:
     return tuple(slices)
 
 
-def slice_shape(spec: str) -> list[int]:
-    """Shape of the part that a `shape_and_slice` names."""
-    *dims, part = spec.split(" ")
-    return [
-        int(dim) if item == "-" else int(item.split(",")[1])
-        for dim, item in zip(dims, part.split(":"), strict=True)
-    ]
-
-
 def _reader(tf: Any, prefix: Prefix) -> Any:
     if prefix.name:
         return tf.train.load_checkpoint(str(prefix))
