@@ -49,7 +49,6 @@ class Limits:
     functions: int = 20_000
     # Nodes after inlining every call. EfficientNetV2-XL has about 15,000.
     expansion: int = 1_000_000
-    # Protobuf readers recurse on the stack; published graphs nest fewer than 20 messages.
     # A tensor of 2^34 elements is 64 GiB in float32: no machine that converts it is of ordinary size.
     tensor_elements: int = 1 << 34
     # A constant that declares more elements than it stores (a splat) is inflated by the frameworks.
@@ -69,7 +68,6 @@ class Limits:
     attribute_items: int = 1_000_000
     # Names end up in reports, tables and pages.
     name_bytes: int = 4096
-    # A text-format graph is parsed in Python, with memory of about 20x the text.
 
     # --- Keras and HDF5 -------------------------------------------------------------------------
     # The configuration of NASNetLarge is 700 KiB.
