@@ -17,11 +17,13 @@ class Net:
 
     raw: as torch's dynamo exporter leaves it before its optimizer: a convolution without bias gets one
     computed at run time, Expand(CastLike(0, x), Shape(C)).
+    half: inputs, outputs and constants in float16 (the 0 that is cast stays float32).
     """
 
-    def __init__(self, seed: int, *, raw: bool = False, opset: int = OPSET) -> None:
+    def __init__(self, seed: int, *, raw: bool = False, half: bool = False, opset: int = OPSET) -> None:
         self.rng = np.random.default_rng(seed)
         self.raw = raw
+        self.kind = TensorProto.FLOAT16 if half else TensorProto.FLOAT
         self.opset = opset
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[TensorProto] = []
@@ -29,12 +31,14 @@ class Net:
         self.channels: dict[str, int] = {}
 
     def input(self, shape: Sequence[int | str], axis: int = 1, name: str = "input") -> str:
-        self.inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)))
+        self.inputs.append(helper.make_tensor_value_info(name, self.kind, list(shape)))
         self.channels[name] = int(shape[axis])
         return name
 
     def const(self, array: np.ndarray, hint: str) -> str:
         name = f"{hint}_{len(self.weights)}"
+        if self.kind == TensorProto.FLOAT16 and array.dtype == np.float32 and hint != "zero":
+            array = array.astype(np.float16)
         self.weights.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
 
@@ -123,7 +127,7 @@ class Net:
     def save(self, path: Path, output: str, rank: int) -> Path:
         shape: list[int | str | None] = ["N"] + [None] * (rank - 1)
         graph = helper.make_graph(self.nodes, "main", self.inputs,
-                                  [helper.make_tensor_value_info(output, TensorProto.FLOAT, shape)],
+                                  [helper.make_tensor_value_info(output, self.kind, shape)],
                                   self.weights)  # fmt: skip
         opsets = [helper.make_opsetid("", self.opset)]
         model = helper.make_model(graph, opset_imports=opsets, producer_name="bench", ir_version=8)

@@ -82,7 +82,8 @@ def describe(path: Path, figures: Figures) -> None:
 def feed(path: Path, shape: Sequence[int], seed: int = 0) -> dict[str, np.ndarray]:
     """One seeded, signed input; ones for the further inputs that some exporters leave behind."""
     first, *others = session(path, optimize=False).get_inputs()
-    feeds = {first.name: np.random.default_rng(seed).standard_normal(shape).astype(np.float32)}
+    kind = np.float16 if first.type == "tensor(float16)" else np.float32
+    feeds = {first.name: np.random.default_rng(seed).standard_normal(shape).astype(kind)}
     for other in others:
         known = [dim if isinstance(dim, int) else 1 for dim in other.shape]
         feeds[other.name] = np.ones(known, np.float32)

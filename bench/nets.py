@@ -52,6 +52,45 @@ def preactivation(path: Path) -> Feed:
     return (1, 3, 64, 64)
 
 
+def resnet50v2(path: Path) -> Feed:
+    """Residual, pre-activation bottlenecks as Keras has them: biases, and a norm that two branches read."""
+    net = Net(12)
+    x = net.conv(net.input(["N", 3, 128, 128]), 32, 7, stride=2, bias=True)
+    x = net.op("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
+    for width, blocks, last in ((32, 3, 2), (64, 4, 2), (128, 6, 2), (256, 3, 1)):
+        for block in range(blocks):
+            stride = last if block == blocks - 1 else 1
+            ready = net.act(net.bn(x))
+            y = net.conv_bn_act(net.conv_bn_act(ready, width, 1), width, 3, stride=stride)
+            y = net.conv(y, 4 * width, 1, bias=True)
+            if block == 0:
+                x = net.conv(ready, 4 * width, 1, bias=True)
+            if stride != 1:
+                x = net.op("MaxPool", x, kernel_shape=[1, 1], strides=[stride] * 2)
+            x = net.op("Add", x, y)
+    net.save(path, net.head(net.act(net.bn(x))), 2)
+    return (1, 3, 128, 128)
+
+
+def repvgg(path: Path) -> Feed:
+    """RepVGG while it is trained: 3x3, 1x1 and identity, each with its norm, added up."""
+    net = Net(13)
+    x = net.input(["N", 3, 96, 96])
+    for width, blocks in ((32, 1), (48, 2), (96, 4), (192, 3)):
+        for block in range(blocks):
+            stride = 2 if block == 0 else 1
+            y = net.op("Add", net.bn(net.conv(x, width, 3, stride=stride)),
+                       net.bn(net.conv(x, width, 1, stride=stride)))  # fmt: skip
+            x = net.act(y if block == 0 else net.op("Add", y, net.bn(x)))
+    net.save(path, net.head(x), 2)
+    return (1, 3, 96, 96)
+
+
+def half(path: Path) -> Feed:
+    """Inverted residuals in float16, as torch's dynamo exporter leaves them: biases cast at run time."""
+    return inverted_residual(path, raw=True, half=True)
+
+
 def dense(path: Path) -> Feed:
     """Densely connected: BN over concatenations, transitions with average pooling."""
     net = Net(3)
@@ -68,9 +107,11 @@ def dense(path: Path) -> Feed:
     return (1, 3, 64, 64)
 
 
-def inverted_residual(path: Path, act: str = "Relu6", *, raw: bool = False, squeeze: bool = False) -> Feed:
+def inverted_residual(
+    path: Path, act: str = "Relu6", *, raw: bool = False, squeeze: bool = False, half: bool = False
+) -> Feed:
     """Inverted residuals with depthwise convolutions; with `squeeze`, squeeze-and-excite."""
-    net = Net(4, raw=raw)
+    net = Net(4, raw=raw, half=half)
     x = net.conv_bn_act(net.input(["N", 3, 128, 128]), 32, 3, act=act, stride=2)
     for out, repeat, stride in ((16, 1, 1), (24, 2, 2), (32, 3, 2), (64, 3, 2), (96, 2, 1)):
         for index in range(repeat):
@@ -222,6 +263,9 @@ NETS: dict[str, Callable[[Path], Feed]] = {
     "resnet50": resnet50,
     "resnet50_raw": resnet50_raw,
     "preactivation": preactivation,
+    "resnet50v2": resnet50v2,
+    "repvgg": repvgg,
+    "half": half,
     "dense": dense,
     "inverted_residual": inverted_residual,
     "hard_swish": hard_swish,

@@ -50,6 +50,7 @@ class AffineSite:
     absorbers: list[Absorbed] = field(default_factory=list)
     direction: Direction | None = None
     skips: list[Skip] = field(default_factory=list)
+    tried: str = ""  # what could be done and is not worth it
     merged_sites: list[AffineSite] = field(default_factory=list)
     rewritten: bool = False  # its nodes should be stated anew
     merged: bool = False  # its nodes must be stated anew: they no longer say its affine

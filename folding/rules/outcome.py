@@ -43,6 +43,8 @@ def _main_reason(site: AffineSite) -> Skip:
     detail = "; ".join(
         f"{word} it: {skip.detail}" for word, skip in zip(("before", "after"), site.skips, strict=False)
     )
+    if site.tried:
+        detail = f"{detail}; tried: {site.tried}"
     plain = (SkipReason.NO_LINEAR_NEIGHBOUR, SkipReason.GRAPH_OUTPUT)
     reason = site.skips[0].reason
     if reason is SkipReason.NO_LINEAR_NEIGHBOUR and len(site.skips) > 1 and site.skips[1].reason not in plain:

@@ -134,3 +134,12 @@ def test_every_reason_is_explained(reason: SkipReason) -> None:
     assert remedy
     page = ROOT / "docs" / "reference" / "skip-reasons.md"
     assert reason.value in page.read_text(encoding="utf-8")
+
+
+def test_a_norm_that_stays_tells_what_was_tried() -> None:
+    """Read by a shortcut as well, and a rectifier follows: only its scale could go on."""
+    body = "a = Conv(x, w) c = BatchNormalization(a, g, b, m, v) r = Relu(c) d = Conv(r, u) y = Add(d, a)"
+    arrays = {**W, **N8, "g": np.abs(N8["g"]) + 0.1, "u": n(8, 8, 1, 1)}
+    decision = fold(model(X, body, arrays)).result.decisions[0]
+    assert decision.reason is SkipReason.SHARED_PRODUCER_OUTPUT
+    assert "tried: its scale alone could go into its consumers" in decision.detail
