@@ -258,10 +258,73 @@ def optional_outputs(b: Builder, x: str, shape: Shape, rng: np.random.Generator)
     b.nodes[-1].output.append(second)
 
 
+def branches(b: Builder, x: str, shape: Shape, rng: np.random.Generator) -> None:
+    """Convolutions of one value that are added up, perhaps with a norm of it or itself."""
+    if len(shape) != 4 or min(shape[2:]) < 3:
+        return
+    outs = shape[1] if rng.random() < 0.7 else 3
+    out = (shape[0], outs, *shape[2:])
+    for kernel in (3, 1):
+        weights = b.array(rng.normal(size=(outs, shape[1], kernel, kernel)))
+        b.add("Conv", [x, weights], out, pads=[kernel // 2] * 4)
+        if rng.random() < 0.5:
+            norm(b, b.values[-1][0], out, rng)
+        if kernel == 3:
+            first = b.values[-1][0]
+    b.add("Add", [first, b.values[-1][0]], out)
+    if outs == shape[1] and rng.random() < 0.7:
+        total = b.values[-1][0]
+        if rng.random() < 0.7:
+            norm(b, x, shape, rng)
+            b.add("Add", [b.values[-1][0], total], out)
+        else:
+            b.add("Add", [total, x], out)
+
+
+def circular(b: Builder, x: str, shape: Shape, rng: np.random.Generator) -> None:
+    """The last element before the first, along one axis."""
+    axis = int(rng.integers(0, len(shape)))
+    edge = (*shape[:axis], 1, *shape[axis + 1 :])
+    parts = [b.array(np.array([item], np.int64)) for item in (-1, 1 << 40, axis)]
+    b.add("Slice", [x, *parts], edge)
+    order = [b.values[-1][0], x] if rng.random() < 0.5 else [x, b.values[-1][0]]
+    b.add("Concat", order, (*shape[:axis], shape[axis] + 1, *shape[axis + 1 :]), axis=axis)
+
+
+def einsum(b: Builder, x: str, shape: Shape, rng: np.random.Generator) -> None:
+    """Channels of one axis to others, which may be two, and stand anywhere."""
+    if not 2 <= len(shape) <= 4:
+        return
+    letters = "abcd"[: len(shape)]
+    axis = int(rng.integers(0, len(shape)))
+    sizes = {"y": 2, "z": 3}
+    free = "yz"[: int(rng.integers(1, 3))]
+    kept = [letter for letter in letters if letter != letters[axis]] + list(free)
+    out = [kept[i] for i in rng.permutation(len(kept))]
+    known = dict(zip(letters, shape, strict=True)) | sizes
+    inner = [(letters[axis] + free)[i] for i in rng.permutation(len(free) + 1)]
+    weights = b.array(rng.normal(size=[known[letter] for letter in inner]))
+    equation = f"{letters},{''.join(inner)}->{''.join(out)}"
+    b.add("Einsum", [x, weights], tuple(known[letter] for letter in out), equation=equation)
+
+
+def choice(b: Builder, x: str, shape: Shape, rng: np.random.Generator) -> None:
+    """Two cuts of one value that meet again."""
+    axis = int(rng.integers(0, len(shape)))
+    if shape[axis] < 2:
+        return
+    small = (*shape[:axis], shape[axis] - 1, *shape[axis + 1 :])
+    cuts = []
+    for start, stop in ((0, shape[axis] - 1), (1, shape[axis])):
+        b.add("Slice", [x, *(b.array(np.array([i], np.int64)) for i in (start, stop, axis))], small)
+        cuts.append(b.values[-1][0])
+    b.add(str(rng.choice(["Max", "Min", "Add", "Sub", "Sum"])), cuts, small)
+
+
 MAKERS: tuple[Maker, ...] = (
     conv, norm, arithmetic, conv, norm, pointwise, pool, global_pool, transpose, reshape, matmul, gemm, join,
     cut, pad, mean, norm, arithmetic, conv, conv_transpose, split, gather, depth_space, resize, other_norm,
-    squeeze, expand, slope, norm, optional_outputs,
+    squeeze, expand, slope, norm, optional_outputs, branches, circular, einsum, choice,
 )  # fmt: skip
 
 

@@ -30,7 +30,7 @@ def sweep(short: int, long: int) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("examples", [short, pytest.param(long, marks=pytest.mark.slow)])
 
 
-@sweep(150, 2000)
+@sweep(150, 10_000)
 def test_folding_preserves_outputs_and_is_idempotent(examples: int) -> None:
     settings(SETTINGS, max_examples=examples)(given(PLANS)(fold_twice))()
 
@@ -60,7 +60,7 @@ def whole(proto: onnx.ModelProto) -> onnx.ModelProto:
     return made
 
 
-@sweep(60, 600)
+@sweep(60, 10_000)
 def test_the_whole_way_keeps_interfaces_that_say_little(examples: int) -> None:
     settings(SETTINGS, max_examples=examples)(given(PLANS, st.integers(1, 3))(whole_way))()
 
