@@ -111,3 +111,9 @@ def test_an_output_that_the_source_omits_is_no_error(tmp_path: Path) -> None:
     onnx.save_model(model, str(path))
     found = check(path, path)
     assert found.verdict is Verdict.PASS, found.summary
+
+
+def test_a_shape_that_follows_from_an_input_is_a_reaction(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.onnx", "g (int64[2] s) => (float[?,?] y) { y = ConstantOfShape(s) }")
+    found = check(path, path)
+    assert found.verdict is Verdict.PASS, found.summary
