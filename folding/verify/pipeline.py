@@ -23,7 +23,7 @@ from folding.verify.model import load
 from folding.verify.noise.measure import NoiseModel
 from folding.verify.providers import latency
 from folding.verify.providers.failures import raises_device_lost
-from folding.verify.steps.check_interface import check_interface
+from folding.verify.steps.check_interface import check_interface, contradicted_shapes
 from folding.verify.steps.check_sensitivity import probe_sensitivity
 from folding.verify.steps.compare_layers import arithmetic_of, compare_layers, device_drift
 from folding.verify.steps.find_hazards import find_hazards
@@ -62,6 +62,7 @@ def examine(
     probes = select_probes(pair, probe)
     if not probes.probes:
         return conclude(Outcome(certificates=certificates, findings=known + probes.findings))
+    known += contradicted_shapes(pair, probes)
     return conclude(run_stages(pair, probes, reference, known, certificates))
 
 

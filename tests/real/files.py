@@ -146,8 +146,8 @@ def main() -> int:
             flush=True,
         )
         entries[entries.index(entry)] = measured(entry, row)
-    if options.update:
-        write(entries)
+        if options.update:
+            write(entries)
     return 1 if wrong else 0
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from folding.verify.context import GraphPair
+from collections.abc import Sequence
+
+from folding.verify.context import GraphPair, ProbeSet
 from folding.verify.findings import Findings
 from folding.verify.model import Loaded
 
@@ -33,3 +35,31 @@ def overridable(loaded: Loaded) -> list[str]:
         return []
     stored = {tensor.name for tensor in loaded.proto.graph.initializer}
     return [value.name for value in loaded.proto.graph.input if value.name in stored]
+
+
+def contradicted_shapes(pair: GraphPair, probes: ProbeSet) -> Findings:
+    """Return a note for each output whose declared shape is not the one that the source computes."""
+    notes = []
+    for value in pair.source.proto.graph.output:
+        tensor = value.type.tensor_type
+        if not value.type.HasField("tensor_type") or not tensor.HasField("shape"):
+            continue
+        declared = [dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim]
+        for probe in probes.probes:
+            found = probes.answers[probe.name][value.name].shape
+            if not fits(declared, found):
+                words = "x".join("?" if dim is None else str(dim) for dim in declared) or "a scalar"
+                notes.append(
+                    f"output {value.name!r} is declared as {words}, but the source computes "
+                    f"{'x'.join(map(str, found)) or 'a scalar'} on probe {probe.name!r}: "
+                    "the declared shape is not relied on"
+                )
+                break
+    return Findings(notes=tuple(notes))
+
+
+def fits(declared: Sequence[int | None], found: Sequence[int]) -> bool:
+    """Whether a shape is the declared one; None stands for any size."""
+    return len(declared) == len(found) and all(
+        wanted is None or wanted == size for wanted, size in zip(declared, found, strict=True)
+    )

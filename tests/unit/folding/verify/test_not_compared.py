@@ -117,3 +117,13 @@ def test_a_shape_that_follows_from_an_input_is_a_reaction(tmp_path: Path) -> Non
     path = write(tmp_path / "m.onnx", "g (int64[2] s) => (float[?,?] y) { y = ConstantOfShape(s) }")
     found = check(path, path)
     assert found.verdict is Verdict.PASS, found.summary
+
+
+def test_a_declared_shape_that_the_source_contradicts_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.onnx", "g (float[N,4] x) => (float[N,4] y) { y = Neg(x) }")
+    model = onnx.load_model(str(path))
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 7
+    onnx.save_model(model, str(path))
+    found = check(path, path)
+    assert found.verdict is Verdict.PASS, found.summary
+    assert "output 'y' is declared as ?x7, but the source computes 1x4" in found.summary
