@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from service.auth.keys import Keys, load_pepper
 from service.auth.limits import FailedKeys, RateLimit
-from service.engine.base import Consumer, Queue
 from service.engine.embedded import EmbeddedConsumer, EmbeddedQueue
 from service.engine.lanes import Lanes
 from service.engine.process import WorkerProcess
+from service.jobs.collector import Collector
 from service.jobs.heartbeat import Heartbeat
 from service.jobs.model import Kind
+from service.jobs.queue import Consumer, Queue
 from service.jobs.service import Jobs
 from service.jobs.worker import Worker
 from service.models import Models
@@ -20,11 +21,11 @@ from service.releases import Releases
 from service.reports.renderings import Renderings
 from service.runner.base import JobRunner
 from service.settings import Settings
-from service.store.blobs import Blobs, Verifier, open_blobs
+from service.store.blobs import Blobs, Verifier
 from service.store.change_feed import Changes
-from service.store.collector import Collector
 from service.store.db import Database
 from service.store.migrate import migrate
+from service.store.open_blobs import open_blobs
 from service.store.private_files import private_folder
 from service.uploads import Uploads
 from service.webhooks.dispatch import Dispatcher

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-from service.engine.base import Consumer
+from service.jobs.queue import Consumer
 from service.supervision import start_thread, supervise
 
 

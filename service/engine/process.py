@@ -11,15 +11,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.engine.base import Consumer, Queue
 from service.errors import ServiceError
 from service.jobs import leases
+from service.jobs.collector import Collector
 from service.jobs.heartbeat import Heartbeat
+from service.jobs.queue import Consumer, Queue
 from service.jobs.worker import Worker
 from service.machine_faults import as_machine_fault
 from service.runner import scratch
 from service.runner.base import JobRunner
-from service.store.collector import Collector
 from service.supervision import FAULTS, start_thread, supervise
 from service.webhooks.dispatch import Dispatcher
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, func, or_, select, update
 
-from service.engine.base import Queue
 from service.jobs import repository, turns
 from service.jobs.model import Job, Kind, State
+from service.jobs.queue import Queue
 from service.jobs.transitions import Cause
 from service.settings import Settings
 from service.store import tables

@@ -8,10 +8,10 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from service.errors import NotFound
 from service.jobs.model import TERMINAL, Job, State
+from service.jobs.outbox import announce
 from service.jobs.transitions import Cause, after
 from service.store import tables
 from service.store.db import Database, now
-from service.webhooks.outbox import announce
 
 J = tables.jobs.c
 

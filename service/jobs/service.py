@@ -7,10 +7,10 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, or_, select, tuple_, update
 
-from service.engine.base import Queue
 from service.errors import Conflict, CorruptBlob, NotFound, TooMany, Unprocessable
 from service.jobs import repository, turns
 from service.jobs.model import TERMINAL, Job, Kind, State
+from service.jobs.queue import Queue
 from service.jobs.requests import Submission
 from service.jobs.transitions import Cause, after
 from service.settings import Settings

@@ -21,10 +21,10 @@ from folding.options import FoldOptions
 from folding.ort import processors
 from folding.progress import Event
 from service import telemetry
-from service.engine.base import Queue
 from service.errors import CorruptBlob, NotFound, StorageFull, Unavailable
 from service.jobs import leases, repository, results
 from service.jobs.model import Job, State
+from service.jobs.queue import Queue
 from service.jobs.service import find_cached
 from service.jobs.transitions import Cause
 from service.logs import storable

@@ -1,4 +1,4 @@
-"""Bytes by digest. The port, what every store does alike, and the choice by URL.
+"""Bytes by digest. The port, and what every store does alike.
 
 Write protocol (R2): bytes go to a temporary place while they are hashed; `commit` makes them durable and
 then visible under their digest, all or nothing. Only after that may a table speak of them.
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Protocol
 
 from service.errors import CorruptBlob, NotFound
-from service.settings import Settings
 
 CHUNK = 1 << 20
 
@@ -170,17 +169,6 @@ def key_of(digest: str) -> str:
     """Where a blob lies below the root: `sha256/ab/abcd...`."""
     kind, _, value = digest.partition(":")
     return f"{kind}/{value[:2]}/{value}"
-
-
-def open_blobs(settings: Settings) -> Blobs:
-    """The store that the settings name."""
-    if settings.blob_url.startswith("s3://"):
-        from service.store.blobs_s3 import S3Blobs
-
-        return S3Blobs(settings)
-    from service.store.blobs_folder import FolderBlobs
-
-    return FolderBlobs(settings.data_dir.absolute() / "blobs")
 
 
 def _corrupt(digest: str) -> CorruptBlob:

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from service.web.graph.sugiyama import Items
+from service.web.graph.items import Items
 
 NODE = 160  # pixels of a box with its margin
 BEND = 16  # pixels between two lines

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from folding.report import GraphMap
 from service.web.graph import coordinates, merge_graphs
+from service.web.graph.items import Items
 
 BENDS = 4  # bends for each box at most, on the average; the longest values are drawn broken above it
 NEAR = 4  # layers that a value may live in any case
@@ -131,20 +132,6 @@ def too_far(ordered: list[Edge], layer: list[int]) -> set[Edge]:
             break
         limit //= 2
     return {edge for edge in ordered if layer[edge[1]] - layer[edge[0]] > limit}
-
-
-@dataclass
-class Items:
-    """Rows and, after them, bends: what has a place in a layer. Neighbours one layer up and down."""
-
-    rows: int
-    layers: list[list[int]]
-    up: list[list[int]]
-    down: list[list[int]]
-    trunk: dict[int, list[int]]
-
-    def is_bend(self, item: int) -> bool:
-        return item >= self.rows
 
 
 def build(layer: list[int], ordered: list[Edge]) -> Items:

@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import select, update
 
 from service.app import create_app
+from service.backup import backup, restore
 from service.errors import Unprocessable
 from service.store import tables
-from service.store.backup import backup, restore
 from service.store.private_files import private_folder
 from service.webhooks.secret_box import SecretBox
 from service.wiring import Services

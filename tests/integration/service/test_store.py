@@ -15,10 +15,10 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, select, text, update
 
 from service.auth.principal import LOCAL
+from service.backup import backup, restore
 from service.errors import CorruptBlob, NotFound
 from service.jobs.model import State
 from service.store import ids, migrate, tables
-from service.store.backup import backup, restore
 from service.store.blobs import fetch, put_bytes
 from service.store.db import Database, now
 from service.wiring import Services

@@ -63,11 +63,11 @@ def _copy(path: Path, target: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """`python -m service.store.backup save|restore FOLDER`, with the settings of the service; exit code."""
+    """`python -m service.backup save|restore FOLDER`, with the settings of the service; exit code."""
     from service.settings import Settings
     from service.wiring import build
 
-    parser = argparse.ArgumentParser(prog="python -m service.store.backup", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m service.backup", description=main.__doc__)
     parser.add_argument("act", choices=("save", "restore"))
     parser.add_argument("folder", type=Path)
     given = parser.parse_args(argv)
