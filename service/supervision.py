@@ -71,7 +71,16 @@ def supervise(name: str, work: Callable[[], object], stop: threading.Event, faul
 def start_thread(
     name: str, work: Callable[[], object], stop: threading.Event, faults: Faults = FAULTS
 ) -> threading.Thread:
-    """Start a supervised daemon thread. Raises: RuntimeError where no thread can be started."""
-    thread = threading.Thread(target=supervise, args=(name, work, stop, faults), name=name, daemon=True)
-    thread.start()
-    return thread
+    """Start a supervised daemon thread; where none can be started now, try until `stop`."""
+    pause = FIRST_PAUSE
+    while True:
+        thread = threading.Thread(target=supervise, args=(name, work, stop, faults), name=name, daemon=True)
+        try:
+            thread.start()
+            return thread
+        except (RuntimeError, MemoryError) as error:
+            faults.note(name, error)
+            log.error("thread %s does not start; again in %.1f s: %s", name, pause, error)
+            if stop.wait(pause):
+                return thread
+            pause = min(LONGEST_PAUSE, pause * 2)

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from service.errors import ServiceError
@@ -39,6 +39,7 @@ class WorkerProcess:
     runner: JobRunner
     collector: Collector
     dispatcher: Dispatcher
+    _never: threading.Event = field(default_factory=threading.Event)
 
     def serve(self, stop: threading.Event) -> None:
         """Blocks until `stop`; running jobs are then given back to the queue."""
@@ -51,10 +52,9 @@ class WorkerProcess:
             "webhooks": lambda: self.dispatcher.serve(stop),
             "release": lambda: self._release(stop),
         }
-        threads = [start_thread(name, act, stop) for name, act in work.items() if name != "release"]
-        # This one has its work to do when `stop` is set.
-        threads.append(threading.Thread(target=work["release"], name="release", daemon=True))
-        threads[-1].start()
+        # The last has its work to do when `stop` is set, so it ends with the process.
+        threads = [start_thread(name, act, self._never if name == "release" else stop)
+                   for name, act in work.items()]  # fmt: skip
         log.info("worker ready", extra={"pools": self.worker.pools(), "sandbox": self.runner.level()})
         supervise("consumer", lambda: self.consumer.serve(stop), stop)
         deadline = time.monotonic() + _END_SECONDS

@@ -13,7 +13,7 @@ from service.jobs.model import State
 from service.jobs.worker import Attempt, Worker
 from service.store import workers
 from service.store.change_feed import Changes
-from service.supervision import FAULTS, supervise
+from service.supervision import FAULTS, start_thread
 
 log = logging.getLogger("bnfold.worker")
 
@@ -24,19 +24,17 @@ class Heartbeat:
     def __init__(self, worker: Worker, changes: Changes) -> None:
         self._worker, self._changes = worker, changes
         self._stop = threading.Event()
-        self._thread = threading.Thread(
-            target=supervise, args=("heartbeat", self._loop, self._stop), name="heartbeat", daemon=True
-        )
+        self._thread: threading.Thread | None = None
         self._renewed = time.monotonic()
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        self._thread = start_thread("heartbeat", self._loop, self._stop)
 
     def stop(self) -> None:
         """End, after the last attempt."""
         self._stop.set()
-        if self._thread.ident is None:
+        if self._thread is None or self._thread.ident is None:
             return  # never started
         self._thread.join(timeout=5)
         with suppress(ServiceError):

@@ -8,12 +8,15 @@ no system call to those that are counted, and what was noted survives SIGKILL.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import mmap
 import os
 import struct
 import sys
+import threading
+import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -21,12 +24,15 @@ from typing import Any
 import anyio.to_thread
 import httpx
 
+from folding.errors import BnfoldError
 from service.app import create_app
+from service.errors import ServiceError
 from service.jobs.heartbeat import Heartbeat
 from service.jobs.worker import Worker
 from service.runner.memory import MemoryRunner
 from service.settings import Settings
-from service.wiring import Services, build
+from service.supervision import FAULTS, start_thread
+from service.wiring import Services, build, build_worker
 
 SIZE = 1 << 16
 
@@ -96,7 +102,7 @@ async def _api(services: Services, acks: Acks, order: dict[str, Any]) -> None:
             moved = await client.put(where, json={"digest": order["artifact"]}, headers=headers)
             tag = moved.raise_for_status().headers["etag"]
             acks.note("release", name=nonce, version=moved.json()["version"])
-        other = await client.post("/v1/fold", content=payload(nonce, 8), headers={"prefer": "wait=0"})
+        other = await client.post("/v1/fold", content=payload(nonce, 8), headers={"prefer": "respond-async, wait=0"})
         found = other.raise_for_status().json()["id"]
         acks.note("job", id=found, key=None)
         (await client.post(f"/v1/jobs/{found}:cancel")).raise_for_status()
@@ -124,16 +130,84 @@ def _worker(services: Services, acks: Acks, order: dict[str, Any]) -> None:
     beat.stop()
 
 
+class _Unheard(Acks):
+    """Takes acknowledgements that nobody checks."""
+
+    def __init__(self) -> None:
+        pass
+
+    def note(self, kind: str, **values: Any) -> None:
+        """Forget it."""
+
+
+async def _patient_api(services: Services, acks: Acks, order: dict[str, Any]) -> None:
+    """The API's work; where a fault ends it, other work in the same process, until that succeeds."""
+    try:
+        await _api(services, acks, order)
+        return
+    except (httpx.HTTPStatusError, BnfoldError) as error:
+        acks.note("fault", what=str(error)[:300], body=_text(error))
+    for index in range(_TRIES):
+        try:
+            await _api(services, _Unheard(), order | {"nonce": f"{order['nonce']}again{index}"})
+        except (httpx.HTTPStatusError, BnfoldError) as error:
+            acks.note("fault", what=str(error)[:300], body=_text(error))
+            await asyncio.sleep(0.2)
+        else:
+            acks.note("recovered")
+            return
+
+
+_TRIES = 10
+_SERVE_SECONDS = 90.0
+
+
+def _built(settings: Settings) -> Services:
+    """What a process that does not start is: started again, by the guard or by whoever runs the service."""
+    for _ in range(_TRIES):
+        try:
+            return build(settings)
+        except (OSError, MemoryError, RuntimeError, ServiceError):
+            traceback.print_exc()
+            time.sleep(0.1)
+    raise AssertionError("the service does not start")
+
+
+def _text(error: BaseException) -> str:
+    response = getattr(error, "response", None)
+    return "" if response is None else str(response.text)[:500]
+
+
+def _serve(services: Services, acks: Acks, order: dict[str, Any]) -> None:
+    """A whole worker process, with all of its threads, until every job has ended."""
+    stop = threading.Event()
+    process = build_worker(services, MemoryRunner())
+    thread = start_thread("worker", lambda: process.serve(stop), stop)
+    deadline, left = time.monotonic() + _SERVE_SECONDS, list(order["jobs"])
+    while left and time.monotonic() < deadline:
+        with contextlib.suppress(ServiceError):
+            left = [job_id for job_id in left if not services.jobs.get("default", job_id).done]
+        time.sleep(0.05)
+    acks.note("served", left=left, faults=dict(FAULTS.counts))
+    stop.set()
+    thread.join(20)
+    process.close()
+
+
 def _child(order: dict[str, Any]) -> None:
     sys.stdin.close()
     go = order["go"]
     while not os.path.exists(go):  # the tracer is there
         asyncio.run(asyncio.sleep(0.005))
     settings = Settings(**order["settings"])
-    services = build(settings)
+    services = _built(settings) if order["role"] in ("patient api", "serve") else build(settings)
     acks = Acks(Path(order["acks"]))
     if order["role"] == "api":
         asyncio.run(_api(services, acks, order))
+    elif order["role"] == "patient api":
+        asyncio.run(_patient_api(services, acks, order))
+    elif order["role"] == "serve":
+        _serve(services, acks, order)
     else:
         _worker(services, acks, order)
     acks.note("end")

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -147,6 +147,53 @@ class Sweep:
         return str(self.services.jobs.get("default", job_id).artifact_digest)
 
 
+class FaultSweep(Sweep):
+    """Errors of the machine instead of kills: the process lives, and must do its work once they are over."""
+
+    def run_faults(self, role: str, faults: Iterable[tuple[str, str]], numbers: Iterable[int]) -> None:
+        """Inject each (call, error) at each number of its occurrence in every thread."""
+        for call, error in faults:
+            for number in numbers:
+                self.fault(role, call, error, number)
+
+    def fault(self, role: str, call: str, error: str, number: int) -> None:
+        """One point: nothing acknowledged is lost, no job is `internal`, and the process goes on."""
+        nonce = f"n{secrets.token_hex(6)}"
+        acks, go = self.folder / f"{nonce}.acks", self.folder / f"{nonce}.go"
+        Acks.fresh(acks)
+        jobs = [self._queued(nonce, index) for index in range(3)] if role == "serve" else []
+        order = {"role": role, "nonce": nonce, "acks": str(acks), "go": str(go), "settings": self.settings,
+                 "artifact": self.artifact, "jobs": jobs}  # fmt: skip
+        where = (role, call, number, error)
+        killed = self._trace(order, go, f"{call}:error={error}:when={number}", call)
+        noted = Acks.read(acks)
+        log = (self.folder / "actors.log").read_text()[-3000:]
+        assert not killed, (where, log)
+        self._went_on(role, jobs, noted, where, log)
+        check(self.services, nonce, [item for item in noted if item["kind"] not in _OWN], jobs, where)
+        self.kills[f"{call}:{error}"] += 1
+        for path in (acks, go):
+            path.unlink(missing_ok=True)
+
+    def _went_on(
+        self, role: str, jobs: list[str], noted: list[dict[str, Any]], where: object, log: str
+    ) -> None:
+        kinds = [item["kind"] for item in noted]
+        assert {"end"} & {*kinds}, (where, noted, log)
+        if role != "serve":
+            assert "fault" not in kinds or "recovered" in kinds, (where, noted[-2:], log)
+            told = " ".join(item.get("body") or "" for item in noted if item["kind"] == "fault")
+            assert '"code":"internal"' not in told.replace(" ", ""), (where, told)
+            return
+        served = next(item for item in noted if item["kind"] == "served")
+        assert served["left"] == [], (where, served, log)
+        states = {job_id: self.services.jobs.get("default", job_id) for job_id in jobs}
+        assert {job.state for job in states.values()} == {State.SUCCEEDED}, (where, states, log)
+
+
+_OWN = ("fault", "recovered", "served")
+
+
 def _tracer_of(pid: int) -> int:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("TracerPid:"):
@@ -171,7 +218,7 @@ def drain(services: Services, jobs: list[str]) -> None:
 
 
 def check(
-    services: Services, nonce: str, noted: list[dict[str, Any]], jobs: list[str], where: tuple[str, str, int]
+    services: Services, nonce: str, noted: list[dict[str, Any]], jobs: list[str], where: object
 ) -> None:
     """R1, R2: nothing acknowledged is lost, nothing is there twice, `succeeded` means readable and right."""
     _whatever_succeeded_is_whole(services, jobs, where)
