@@ -102,7 +102,8 @@ async def _api(services: Services, acks: Acks, order: dict[str, Any]) -> None:
             moved = await client.put(where, json={"digest": order["artifact"]}, headers=headers)
             tag = moved.raise_for_status().headers["etag"]
             acks.note("release", name=nonce, version=moved.json()["version"])
-        other = await client.post("/v1/fold", content=payload(nonce, 8), headers={"prefer": "respond-async, wait=0"})
+        later = {"prefer": "respond-async, wait=0"}
+        other = await client.post("/v1/fold", content=payload(nonce, 8), headers=later)
         found = other.raise_for_status().json()["id"]
         acks.note("job", id=found, key=None)
         (await client.post(f"/v1/jobs/{found}:cancel")).raise_for_status()
