@@ -32,9 +32,27 @@ from folding.verify.bounds.base import (
 FAMILIES = (linear, elementwise, activations, norm, reductions, movement, comparisons)
 
 __all__ = [
-    "ARITHMETICS", "BFLOAT16", "FLOAT16", "FLOAT32", "FLOAT64", "FOLD", "RULES", "TF32", "Application",
-    "Arithmetic", "Bounded", "propagate",
+    "ARITHMETICS",
+    "BFLOAT16",
+    "EXACT_RESULTS",
+    "FLOAT16",
+    "FLOAT32",
+    "FLOAT64",
+    "FOLD",
+    "RULES",
+    "TF32",
+    "Application",
+    "Arithmetic",
+    "Bounded",
+    "propagate",
 ]  # fmt: skip
+
+# Operators whose results no rounding touches: they move, choose or count elements.
+EXACT_RESULTS = frozenset(
+    (movement.RULES.keys() | comparisons.RULES.keys() | {"Relu", "Abs", "Neg", "Identity", "Dropout", "Max"}
+     | {"Min", "Clip", "MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin", "TopK", "Unique", "Mod"})
+    - {"Resize", "Upsample", "Cast", "DequantizeLinear"}
+)  # fmt: skip
 
 
 def merged(families: Sequence[object]) -> Mapping[str, Rule]:
@@ -68,13 +86,16 @@ def propagate(application: Application) -> tuple[Bounded, ...]:
         errors = [] if found is None else [found] if isinstance(found, np.ndarray) else list(found)
     if len(errors) < len(results):
         errors = [*errors, *(np.asarray(np.inf) for _ in results[len(errors) :])]
-    return tuple(Bounded(value, settled(value, error)) for value, error in zip(results, errors, strict=False))
+    tiny = 0.0 if application.op_type in EXACT_RESULTS else application.arithmetic.tiny
+    return tuple(
+        Bounded(value, settled(value, error, tiny)) for value, error in zip(results, errors, strict=False)
+    )
 
 
-def settled(value: Array, error: Array) -> Array:
+def settled(value: Array, error: Array, tiny: float) -> Array:
     """Return the error widened by the rounding of its own evaluation; NaN says nothing and becomes inf."""
     with np.errstate(all="ignore"):
-        wide = np.asarray(error, np.float64) * WIDEN
+        wide = np.asarray(error, np.float64) * WIDEN + (tiny if value.dtype.kind == "f" else 0.0)
     if wide.ndim == 0:
         return (
             ZERO

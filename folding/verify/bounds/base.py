@@ -57,6 +57,8 @@ class Arithmetic:
     exact: the fold step, in float64 throughout: casts to narrower floats do not round in it.
     functions: error of elementary functions, in units of u, where the provider's table states it.
     attributes: relative rounding of float attributes, stored in float32, which a pass may have changed.
+    tiny: absolute error of results that leave the normal range, gradually or at once (Higham, (2.8)): for
+        float32, 4,096 terms that are flushed to zero below 2^-126.
     """
 
     name: str
@@ -65,20 +67,23 @@ class Arithmetic:
     exact: bool = False
     functions: float = 8.0
     attributes: float = 0.0
+    tiny: float = 2.0**-114
 
     def gamma(self, n: int) -> float:
         """gamma_n = n u / (1 - n u), Higham (3.1): n roundings in a row. inf where n u >= 1."""
         return n * self.u / (1 - n * self.u) if n * self.u < 1 else float("inf")
 
 
-FLOAT64 = Arithmetic("float64", 2.0**-53)
+FLOAT64 = Arithmetic("float64", 2.0**-53, tiny=2.0**-1000)
 FLOAT32 = Arithmetic("float32", 2.0**-24)
 TF32 = Arithmetic("TF32", 2.0**-24, factors=2.0**-11)
-FLOAT16 = Arithmetic("float16", 2.0**-11)
+FLOAT16 = Arithmetic("float16", 2.0**-11, tiny=2.0**-20)
 BFLOAT16 = Arithmetic("bfloat16", 2.0**-8)
 # The fold step: the artifact against the source, both by our float64 kernels. Eight times the unit roundoff
 # stands for the roundings of both sides; it is 2^26 times below the one cast of each constant.
-FOLD = Arithmetic("float64, constants cast once", 2.0**-50, exact=True, functions=1.0, attributes=2.0**-24)
+FOLD = Arithmetic(
+    "float64, constants cast once", 2.0**-50, exact=True, functions=1.0, attributes=2.0**-24, tiny=2.0**-1000
+)
 ARITHMETICS: tuple[Arithmetic, ...] = (FLOAT64, FLOAT32, TF32, FLOAT16, BFLOAT16, FOLD)
 
 

@@ -27,6 +27,7 @@ from folding.verify.compare.reusable_names import reusable
 from folding.verify.compare.segment_result import Segment
 from folding.verify.float64 import Float64UnavailableError
 from folding.verify.model import Loaded
+from folding.verify.noise.monte_carlo import monte_carlo
 from folding.verify.noise.rounding_perturbation import perturbed_weights
 from folding.verify.noise.ulp_noise import neighbours
 
@@ -204,13 +205,22 @@ class Layers:
     ) -> list[Feeds]:
         """Equivalent executions of the source's segments: weights, inputs and cut values one ulp off."""
         forced = {cut.name: base[cut.name] for cut in inner}
-        session = self.source.session(list(forced), dtypes(forced))
+        session = self._noisy(rng).session(list(forced), dtypes(forced))
         keep = {cut.name for cut in wanted}
         runs = (
             session.run(neighbours(self.feeds, rng), weights, neighbours(forced, rng))
             for weights in perturbed
         )
         return [{name: value for name, value in floats(run).items() if name in keep} for run in runs]
+
+    def _noisy(self, rng: np.random.Generator) -> Loaded:
+        """Return the source with the result of every operator moved, where the runtime loads that."""
+        moved = monte_carlo(self.source, rng)
+        try:
+            moved.session()
+        except Exception:  # noqa: BLE001 - then only weights, inputs and cuts are moved
+            return self.source
+        return moved
 
 
 def judged(

@@ -10,6 +10,7 @@ from folding.ir.types import Feeds
 from folding.verify.context import GraphPair, ProbeSet
 from folding.verify.findings import Findings, reason
 from folding.verify.model import FedSession, depth
+from folding.verify.noise.monte_carlo import monte_carlo
 from folding.verify.noise.rounding_perturbation import perturbed_weights, rounding_perturbed
 from folding.verify.noise.tolerance import Tolerance, derive
 from folding.verify.noise.ulp_noise import Noise, neighbours, scale_of
@@ -27,6 +28,7 @@ class NoiseModel:
         self.outputs = {name: self._empty(name) for name in probes.answers[probes.first.name]}
         self._perturbed: list[Feeds] = []
         self._sharpened: set[str] = set()
+        self._session: FedSession | None = None  # moves the result of every operator
 
     def _empty(self, name: str) -> Noise:
         """An output's dtype, depth and scale on every probe, without samples."""
@@ -36,14 +38,18 @@ class NoiseModel:
         return noise
 
     def measure(self) -> Findings:
-        """Run the source on the first probes with weights, inputs and rounding steps moved."""
+        """Run the source on the first probes with weights, inputs and the results of operators moved."""
         effort, rng = self.probes.effort, self.pair.rng(0x6E6F697365)
         probes = self.probes.probes[: effort.noise_probes]
         skipped = []
+        try:
+            self._session = monte_carlo(self.pair.source, self.pair.rng(0x6D6F6E7465)).session()
+        except Exception as exc:  # noqa: BLE001 - then only weights and inputs are moved
+            skipped.append(f"noise of every operator: {reason(exc)}")
         for probe in probes:
             for weights in self.perturbed():
                 try:
-                    self._run(self.pair.session, probe, weights, rng)
+                    self._run(self._session or self.pair.session, probe, weights, rng)
                 except Exception as exc:  # noqa: BLE001 - moved inputs may be ones that the model refuses
                     skipped.append(f"noise on {probe.name}: {reason(exc)}")
         for moved in rounding_perturbed(self.pair.source, rng):
@@ -84,7 +90,9 @@ class NoiseModel:
         rng = self.pair.rng(0x73686172, len(self._sharpened))
         for _ in range(self.probes.effort.sharper):
             try:
-                self._run(self.pair.session, found, perturbed_weights(self.pair.source, rng), rng)
+                self._run(
+                    self._session or self.pair.session, found, perturbed_weights(self.pair.source, rng), rng
+                )
             except Exception:  # noqa: BLE001 - as in `measure`, where it was said
                 return False
         return True

@@ -47,8 +47,9 @@ def derive(noise: Noise, probe: str, options: FoldOptions) -> Tolerance:
     level = noise.of(probe)
     rtol, atol = 4 * unit_roundoff(noise.dtype), GUARD * level
     why = (
-        f"{GUARD:g} x {level:.2g}: the source model moves by that much on this probe when every weight and "
-        f"input moves by one unit in the last place ({len(noise.samples.get(probe, []))} runs on it, "
+        f"{GUARD:g} x {level:.2g}: the source model moves by that much on this probe when every weight, "
+        f"input and result of an operator moves by one unit in the last place "
+        f"({len(noise.samples.get(probe, []))} runs on it, "
         f"{noise.pooled:.1e} of scale over all probes, "
         f"floor u*sqrt(1 + {noise.depth} layers) = {noise.floor:.1e})"
     )
