@@ -20,8 +20,9 @@ from folding.sources.tensorflow.graph.static_shapes import StaticShapes
 from folding.sources.tensorflow.graph.symbolic_sizes import SymbolicSizes
 from folding.sources.tensorflow.graph.tf_graph import Node, TfGraph, data_inputs, dtype_of, split
 from folding.sources.tensorflow.graph.weights import read_slot
-from folding.sources.tensorflow.rewrite import channels_last, dilated_conv, fake_quant
+from folding.sources.tensorflow.rewrite import channels_last, dilated_conv, fake_quant, space_to_batch
 
+_INT32 = 3
 _TRANSPOSED = frozenset({"Conv2DBackpropInput", "Conv3DBackpropInputV2"})
 
 
@@ -76,6 +77,48 @@ def _biases_behind_transposed_convolutions(state: Spelling) -> None:
             node.attr["T"].type = dtype
 
 
+def _short_kernels(state: Spelling) -> None:
+    """Where the kernel is shorter than the step, the last results have no product: they are 0.
+
+    tf2onnx gives a ConvTranspose negative paddings then. Zeros behind the kernel make those results.
+    """
+    for node in list(state.graph.nodes.values()):
+        if node.op in _TRANSPOSED and (missing := _missing_results(state, node)) is not None:
+            _extend_kernel(state.graph, node, missing)
+
+
+def _missing_results(state: Spelling, node: Node) -> list[int] | None:
+    """By spatial dimension, how many results no input reaches; None for none, or for unknown sizes."""
+    sizes_ref, kernel_ref, data_ref = data_inputs(node)
+    kernel, data = state.shapes.of(kernel_ref), state.shapes.of(data_ref)
+    sizes = SymbolicSizes(state.graph, state.shapes).of(sizes_ref)
+    if kernel is None or data is None or sizes is None or len(kernel) != len(data):
+        return None
+    rank = len(data)
+    places = range(2, rank) if channels_last.is_channels_first(node) else range(1, rank - 1)
+    steps, spread = (list(node.attr[key].list.i) or [1] * rank for key in ("strides", "dilations"))
+    missing = []
+    for index, place in enumerate(places):
+        size = sizes.reshape(-1)[place].known if sizes.size == rank else None
+        extent, length = kernel[index], data[place]
+        if size is None or extent is None or length is None:
+            return None
+        reached = steps[place] * (length - 1) + (extent - 1) * spread[place] + 1
+        if size > reached and spread[place] != 1:
+            return None
+        missing.append(max(0, size - reached))
+    return missing if any(missing) else None
+
+
+def _extend_kernel(graph: TfGraph, node: Node, missing: list[int]) -> None:
+    dtype = dtype_of(node)
+    held = graph.add("Const", f"{node.name}/zeros_behind").name
+    pairs = [[0, count] for count in missing] + [[0, 0], [0, 0]]
+    graph.set_constant(held, np.asarray(pairs, np.int32))
+    padded = graph.add("Pad", f"{node.name}/kernel", [data_inputs(node)[1], held], T=dtype, Tpaddings=_INT32)
+    node.input[1] = padded.name
+
+
 def _transposed_convolutions(state: Spelling) -> None:
     """tf2onnx takes dimensions 1 and 2 for the spatial ones in either layout."""
 
@@ -122,12 +165,30 @@ def _dilated_convolutions(state: Spelling) -> None:
         dilated_conv.rewrite(state.graph, SymbolicSizes(state.graph, state.shapes))
 
 
+def _batches_of_space(state: Spelling) -> None:
+    """What no dilated convolution explains: run-time paddings and crops are converted wrongly."""
+    for node in list(state.graph.nodes.values()):
+        if node.op not in space_to_batch.OPS or evaluate(state.graph, data_inputs(node)[2]) is not None:
+            continue
+        block, rank = evaluate(state.graph, data_inputs(node)[1]), state.shapes.rank(data_inputs(node)[0])
+        if block is None or rank is None:
+            raise UnsupportedModel(
+                f"The block shape or the rank of {node.name!r} ({node.op}) is unknown.",
+                code="unsupported_op",
+                layer=node.name,
+                hint="Give the input's shape with --input NAME=SHAPE, or name earlier outputs with --output.",
+            )
+        space_to_batch.spell(state.graph, node, [int(b) for b in block.reshape(-1)], rank)
+
+
 def _sized_at_run_time(graph: TfGraph, node: Node) -> bool:
     return evaluate(graph, data_inputs(node)[0]) is None
 
 
 STEPS: tuple[Callable[[Spelling], None], ...] = (
     _dilated_convolutions,
+    _batches_of_space,
+    _short_kernels,
     _biases_behind_transposed_convolutions,
     _transposed_convolutions,
     _biases_along_channels,

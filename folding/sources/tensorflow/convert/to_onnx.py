@@ -36,6 +36,7 @@ _FLOW = frozenset(
 _LOOPS = frozenset({"While", "StatelessWhile", "Enter"})
 _ROOTS = frozenset({"Rsqrt", "Sqrt", "FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"})
 _FLOATS = frozenset({1, 2, 14, 19})
+_ONNX_INTEGERS = frozenset({6, 7})  # int32, int64
 _ONNX_FLOATS = frozenset({1, 10, 11})  # float, float16, double
 STRUCTURE_FIRST = "structure-first"
 
@@ -147,7 +148,7 @@ def _to_onnx(
                     opset=opset,
                     input_names=inputs,
                     output_names=outputs,
-                    custom_rewriter=[_select_by_where],
+                    custom_rewriter=[_select_by_where, _floor_of_negative_integers],
                     initialized_tables={name.encode(): held for name, held in tables.items()} or None,
                 )
         if check:
@@ -172,6 +173,23 @@ def _select_by_where(graph: Any, ops: Any) -> Any:
         if node.type in ("Select", "SelectV2") and graph.get_dtype(node.output[0]) in _ONNX_FLOATS:
             node.set_attr("handles_nan", True)
     return ops
+
+
+def _floor_of_negative_integers(graph: Any, ops: Any) -> Any:
+    """Round quotients of integers down, as TensorFlow does: tf2onnx rounds them towards zero.
+
+    ONNX's Mod takes the sign of the divisor, and (x - Mod(x, y)) / y has no rest to round.
+    """
+    for node in list(ops):
+        if node.type not in ("FloorMod", "FloorDiv") or graph.get_dtype(node.output[0]) not in _ONNX_INTEGERS:
+            continue
+        if node.type == "FloorDiv":
+            rest = graph.make_node("Mod", list(node.input), op_name_scope=node.name)
+            whole = graph.make_node("Sub", [node.input[0], rest.output[0]], op_name_scope=node.name)
+            graph.replace_inputs(node, [whole.output[0], node.input[1]])
+        node.type = "Mod" if node.type == "FloorMod" else "Div"
+        node.skip_conversion = True
+    return graph.get_nodes()
 
 
 def _importable(graph_def: Any) -> None:

@@ -1,0 +1,201 @@
+"""What tf2onnx converts wrongly by itself: fake quantization, Select, dilated convolutions, short kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from folding import pipeline
+from folding.errors import UnsupportedModel
+from folding.sources.tensorflow.graph.runtime import tensorflow
+from folding.sources.tensorflow.graph.static_shapes import StaticShapes
+from folding.sources.tensorflow.graph.symbolic_sizes import Linear, SymbolicSizes
+from folding.sources.tensorflow.graph.tf_graph import TfGraph
+from folding.sources.tensorflow.rewrite.fake_quant import nudge
+from tests.integration.tensorflow.test_product_table import _answer, _run, _written
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def _fold(folder: Path, shape: list[int | None], build: Callable[[Any, Any], Any], data: np.ndarray) -> Any:
+    """Fold the graph that `build` makes of tf and x; the artifact must answer as TensorFlow does."""
+    tf = tensorflow()
+    graph = tf.Graph()
+    with graph.as_default():
+        x = tf.compat.v1.placeholder("float32", shape, "x")
+        tf.identity(build(tf, x), name="y")
+    (folder / "net.pb").write_bytes(graph.as_graph_def().SerializeToString())
+    report = pipeline.fold(folder / "net.pb", folder / "out.onnx")
+    wanted = _answer(graph, data)
+    found = _run(_written(folder), data)
+    assert found.shape == wanted.shape
+    np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=2e-5)
+    return report
+
+
+RANGES = [(-4.0, 4.0), (-6.0, 6.0), (-1.0, 1.0), (-0.3, 7.0), (0.0, 6.0), (-5.0, 0.0)]
+
+
+@pytest.mark.parametrize("limit", RANGES, ids=str)
+@pytest.mark.parametrize(("bits", "narrow"), [(8, False), (8, True), (4, False)])
+def test_fake_quantization(limit: tuple[float, float], bits: int, narrow: bool, tmp_path: Path) -> None:
+    """Exact but at ties, where one rounding of a merged constant decides: there one step at most."""
+    low, high, step = (
+        float(v) for v in nudge(np.float32(limit[0]), np.float32(limit[1]), int(narrow), 2**bits - 1)
+    )
+    rng = np.random.default_rng(len(str(limit)) + bits)
+    data = np.float32([[0, *rng.uniform(2 * low - 1, 2 * high + 1, 900)]])
+    ties = (low + (np.arange(2**bits - 1) + 0.5) * step).astype(np.float32)[None]
+
+    def build(tf: Any, x: Any) -> Any:
+        return tf.quantization.fake_quant_with_min_max_args(x, *limit, num_bits=bits, narrow_range=narrow)
+
+    tf = tensorflow()
+    graph = tf.Graph()
+    with graph.as_default():
+        tf.identity(build(tf, tf.compat.v1.placeholder("float32", [None, None], "x")), name="y")
+    (tmp_path / "net.pb").write_bytes(graph.as_graph_def().SerializeToString())
+    pipeline.fold(tmp_path / "net.pb", tmp_path / "out.onnx")
+    far = np.abs(((data - low) / step) % 1 - 0.5) > 1e-3
+    found, wanted = _run(_written(tmp_path), data), _answer(graph, data)
+    np.testing.assert_allclose(found[far], wanted[far], atol=1e-5 * step)
+    difference = np.abs(_run(_written(tmp_path), ties) - _answer(graph, ties)).max()
+    assert difference < 1.01 * step
+
+
+def test_fake_quantization_by_channel_of_weights_folds(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    w = rng.normal(size=[3, 3, 2, 4]).astype(np.float32)
+
+    def build(tf: Any, x: Any) -> Any:
+        low, high = tf.constant([-1.0, -2, -3, -1]), tf.constant([1.0, 2, 2, 1])
+        kernel = tf.quantization.fake_quant_with_min_max_vars_per_channel(tf.constant(w), low, high)
+        h = tf.nn.conv2d(x, kernel, 1, "SAME")
+        return tf.nn.batch_normalization(
+            h, np.float32([1, 2, 3, 4]), np.float32([1, 2, 1, 2]), 0.5, 1.5, 1e-3
+        )
+
+    report = _fold(tmp_path, [None, 6, 6, 2], build, rng.normal(size=[2, 6, 6, 2]).astype(np.float32))
+    assert [n.decision for n in report.batch_norms] == ["folded"]
+
+
+def test_a_range_without_zero_is_refused(tmp_path: Path) -> None:
+    def build(tf: Any, x: Any) -> Any:
+        return tf.raw_ops.FakeQuantWithMinMaxVars(inputs=x, min=1.0, max=2.0)
+
+    with pytest.raises(UnsupportedModel) as caught:
+        _fold(tmp_path, [None, 4], build, np.zeros([1, 4], np.float32))
+    assert caught.value.error_code == "fake_quant_range"
+
+
+def test_the_side_that_a_select_does_not_take_may_be_infinite(tmp_path: Path) -> None:
+    def build(tf: Any, x: Any) -> Any:
+        return tf.where(x > 0, tf.math.log(x), tf.zeros_like(x)) + tf.where(x > 1, x, tf.constant(-1.0) / 4)
+
+    data = np.float32([[-1, 0, 0.5, 2], [3, -2, 0, 1]])
+    _fold(tmp_path, [None, 4], build, data)
+
+
+@pytest.mark.parametrize("layer", ["conv2d", "depthwise", "conv1d"])
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+def test_a_dilated_convolution_of_unknown_size_is_one_conv(layer: str, padding: str, tmp_path: Path) -> None:
+    """As TensorFlow 1 wrote it: SpaceToBatchND with paddings that are computed from the size."""
+    rng = np.random.default_rng(len(layer))
+    rate, rank = 2, 1 if layer == "conv1d" else 2
+    w = rng.normal(size=[*([3] * rank), 2, 3]).astype(np.float32)
+
+    def build(tf: Any, x: Any) -> Any:
+        base = [[rate, rate]] * rank if padding == "SAME" else [[0, 0]] * rank
+        pads, crops = tf.compat.v1.required_space_to_batch_paddings(
+            tf.shape(x)[1 : 1 + rank], tf.constant([rate] * rank), tf.constant(base)
+        )
+        h = tf.raw_ops.SpaceToBatchND(input=x, block_shape=[rate] * rank, paddings=pads)
+        if layer == "depthwise":
+            h = tf.raw_ops.DepthwiseConv2dNative(input=h, filter=w, strides=[1] * 4, padding="VALID")
+        elif layer == "conv1d":
+            h = tf.raw_ops.Conv2D(
+                input=tf.expand_dims(h, 1), filter=w[None], strides=[1] * 4, padding="VALID"
+            )
+            h = tf.squeeze(h, [1])
+        else:
+            h = tf.raw_ops.Conv2D(input=h, filter=w, strides=[1] * 4, padding="VALID")
+        h = tf.raw_ops.BatchToSpaceND(input=h, block_shape=[rate] * rank, crops=crops)
+        c = 6 if layer == "depthwise" else 3
+        mean, variance = np.arange(c, dtype=np.float32), np.arange(1, c + 1, dtype=np.float32)
+        return tf.nn.relu(tf.nn.batch_normalization(h, mean, variance, 0.5, 1.5, 1e-3))
+
+    data = rng.normal(size=[2, *([9, 8][:rank]), 2]).astype(np.float32)
+    report = _fold(tmp_path, [None, *([None] * rank), 2], build, data)
+    assert [n.decision for n in report.batch_norms] == ["folded"]
+
+
+def test_paddings_that_differ_from_crops_by_a_run_time_number_stay(tmp_path: Path) -> None:
+    """The crop is of the other dimension: no constant difference, and no dilated convolution of that kind."""
+    rng = np.random.default_rng(8)
+    w = rng.normal(size=[3, 3, 2, 3]).astype(np.float32)
+
+    def build(tf: Any, x: Any) -> Any:
+        extra = tf.math.floormod(-tf.shape(x)[1:3], 2)
+        zero = tf.zeros([2], tf.int32)
+        h = tf.raw_ops.SpaceToBatchND(input=x, block_shape=[2, 2], paddings=tf.stack([zero, extra], 1))
+        h = tf.raw_ops.Conv2D(input=h, filter=w, strides=[1] * 4, padding="VALID")
+        return tf.raw_ops.BatchToSpaceND(input=h, block_shape=[2, 2], crops=tf.stack([zero, extra[::-1]], 1))
+
+    tf = tensorflow()
+    graph = tf.Graph()
+    with graph.as_default():
+        x = tf.compat.v1.placeholder("float32", [None, None, None, 2], "x")
+        tf.identity(build(tf, x), name="y")
+    (tmp_path / "net.pb").write_bytes(graph.as_graph_def().SerializeToString())
+    report = pipeline.fold(tmp_path / "net.pb", tmp_path / "out.onnx")
+    data = rng.normal(size=[1, 9, 8, 2]).astype(np.float32)
+    found, wanted = _run(_written(tmp_path), data), _answer(graph, data)
+    assert report.verdict.value == "pass"
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("fixed", [True, False])
+def test_results_that_no_product_reaches_still_have_their_bias(fixed: bool, tmp_path: Path) -> None:
+    rng = np.random.default_rng(9)
+    w = rng.normal(size=[2, 2, 3, 2]).astype(np.float32)
+
+    def build(tf: Any, x: Any) -> Any:
+        n, h, v = (tf.shape(x)[axis] for axis in (0, 1, 2))
+        sizes = tf.stack([n, 15, 12, 3] if fixed else [n, h * 3, v * 3, 3])
+        y = tf.raw_ops.Conv2DBackpropInput(
+            input_sizes=sizes, filter=w, out_backprop=x, strides=[1, 3, 3, 1], padding="SAME"
+        )
+        return tf.nn.bias_add(y, np.float32([1, 2, 3]))
+
+    data = rng.normal(size=[2, 5, 4, 2]).astype(np.float32)
+    _fold(tmp_path, [None, 5, 4, 2] if fixed else [None, None, None, 2], build, data)
+
+
+def test_equal_computations_of_sizes_are_one_atom() -> None:
+    tf = tensorflow()
+    graph = tf.Graph()
+    with graph.as_default():
+        x = tf.compat.v1.placeholder("float32", [None, None, 4], "x")
+        one = tf.stack([1, 1 + tf.math.floormod(4 - tf.shape(x)[1], 4)])
+        two = tf.stack([0, tf.math.floormod(4 - tf.shape(x)[1], 4)])
+        tf.subtract(one, two, name="difference")
+    held = TfGraph(graph.as_graph_def())
+    found = SymbolicSizes(held, StaticShapes(held)).of("difference")
+    assert [each.known for each in found] == [1, 1]
+    assert Linear(2, (("a", 1),)).plus(Linear(1, (("a", 1),)), -1) == Linear(1)
+
+
+def test_quotients_of_negative_integers_are_rounded_down(tmp_path: Path) -> None:
+    tf = tensorflow()
+    graph = tf.Graph()
+    with graph.as_default():
+        x = tf.compat.v1.placeholder("int32", [None], "x")
+        tf.identity(tf.math.floormod(x, 4) * 100 + x // 4 + tf.math.floormod(-x, [-3]), name="y")
+    (tmp_path / "net.pb").write_bytes(graph.as_graph_def().SerializeToString())
+    pipeline.fold(tmp_path / "net.pb", tmp_path / "out.onnx")
+    data = np.arange(-9, 10, dtype=np.int32)
+    np.testing.assert_array_equal(_run(_written(tmp_path), data), _answer(graph, data))
