@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from folding.ir.types import Feeds
 from folding.verify.model import FedSession, Loaded, all_nodes
 from folding.verify.probes.arguments import Proposal
-from folding.verify.probes.generate import Dims, Probe, make, shape_of
+from folding.verify.probes.generate import Dims, Probe, batch_symbols, make, shape_of, with_batch
 from folding.verify.probes.input_ranges import (
     InputSpec,
     accept,
@@ -52,9 +52,10 @@ class _SpentError(Exception):
 def dynamic(specs: Sequence[InputSpec]) -> list[str]:
     """Keys of dynamic dimensions besides the batch: a symbol, or `input:axis` where there is none."""
     keys: list[str] = []
+    batch = batch_symbols(specs)
     for spec in specs:
         for axis, dim in enumerate(spec.dims or []):
-            if axis and not isinstance(dim, int):
+            if axis and not isinstance(dim, int) and dim not in batch:
                 keys.append(dim or f"{spec.name}:{axis}")
     return list(dict.fromkeys(keys))
 
@@ -118,6 +119,7 @@ class Search:
         """What each argument may hold at these sizes."""
         if not any(spec.readers or spec.kind == "int" for spec in self.specs):
             return {}
+        sizes = with_batch(self.specs, sizes)
         own = {spec.name: shape_of(spec, sizes) for spec in self.specs if not spec.sequence}
         wanted = [spec for spec in self.specs if spec.readers or spec.kind == "int"]
         shapes = inferred(self.loaded, own) if any(spec.readers for spec in wanted) else {}
@@ -126,7 +128,8 @@ class Search:
     def attempt(self, state: State, options: dict[str, list[Proposal]]) -> tuple[Probe, Feeds] | State:
         """Run one probe: what it answers, or how far it came. Raises: _SpentError."""
         sizes = state.sizes
-        if any(math.prod(shape_of(spec, sizes)) > MOST_ELEMENTS for spec in self.specs):
+        shapes = [shape_of(spec, with_batch(self.specs, sizes)) for spec in self.specs]
+        if any(math.prod(shape) > MOST_ELEMENTS for shape in shapes):
             return replace(state, progress=-2)
         if self.attempts >= ATTEMPTS or (self.error is not None and time.process_time() > self.deadline):
             raise _SpentError

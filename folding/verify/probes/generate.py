@@ -18,6 +18,7 @@ from folding.ir.types import Feeds
 from folding.verify.probes.input_ranges import InputSpec
 
 Dims = dict[str, int]
+MOST_ROWS = "#rows"  # key of the largest batch; no symbol of a graph begins with it
 SEQUENCE = 3  # tensors in a sequence
 
 # name -> (batch, what a float element is). In order of worth: an expensive model gets the first few only.
@@ -82,16 +83,27 @@ def generate(specs: Sequence[InputSpec], sizes: Dims, seed: int) -> Iterator[Pro
     """The probes for fixed sizes of the dynamic dimensions, best first; `sizes['']` is the batch."""
     several = any(batch_is_free(spec) for spec in specs)
     for name, batch, recipe in FLOAT_KINDS:
-        rows = min(batch, sizes.get("batch", batch)) if several else 1
+        rows = min(batch, sizes.get(MOST_ROWS, batch)) if several else 1
         yield make(specs, {**sizes, "": max(rows, sizes.get("", 1))}, seed, name, recipe)
 
 
 def make(specs: Sequence[InputSpec], sizes: Dims, seed: int, name: str, recipe: str, kind: str = "") -> Probe:
     """One probe. `kind` is the distribution's name where it is not the probe's own."""
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    sizes = with_batch(specs, sizes)
     feeds = {spec.name: values_of(spec, shape_of(spec, sizes), kind or name, rng) for spec in specs}
     arguments = {spec.name: feeds[spec.name] for spec in specs if spec.readers}
     return Probe(name, feeds, recipe, seed, arguments=arguments)
+
+
+def batch_symbols(specs: Sequence[InputSpec]) -> set[str]:
+    """Symbols of first dimensions: wherever else they stand, they are the batch too."""
+    return {str(spec.dims[0]) for spec in specs if spec.dims and isinstance(spec.dims[0], str)}
+
+
+def with_batch(specs: Sequence[InputSpec], sizes: Dims) -> Dims:
+    """The sizes, with the batch under every symbol that stands for it."""
+    return {**sizes, **dict.fromkeys(batch_symbols(specs), sizes[""])}
 
 
 def batch_is_free(spec: InputSpec) -> bool:

@@ -12,7 +12,7 @@ from onnx import parser
 
 from folding.verify.model import load
 from folding.verify.probes.dynamic_shapes import settle
-from folding.verify.probes.generate import Probe, generate
+from folding.verify.probes.generate import MOST_ROWS, Probe, generate
 from folding.verify.probes.input_ranges import inputs_of
 
 # name -> opset, graph. Each stops with an error of the runtime for most values of its argument.
@@ -84,7 +84,7 @@ def settled(path: Path) -> list[Probe]:
     loaded = load(path)
     specs = inputs_of(loaded)
     sizes, first, _ = settle(specs, loaded.session(), 0)
-    return [first, *generate(specs, {**sizes, "batch": 3}, 0)]
+    return [first, *generate(specs, {**sizes, MOST_ROWS: 3}, 0)]
 
 
 @pytest.mark.parametrize("name", ACCEPTED)
@@ -148,3 +148,16 @@ def test_narrow_integers_are_drawn_from_their_whole_type(tmp_path: Path) -> None
     values = np.concatenate([probe.feeds["x"].astype(np.int64).ravel() for probe in probes])
     assert probes[0].feeds["x"].dtype == ml_dtypes.int4
     assert values.min() < 0 < values.max()
+
+
+def test_a_symbol_of_the_batch_is_the_batch_wherever_it_stands(tmp_path: Path) -> None:
+    """A recurrent state has the batch on its second axis: every probe runs, of one row and of three."""
+    text = """g (float[batch,6] x, float[2,batch,6] state) => (float[?,?,?] y) {
+        s = Add(x, state) y = Relu(s) }"""
+    path = model(tmp_path / "m.onnx", 17, text)
+    session = load(path).session()
+    probes = settled(path)
+    for probe in probes:
+        assert probe.feeds["x"].shape[0] == probe.feeds["state"].shape[1]
+        session.run(probe.feeds)
+    assert {probe.feeds["x"].shape[0] for probe in probes} >= {1, 3}

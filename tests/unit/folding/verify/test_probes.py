@@ -11,12 +11,12 @@ from folding.report import Verdict
 from folding.verify.model import load
 from folding.verify.noise import ulp_noise
 from folding.verify.probes import budget
-from folding.verify.probes.generate import FLOAT_KINDS, generate
+from folding.verify.probes.generate import FLOAT_KINDS, MOST_ROWS, generate
 from folding.verify.probes.input_ranges import inputs_of
 from tests.unit.folding.verify import nets
 from tests.unit.folding.verify.models import array, check, write
 
-SIZES = {"": 1, "*": 8, "batch": 3}
+SIZES = {"": 1, "*": 8, MOST_ROWS: 3}
 
 
 def probes_of(path: Path) -> dict:
