@@ -73,7 +73,7 @@ def drop_overflown(probes: ProbeSet, answers: Answers) -> list[str]:
     for probe in list(answers):
         for name, exact in answers[probe].items():
             own = probes.answers[probe][name]
-            if own.dtype.kind != "f" or own.shape != exact.shape:
+            if own.dtype.kind != "f" or exact.dtype.kind != "f" or own.shape != exact.shape:
                 continue
             if (np.isfinite(exact) != np.isfinite(own)).any():
                 limits.append(
