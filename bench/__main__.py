@@ -18,6 +18,7 @@ from bench.table import grid, render
 OTHERS = {
     "tensorflow": "bench.tf_convert",
     "proof": "bench.mutations",
+    "peers": "bench.peer_outputs",
     "service": "bench.service",
 }
 SECTIONS = ("fold", "keras", *OTHERS)
