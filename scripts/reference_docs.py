@@ -15,7 +15,8 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "reference"
@@ -259,7 +260,53 @@ def api() -> str:
     return "\n".join(lines)
 
 
+FIELDS_HEAD = '''"""The options of a fold as a command line needs them. Written by `make docs` from `folding.options.FoldOptions`."""
+
+# ruff: noqa: E501
+# fmt: off
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+
+class Field(NamedTuple):
+    """One option: how its value is read, what it may be, and what it means."""
+
+    kind: str
+    help: str
+    choices: tuple[str, ...] = ()
+
+
+FIELDS: Final = {
+'''
+
+
+def fold_fields() -> str:
+    """service/cli/fold_fields.py"""
+    from folding.options import FoldOptions
+
+    lines = [
+        f"    {json.dumps(name)}: {_fold_field(field)},\n" for name, field in FoldOptions.model_fields.items()
+    ]
+    return FIELDS_HEAD + "".join(lines) + "}\n"
+
+
+def _fold_field(field: Any) -> str:
+    """The entry of one option, from the annotation of its field."""
+    annotation = field.annotation
+    if get_origin(annotation) in (Union, UnionType):
+        (annotation,) = [part for part in get_args(annotation) if part is not NoneType]
+    text, choices = json.dumps(field.description or "", ensure_ascii=False), ""
+    kind = "list" if get_origin(annotation) in (list, dict) else getattr(annotation, "__name__", "")
+    if get_origin(annotation) is Literal:
+        kind = "str"
+        choices = f", ({', '.join(json.dumps(str(choice)) for choice in get_args(annotation))})"
+    return f'Field("{kind}", {text}{choices})'
+
+
 PAGES: dict[str, Callable[[], str]] = {
+    "../../service/cli/fold_fields.py": fold_fields,
     "error-codes.md": error_codes,
     "health-codes.md": health_codes,
     "skip-reasons.md": skip_reasons,

@@ -10,6 +10,7 @@ import typer
 
 from service.cli import completion
 from service.cli import flags as f
+from service.cli.fold_flags import COMPARING, FLAGS, READING, Given, fold_flags
 
 app = typer.Typer(
     name="bnfold",
@@ -54,20 +55,14 @@ def root(
 
 
 @app.command()
+@fold_flags(READING)
 def inspect(
     src: f.Source,
     stats: Annotated[
         Path | None,
         typer.Option("--stats", metavar="OUT.npz", help="Write the raw statistics, keys layer/role."),
     ] = None,
-    inputs: f.Inputs = None,
-    outputs: f.Outputs = None,
-    feeds: f.Feeds = None,
-    signature: f.Signature = None,
-    tags: f.Tags = None,
-    step: f.Step = None,
-    use_ema: f.UseEma = None,
-    missing_stats: f.MissingStats = None,
+    given: Given = FLAGS,
     allow_unsandboxed: f.Unsandboxed = False,
     timeout: f.Timeout = 3600.0,
     as_json: f.Json = False,
@@ -89,12 +84,12 @@ def inspect(
 
     return command.run(
         src, stats, allow_unsandboxed, timeout, as_json, quiet,
-        given={"inputs": inputs, "outputs": outputs, "feeds": feeds, "signature": signature, "tags": tags,
-               "step": step, "use_ema": use_ema, "missing_stats": missing_stats},
+        given=dict(given),
     )  # fmt: skip
 
 
 @app.command()
+@fold_flags()
 def fold(
     src: f.Source,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT.onnx", help="Where the artifact goes.")],
@@ -102,26 +97,9 @@ def fold(
     html: f.Html = None,
     junit: f.Junit = None,
     markdown: f.Markdown = None,
-    inputs: f.Inputs = None,
-    outputs: f.Outputs = None,
-    feeds: f.Feeds = None,
-    signature: f.Signature = None,
-    tags: f.Tags = None,
-    step: f.Step = None,
-    use_ema: f.UseEma = None,
-    freeze_inputs: f.FreezeInputs = None,
-    missing_stats: f.MissingStats = None,
+    given: Given = FLAGS,
     calibrate: f.Calibrate = None,
-    recalibrate: f.Recalibrate = None,
-    strict: f.Strict = None,
-    opset: f.Opset = None,
     probe: f.Probe = None,
-    providers: f.Providers = None,
-    require: f.Require = None,
-    rtol: f.Rtol = None,
-    atol: f.Atol = None,
-    seed: f.Seed = None,
-    latency: f.Latency = None,
     no_verify: Annotated[
         bool,
         typer.Option("--no-verify", help="Write without proof: exit code 3.", rich_help_panel="Verification"),
@@ -157,15 +135,12 @@ def fold(
     renderings = {"json": report, "html": html, "junit": junit, "markdown": markdown}
     return command.run(
         src, out, renderings, attest, calibrate, probe, allow_unsandboxed, timeout, as_json, quiet,
-        given={"inputs": inputs, "outputs": outputs, "feeds": feeds, "signature": signature, "tags": tags,
-               "step": step, "use_ema": use_ema, "freeze_inputs": freeze_inputs,
-               "missing_stats": missing_stats, "recalibrate": recalibrate, "strict": strict, "opset": opset,
-               "providers": providers, "require": require, "rtol": rtol, "atol": atol, "seed": seed,
-               "latency": latency, "verify": False if no_verify else None},
+        given={**given, "verify": False if no_verify else None},
     )  # fmt: skip
 
 
 @app.command()
+@fold_flags(COMPARING)
 def verify(
     a: Annotated[Path, typer.Argument(metavar="A", help="The reference model, in any supported format.")],
     b: Annotated[Path, typer.Argument(metavar="B", help="The candidate, an ONNX file.")],
@@ -176,16 +151,8 @@ def verify(
     report: Annotated[
         Path | None, typer.Option("--report", metavar="V.json", help="Write the verification as JSON.")
     ] = None,
-    inputs: f.Inputs = None,
-    outputs: f.Outputs = None,
-    feeds: f.Feeds = None,
-    signature: f.Signature = None,
+    given: Given = FLAGS,
     probe: f.Probe = None,
-    providers: f.Providers = None,
-    require: f.Require = None,
-    rtol: f.Rtol = None,
-    atol: f.Atol = None,
-    seed: f.Seed = None,
     allow_unsandboxed: f.Unsandboxed = False,
     timeout: f.Timeout = 3600.0,
     as_json: f.Json = False,
@@ -205,8 +172,7 @@ def verify(
 
     return command.run(
         a, b, certificate, report, probe, allow_unsandboxed, timeout, as_json, quiet,
-        given={"inputs": inputs, "outputs": outputs, "feeds": feeds, "signature": signature,
-               "providers": providers, "require": require, "rtol": rtol, "atol": atol, "seed": seed},
+        given=dict(given),
     )  # fmt: skip
 
 

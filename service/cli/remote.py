@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from service.cli import flags as f
+from service.cli.fold_flags import FLAGS, Given, fold_flags
 
 
 def register(app: typer.Typer) -> None:
@@ -16,6 +17,7 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
+@fold_flags()
 def submit(
     src: f.Source,
     url: f.Url = f.DEFAULT_URL,
@@ -34,26 +36,9 @@ def submit(
         str | None,
         typer.Option("--idempotency-key", help="The same key never makes two jobs. Default: from content."),
     ] = None,
-    inputs: f.Inputs = None,
-    outputs: f.Outputs = None,
-    feeds: f.Feeds = None,
-    signature: f.Signature = None,
-    tags: f.Tags = None,
-    step: f.Step = None,
-    use_ema: f.UseEma = None,
-    freeze_inputs: f.FreezeInputs = None,
-    missing_stats: f.MissingStats = None,
+    given: Given = FLAGS,
     calibrate: f.Calibrate = None,
-    recalibrate: f.Recalibrate = None,
-    strict: f.Strict = None,
-    opset: f.Opset = None,
     probe: f.Probe = None,
-    providers: f.Providers = None,
-    require: f.Require = None,
-    rtol: f.Rtol = None,
-    atol: f.Atol = None,
-    seed: f.Seed = None,
-    latency: f.Latency = None,
     timeout: Annotated[
         float, typer.Option(help="Seconds to wait for the verdict; 5 is the exit code after that.")
     ] = 3600.0,
@@ -73,11 +58,7 @@ def submit(
     renderings = {"json": report, "html": html, "junit": junit, "markdown": markdown}
     return remote_commands.submit(
         src, url, key, wait, out, renderings, idempotency_key, calibrate, probe, timeout, as_json, quiet,
-        given={"inputs": inputs, "outputs": outputs, "feeds": feeds, "signature": signature, "tags": tags,
-               "step": step, "use_ema": use_ema, "freeze_inputs": freeze_inputs,
-               "missing_stats": missing_stats, "recalibrate": recalibrate, "strict": strict, "opset": opset,
-               "providers": providers, "require": require, "rtol": rtol, "atol": atol, "seed": seed,
-               "latency": latency},
+        given=dict(given),
     )  # fmt: skip
 
 

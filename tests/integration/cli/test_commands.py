@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -47,14 +47,13 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
         "heavy = {'numpy', 'onnx', 'tensorflow', 'onnxruntime', 'fastapi', 'pydantic', 'httpx'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
-    start = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
-    )
-    seconds = time.perf_counter() - start
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     assert done.stdout.splitlines()[-1] == "[]"
-    # 0.15 s on an idle machine; the bar leaves room for one that runs other tests beside.
-    assert seconds < 3, f"--help took {seconds:.2f} s"
+    # Processor time: what else runs on the machine counts little. 0.15 s when it is idle.
+    assert seconds < 1.5, f"--help took {seconds:.2f} s of processor time"
 
 
 def test_version() -> None:
