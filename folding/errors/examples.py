@@ -52,5 +52,7 @@ HAZARD_EXAMPLES: Final[dict[str, str]] = {
     "pad_fusion_max_pool": "p = Pad(x, 1, value=0); y = MaxPool<kernel_shape=[3,3]>(p): a window of negative values gives 0, after the fusion it gives their maximum.",
     "matmul_bn_fusion_moved_axis": "c = MatMul(x, w); t = Transpose<perm=[0,2,1]>(c); y = bn(t)",
     "qdq_matmul_accuracy": "w = DequantizeLinear(q, s); y = MatMul(x, w): x is rounded to 8 bits as well.",
+    "ill_conditioned": "y = Log(x + 1e-10) at silence (x = 0): a difference of 1e-10 before it is one of 0.7 behind it.",
+    "weight_bias_quantization": "y = Conv(DequantizeLinear(QuantizeLinear(x)), DequantizeLinear(w), b): the runtime stores b as an integer.",
     "optimization_level": "y is 0.731 at ORT_DISABLE_ALL and 0.702 at ORT_ENABLE_ALL for the same input.",
 }
