@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +65,9 @@ def test_a_model_in_memory(make: Any, tmp_path: Path) -> None:
     answer = session.run(None, {session.get_inputs()[0].name: x})[0]
     expected = np.asarray(model(x, training=False) if make is not module else model(x))
     np.testing.assert_allclose(answer, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_importing_it_loads_no_framework() -> None:
+    code = "import bnfold, sys; print([m for m in ('onnx', 'onnxruntime', 'tensorflow') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
