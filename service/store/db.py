@@ -31,6 +31,7 @@ _FULL = (
     "could not extend file",
     "could not write",
     "readonly",
+    "disk image is malformed",  # also what SQLite makes of a read that fails
 )
 
 
