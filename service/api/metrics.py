@@ -12,8 +12,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from sqlalchemy import Row, func, select
 
 from service.errors import ServiceError
-from service.jobs.model import State
-from service.store import tables, workers
+from service.jobs.model import Kind, State
+from service.store import tables, tallies, workers
 from service.store.db import now
 from service.supervision import FAULTS
 from service.wiring import Services
@@ -32,6 +32,14 @@ BYTES = Counter("bnfold_http_bytes", "Body bytes.", ["direction"], registry=_reg
 FAILED_KEYS = Counter(
     "bnfold_failed_keys", "Requests with a key or token that was refused.", registry=_registry
 )
+# Counters of `service.store.tallies`: our name -> (name of the metric, help, labels).
+TALLIES = {
+    "ended": ("bnfold_jobs_ended", "Jobs that ended.", ["kind", "state", "verdict", "code"]),
+    "cache_hits": ("bnfold_cache_hits", "Jobs answered from the cache.", ["kind"]),
+    "findings": ("bnfold_health_findings", "Layers with a health finding.", ["code"]),
+    "transitions": ("bnfold_transitions", "Changes of state; crash: a runner had to start again.", ["cause"]),
+    "cost": ("bnfold_jobs_cost", "Milliseconds and bytes that jobs used.", ["what"]),
+}
 
 
 class DatabaseGauges:
@@ -44,6 +52,8 @@ class DatabaseGauges:
         """One scrape; nothing when the database is away (`/readyz` says so)."""
         try:
             yield from self._jobs()
+            yield from self._queues()
+            yield from self._counters()
             yield from self._rest()
         except ServiceError:
             return
@@ -53,6 +63,35 @@ class DatabaseGauges:
         for labels, count in self._ports.jobs.counts().items():
             jobs.add_metric(list(labels), count)
         yield jobs
+
+    def _queues(self) -> Iterator[Metric]:
+        """What an autoscaler looks at: depth and age by pool and lane."""
+        J = tables.jobs.c  # noqa: N806
+        query = select(J.pool, J.kind, func.count().label("depth"), func.min(J.created_at).label("oldest"))
+        query = query.where(J.state == State.QUEUED.value).group_by(J.pool, J.kind)
+        depth = GaugeMetricFamily("bnfold_queue_depth", "Jobs that wait.", labels=["pool", "lane"])
+        age = GaugeMetricFamily(
+            "bnfold_queue_age_seconds", "Age of the oldest of them.", labels=["pool", "lane"]
+        )
+        with self._ports.db.read() as connection:
+            found = {(row.pool, row.kind): row for row in connection.execute(query)}
+        for pool in sorted({"cpu", *(pool for pool, _ in found)}):
+            for kind in Kind:
+                row = found.get((pool, kind.value))
+                depth.add_metric([pool, kind.value], row.depth if row else 0)
+                age.add_metric([pool, kind.value], max(0.0, now() - row.oldest) if row else 0.0)
+        yield depth
+        yield age
+
+    def _counters(self) -> Iterator[Metric]:
+        """Counters that workers keep in the database."""
+        counts = tallies.read(self._ports.db)
+        for name, (family, text, labels) in TALLIES.items():
+            metric = CounterMetricFamily(family, text, labels=labels)
+            for (kind, label), value in sorted(counts.items()):
+                if kind == name:
+                    metric.add_metric(label.split("/", len(labels) - 1), value)
+            yield metric
 
     def _rest(self) -> Iterator[Metric]:
         J, B, D = tables.jobs.c, tables.blobs.c, tables.deliveries.c  # noqa: N806

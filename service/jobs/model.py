@@ -72,6 +72,7 @@ class Job:
     artifact_digest: str | None
     artifact_bytes: int | None
     trace: str | None
+    cost: dict[str, Any] | None = None
 
     @property
     def done(self) -> bool:

@@ -10,7 +10,7 @@ from service.errors import NotFound
 from service.jobs.model import TERMINAL, Job, State
 from service.jobs.outbox import announce
 from service.jobs.transitions import Cause, after
-from service.store import tables
+from service.store import tables, tallies
 from service.store.db import Database, now
 
 J = tables.jobs.c
@@ -67,10 +67,28 @@ def move(
     if moved.error and target is State.FAILED:
         data["error"] = {"code": moved.error.get("code"), "message": moved.error.get("message")}
     _add(connection, moved.id, moved.event_seq, "state", data)
+    tallies.add(db, connection, _counted(moved, cause))
     if target in TERMINAL:
         announce(db, connection, moved)
     db.touch(connection, moved.id)
     return moved
+
+
+def _counted(job: Job, cause: Cause | None) -> dict[tuple[str, str], int]:
+    """What a change of state adds to the counters of the deployment."""
+    found: dict[tuple[str, str], int] = {("transitions", cause.value): 1} if cause is not None else {}
+    if not job.done:
+        return found
+    error = str((job.error or {}).get("code") or "") if job.state is State.FAILED else ""
+    found["ended", f"{job.kind.value}/{job.state.value}/{job.verdict or ''}/{error}"] = 1
+    if job.cached_from is not None:
+        found["cache_hits", job.kind.value] = 1
+        return found
+    for code, layers in ((job.cost or {}).get("findings") or {}).items():
+        found["findings", str(code)] = int(layers)
+    for name in ("wall_milliseconds", "cpu_milliseconds", "read_bytes", "written_bytes"):
+        found["cost", name] = int((job.cost or {}).get(name) or 0)
+    return found
 
 
 def note(
@@ -99,6 +117,7 @@ def create(db: Database, connection: Connection, values: dict[str, Any]) -> Job:
     job = Job.of(row)
     _add(connection, job.id, job.event_seq, "state", {"state": job.state.value, "attempt": job.attempt})
     if job.done:
+        tallies.add(db, connection, _counted(job, None))
         announce(db, connection, job)
     db.touch(connection, job.id)
     return job

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import zipfile
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from service.store import references
 from service.store.blobs import Blobs, put_bytes, put_file
 from service.store.db import Database
 
+log = logging.getLogger("bnfold.jobs")
 ONNX = "application/octet-stream"
 ZIP = "application/zip"
 
@@ -41,6 +44,7 @@ def store(blobs: Blobs, job: Job, outcome: JobOutcome) -> Stored:
         data = json.dumps(report, separators=(",", ":")).encode()
         digest = put_bytes(blobs, data)
         found: dict[str, Any] = {"report_digest": digest, "sandbox": outcome.sandbox} | _headline(report)
+        found["cost"] = cost(outcome, report, len(data))
         return Stored(Cause.PASS, found, sizes=((digest, len(data)),))
     if outcome.artifact is None:
         raise InternalError("The runner said that it was done and left no artifact.")
@@ -59,6 +63,7 @@ def store(blobs: Blobs, job: Job, outcome: JobOutcome) -> Stored:
         "artifact_bytes": size,
         "report_digest": report_digest,
         **_headline(report),
+        "cost": cost(outcome, report, size + len(data)),
     }
     cause = Cause.PASS if verdict == "pass" else Cause.REJECT
     return Stored(cause, values, media_type, ((digest, size), (report_digest, len(data))))
@@ -68,6 +73,38 @@ def _headline(report: dict[str, Any]) -> dict[str, Any]:
     """The columns that lists show; empty where the runner's version wrote no headline."""
     found = report.get("headline")
     return {"headline": found, "health": found["state"] if found else None}
+
+
+def cost(outcome: JobOutcome, report: dict[str, Any], written: int) -> dict[str, Any]:
+    """Return what the attempt used, and how many layers have which finding."""
+    norms = report.get("batch_norms") or []
+    codes = Counter(item["code"] for norm in norms for item in norm.get("health") or [])
+    codes.pop("ok", None)
+    return {
+        "wall_milliseconds": round(outcome.wall_seconds * 1000),
+        "cpu_milliseconds": round(getattr(outcome, "cpu_seconds", 0.0) * 1000),
+        "peak_bytes": outcome.peak_rss,
+        "written_bytes": written,
+        "findings": dict(codes),
+    }
+
+
+def log_cost(job: Job) -> None:
+    """Write the one line that says what a job cost, whatever became of it."""
+    spent = job.cost or {}
+    waited = (job.started_at or job.created_at) - job.created_at
+    took = (job.finished_at or job.updated_at) - (job.started_at or job.created_at)
+    log.info(
+        "job cost",
+        extra={
+            "job": job.id, "tenant": job.tenant, "kind": job.kind.value, "state": job.state.value,
+            "verdict": job.verdict, "code": (job.error or {}).get("code"),
+            "cached": job.cached_from is not None,
+            "attempt": job.attempt, "queue_seconds": round(max(0.0, waited), 3),
+            "seconds": round(max(0.0, took), 3), "cpu_seconds": spent.get("cpu_milliseconds", 0) / 1000,
+            "peak_bytes": spent.get("peak_bytes"), "written_bytes": spent.get("written_bytes"),
+        },
+    )  # fmt: skip
 
 
 def _read(path: Path, kind: type[Report] | type[Inspection]) -> dict[str, Any]:

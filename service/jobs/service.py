@@ -209,7 +209,7 @@ class Jobs:
             fresh = dict.fromkeys(
                 ("error", "verdict", "headline", "health", "report_digest", "artifact_digest",
                  "artifact_bytes", "cached_from",
-                 "started_at", "finished_at", "message", "sandbox")
+                 "started_at", "finished_at", "message", "sandbox", "cost")
             )  # fmt: skip
             moved = repository.move(
                 self.db,

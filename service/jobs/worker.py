@@ -104,6 +104,8 @@ class Worker:
                 span.set(state=done.state.value if done is not None else "lost")
             if done is not None:
                 log.info("job ended", extra={"job": done.id, "state": done.state.value})
+                if done.done:
+                    results.log_cost(done)
         except (StorageFull, Unavailable) as error:
             # Nothing can be written now. The lease runs out, and the reaper re-queues the job.
             log.error("job left to the reaper", extra={"job": job.id, "code": error.error_code})

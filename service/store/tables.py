@@ -253,6 +253,15 @@ usage = Table(
     Column("uploaded_bytes", BigInteger, nullable=False, server_default=text("0")),
 )
 
+tallies = Table(
+    "tallies",
+    metadata,
+    Column("name", String(40), primary_key=True),
+    Column("label", String(120), primary_key=True),
+    Column("shard", Integer, primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+
 workers = Table(
     "workers",
     metadata,
