@@ -54,8 +54,15 @@ def test_a_hundred_thousand_rows(tmp_path: Path) -> None:
     names = OLD_COLUMNS.split()
     marks = ", ".join(f":{name}" for name in names)
     query = text(f"INSERT INTO jobs ({', '.join(names)}) VALUES ({marks})")
-    base = {"tenant": "default", "kind": "fold", "pool": "cpu", "filename": "m", "options": "{}",
-            "attempt": 0, "losses": 0, "crashes": 0, "event_seq": 1, "input_digest": "sha256:" + "0" * 64}  # fmt: skip
+    base: dict[str, object] = {
+        "tenant": "default",
+        "kind": "fold",
+        "pool": "cpu",
+        "filename": "m",
+        "options": "{}",
+    }
+    base |= dict.fromkeys(("attempt", "losses", "crashes"), 0)
+    base |= {"event_seq": 1, "input_digest": "sha256:" + "0" * 64}
     rows = [
         base | {"id": f"job_{n:08}", "cache_key": str(n), "created_at": float(n), "updated_at": float(n),
                 "not_before": float(n), "state": "queued" if n >= 99_990 else "succeeded"}
