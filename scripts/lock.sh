@@ -11,7 +11,7 @@ compile() {
     --no-header --no-annotate --upgrade >"$out.new"
   mv "$out.new" "$out"
 }
-extras="--extra tensorflow --extra scale --extra build"
+extras="--extra tensorflow --extra scale --extra oidc --extra build"
 compile constraints/dev.txt $extras --extra otel --extra test --extra lint --extra bench --extra mlflow --extra signing
 compile constraints/runtime.txt $extras -c constraints/dev.txt
 

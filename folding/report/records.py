@@ -197,9 +197,9 @@ class VerificationRow(_Part):
     reference: str = Field(description="What the artifact is compared with.")
     provider: str = Field(description="ONNX Runtime execution provider.")
     optimization_level: str = Field(description="Of ONNX Runtime: `disable_all` or `enable_all`.")
-    status: Literal["pass", "fail", "unavailable", "not_compared"] = Field(
-        description="`unavailable` (no such provider here) and `not_compared` (one of the two values could "
-        "not be had; `detail` says why) are neither pass nor fail."
+    status: Literal["pass", "fail", "reported", "unavailable", "not_compared"] = Field(
+        description="`reported` (figures that are not judged), `unavailable` (no such provider here) and "
+        "`not_compared` (one of the two values could not be had; `detail` says why): neither pass nor fail."
     )
     judged: bool = Field(default=True, description="False: reported only (TF32 on, for instance).")
     detail: str = Field(default="", description="Remarks, in words.")

@@ -159,7 +159,7 @@ def verification_rows(rows: list[VerificationRow], output: Output) -> None:
 
 
 def _verification_row(row: VerificationRow) -> list[str]:
-    status = row.status if row.judged else f"{row.status} (reported only)"
+    status = row.status
     worst = max(row.outputs, key=lambda o: (not o.passed, o.max_rel), default=None)
     if worst is None:
         figures = ["-", "-", text.clean(row.detail) or "-"]

@@ -22,7 +22,7 @@ MARKS = {
     HeadlineState.NOT_EQUIVALENT: "✕",
     HeadlineState.NOT_SHOWN: "?",
 }
-STATUS_MARKS = {"pass": "✓", "fail": "✕", "unavailable": "–", "not_compared": "–"}
+STATUS_MARKS = {"pass": "✓", "fail": "✕", "reported": "·", "unavailable": "–", "not_compared": "–"}
 
 
 def number(value: float | None) -> str:
@@ -89,7 +89,7 @@ def row_words(row: VerificationRow) -> str:
             f"allowed {number(chosen.tolerance.atol)} + {number(chosen.tolerance.rtol)} x |reference|"
         )
     if not row.judged:
-        parts.append("reported only, not judged")
+        parts.append("not judged")
     return "; ".join(parts)
 
 

@@ -134,7 +134,7 @@ def test_junit_is_well_formed_and_counts_are_true(made: Report) -> None:
 def test_junit_skips_what_was_not_available_and_never_fails_what_is_not_judged() -> None:
     from tests.unit.folding.report.samples import row
 
-    made = report(verification=[row(), row("fail", judged=False), row("unavailable")])
+    made = report(verification=[row(), row("reported", judged=False), row("unavailable")])
     root = ET.fromstring(render(made, "junit"))
     suite = root.findall("testsuite")[1]
     assert (suite.get("failures"), suite.get("skipped")) == ("0", "1")
