@@ -27,7 +27,7 @@ from folding.rules.absorbers import quantized
 from folding.rules.absorbers.linear import Linear, Vector, constant_weight
 from folding.rules.absorbers.linear_rule import LinearRule
 from folding.rules.affine import Affine
-from folding.rules.base import Skip
+from folding.rules.base import Skip, SkipReason
 from folding.rules.interface import Absorbed, Context, Move, Side, channel_axis_lost, label
 
 _SPARE = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # letters for the dimensions of an ellipsis
@@ -124,6 +124,10 @@ class EinsumRule(LinearRule):
         letters = self._letters(node, found.x_index, ctx)
         assert letters is not None
         out = side == Side.INTO_PRODUCER
+        if out and not affine.has_scale and not found.changed:
+            return Skip(
+                SkipReason.NO_LINEAR_NEIGHBOUR, f"{label(node)} has no bias: an Add would stay an Add"
+            )
         axes, channels = (letters.y, letters.free) if out else (letters.x, letters.shared)
         vectors = _flat(affine, axes, channels, _sizes(letters, ctx.constants.shape(found.weight) or ()))
         if vectors is None:

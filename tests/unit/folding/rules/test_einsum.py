@@ -81,6 +81,13 @@ def test_a_norm(rng: np.random.Generator) -> None:
     assert difference(folded) < EXACT
 
 
+def test_an_add_stays_itself_when_folded_again(rng: np.random.Generator) -> None:
+    body = 'c = Einsum<equation="bchw,oc->bohw">(x, w) y = BatchNormalization(c, g, b, m, v)'
+    folded = fold(model("T[2,4,5,6] x", body, {"w": rng.normal(size=(3, 4)), **norm_arrays(3)}))
+    again = fold(folded.after)
+    assert again.after.SerializeToString() == folded.after.SerializeToString()
+
+
 STAYS = {
     "along a letter of x": ("bij,jk->bik", (2, 5, 4), (4, 3), (5, 1)),
     "a diagonal": ("bii,ik->bik", (2, 4, 4), (4, 3), (3,)),
