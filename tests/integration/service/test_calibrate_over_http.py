@@ -39,8 +39,10 @@ def test_statistics_measured_again(recalibrate: bool, tmp_path: Path) -> None:
             data={"options": json.dumps({"recalibrate": recalibrate})},
             headers={"prefer": "wait=100"},
         )
-        assert answer.status_code == 200, answer.text
+        assert answer.status_code in (200, 202), answer.text
         job = answer.headers["location"]
+        while client.get(job, params={"wait": 20}).json()["state"] in ("queued", "running"):
+            pass  # a busy machine needs longer than one request may wait; the test's own limit ends it
         report = client.get(f"{job}/report", headers={"accept": "application/json"}).json()
     assert report["verdict"] == "pass"
     calibration = report["calibration"]
