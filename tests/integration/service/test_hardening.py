@@ -52,7 +52,7 @@ def test_five_hundred_slow_connections_hold_nobody_up(deployed: Deployment) -> N
             raw.sendall(head.encode())
     with http(deployed.urls[0]) as client:
         took = [client.get("/v1/jobs").elapsed.total_seconds() for _ in range(20)]
-    # Nobody waits for the slow ones, which are cut after seconds; what else runs on the machine may not decide.
+    # Nobody waits for the slow ones, which are cut after seconds; a busy machine may not decide.
     assert statistics.median(took) < max(0.5, 50 * alone)
     began = time.monotonic()
     statuses = [answer_of(raw).split(b" ")[1] for raw in slow]
