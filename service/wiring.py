@@ -158,7 +158,9 @@ def _runner(settings: Settings) -> JobRunner:
     settings.scratch.mkdir(parents=True, exist_ok=True)
     base = RunnerConfig(
         scratch=settings.scratch,
-        slots=settings.slots + settings.inspect_slots,
+        # Processes kept warm. An inspection takes one of them and another is warmed at once; keeping one more
+        # for the inspections' lane would cost every idle service a further process with TensorFlow in it.
+        slots=settings.slots,
         allow_unsandboxed=settings.allow_unsandboxed,
     )
     if "cuda" not in settings.pools:
