@@ -179,7 +179,7 @@ def page(ends: dict[str, dict[str, str]]) -> str:
         "took an input",
         "away that callers could set.",
         "",
-        "```", grid(["", *kinds], rows), "```", "", "## Outputs that are not right", "",
+        "```text", grid(["", *kinds], rows), "```", "", "## Outputs that are not right", "",
         "| optimizer | pattern | what is the matter |", "|---|---|---|",
     ]  # fmt: skip
     for tool, found in ends.items():

@@ -171,7 +171,12 @@ _CAP_DAC_READ_SEARCH: Final = 2
 
 
 def _become(user: int) -> None:
-    """Change to `user` for good, with the capabilities for as long as `capset` has not taken them."""
+    """Change to `user` for good, with the capabilities for as long as `capset` has not taken them.
+
+    Without SECBIT_NO_SETUID_FIXUP the kernel forgets effective capabilities inside `access(2)` of a user who
+    is not root. TensorFlow looks for a checkpoint's files with that call, and the folders belong to root.
+    """
+    _prctl(28, 1 << 2, may_fail=True)  # PR_SET_SECUREBITS
     _prctl(8, 1)  # PR_SET_KEEPCAPS
     os.setgroups([])
     os.setresgid(user, user, user)

@@ -12,6 +12,10 @@ def test_every_mutant_of_the_sample_is_caught_and_no_correct_fold_rejected() -> 
 
 
 def test_layer_by_layer_catches_what_drowns_end_to_end() -> None:
-    """A channel off by 1e-3 is under the end-to-end noise of some deep nets; the segments still see it."""
+    """A channel off by 1e-3 is under the end-to-end noise of some deep nets; the segments still see it.
+
+    The segments in float64 do: there nothing but the casts of the changed constants may differ. The segments
+    in float32 are bounded by what any order of summation may do, which is wider than this fault.
+    """
     outcome = run(10, 0, seed=3)
-    assert outcome.by_part["corrupt_channel"]["layer by layer"] == 10, render(outcome)
+    assert outcome.by_part["corrupt_channel"]["float64 layers"] == 10, render(outcome)
