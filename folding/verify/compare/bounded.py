@@ -22,7 +22,7 @@ import onnx
 from folding.ir.types import Feeds
 from folding.verify.bounds import FOLD, Application, Arithmetic, Bounded, propagate
 from folding.verify.compare.cuts import Cut, near
-from folding.verify.compare.graph_stream import GraphStream, Numbering, SourceStream
+from folding.verify.compare.graph_stream import COPIED, GraphStream, Numbering, SourceStream
 from folding.verify.compare.segment_result import Segment, judge_segment, unjudged_segment
 from folding.verify.float64 import apply_node, attributes, widen
 from folding.verify.model import Loaded
@@ -117,7 +117,7 @@ class ArtifactStream(GraphStream):
         shared: dict[str, np.ndarray],
     ) -> Application:
         """Return the node with bounded operands."""
-        operands = [self._operand(name, known, arithmetic) for name in proto.input]
+        operands = [self._operand(proto, name, known, arithmetic) for name in proto.input]
         return Application(
             proto.op_type,
             operands,
@@ -129,8 +129,14 @@ class ArtifactStream(GraphStream):
             shared,
         )
 
-    def _operand(self, name: str, known: Mapping[str, Bounded], arithmetic: Arithmetic) -> Bounded | None:
-        """Return an operand with its bound; a constant of the artifact may be off by its cast."""
+    def _operand(
+        self, proto: onnx.NodeProto, name: str, known: Mapping[str, Bounded], arithmetic: Arithmetic
+    ) -> Bounded | None:
+        """Return an operand with its bound; a constant of the artifact may be off by its cast.
+
+        A table without an error of its own is read as it is stored: a copy of it in float64 would be twice
+        its size, and only a few of its rows are looked at.
+        """
         if not name:
             return None
         if name in known:
@@ -141,7 +147,8 @@ class ArtifactStream(GraphStream):
         relative = 0.0
         if arithmetic is FOLD and stored is not None:
             relative = unit_roundoff(stored.dtype)
-        return Bounded(widen(value), relative=relative)
+        as_stored = relative == 0 and proto.op_type in COPIED
+        return Bounded(value if as_stored else widen(value), relative=relative)
 
     def read_source(self, cut: Cut, value: np.ndarray) -> None:
         """From here on, consumers of the cut read the source's value, which is exact."""
