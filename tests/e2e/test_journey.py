@@ -102,7 +102,7 @@ def test_a_failing_verdict_keeps_the_artifact_back(visit: Visit, tmp_path: Path)
     page_actions.option(page, "atol", "0")
     job = page_actions.send(page)
     assert page_actions.verdict(page) == "fail"
-    expect(page.locator("#verdict")).to_have_text("Not equivalent")
+    expect(page.locator("#verdict")).to_contain_text("Not equivalent: the artifact differs")
     expect(page.locator("#download")).to_have_count(0)
     expect(page.locator("main")).to_contain_text("quarantined")
     visit.picture("result")
