@@ -198,7 +198,10 @@ def _check_row(row: Row, folder: Path) -> None:
     batch = "training" in row.norm and not fed
     if not batch:  # on probes without spread a batch statistic amplifies rounding: the verifier's own tests
         assert report.verdict.value == "pass", report.summary
-    assert _error(_run(_written(folder), data), wanted) < TOLERANCE[row.dtype]
+    # Statistics of the batch divide by a spread that is itself computed in float32, from sums of thousands of
+    # terms: 2.5e-05 was measured between two correct runtimes. Stored statistics instead would be off by 0.1.
+    tolerance = max(TOLERANCE[row.dtype], 1e-4) if batch else TOLERANCE[row.dtype]
+    assert _error(_run(_written(folder), data), wanted) < tolerance
     assert ("batch_statistics_at_inference" in {h.code.value for h in norm.health}) == batch
     assert not (batch and norm.decision == "folded")
 
