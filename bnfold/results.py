@@ -15,6 +15,7 @@ from folding.errors import UsageError, VerificationFailed
 from folding.report import HeadlineState, Inspection, Report, Verdict, figures
 from folding.report.headline import headline, inspection_headline
 from folding.report.render import words
+from folding.report.render.text import clean
 
 if TYPE_CHECKING:
     import onnx
@@ -128,7 +129,7 @@ class Inspected:
         lines += [f"  {norm.name}: {', '.join(item.code.value for item in norm.health)}" for norm in shown]
         if len(found.batch_norms) > len(shown):
             lines.append(f"  and {len(found.batch_norms) - len(shown)} more batch norms")
-        return "\n".join(map(_printable, lines))
+        return "\n".join(map(clean, lines))
 
 
 def summary(report: Report) -> list[str]:
@@ -155,7 +156,7 @@ def summary(report: Report) -> list[str]:
         lines.append(f"  hazards    {', '.join(sorted({item.code for item in report.hazards}))}")
     if report.artifact is not None:
         lines.append(f"  artifact   {figures.size(report.artifact.bytes)}, {report.artifact.digest}")
-    return [_printable(line) for line in lines[:10]]
+    return [clean(line) for line in lines[:10]]
 
 
 def _as_html(report: Report) -> str:
@@ -169,11 +170,6 @@ def _as_html(report: Report) -> str:
         f'<div style="border-left: 4px solid {colour}; padding-left: 0.8em"><strong>{escape(first)}</strong>'
         f'<pre style="margin: 0.4em 0">{body}</pre></div>'
     )
-
-
-def _printable(line: str) -> str:
-    """Names come from models: escape sequences and newlines in them must not reach a terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 def move(made: Path, dst: Path) -> Path:
