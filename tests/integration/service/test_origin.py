@@ -98,6 +98,7 @@ FOREIGN = [
     {"sec-fetch-site": "cross-site"},
     {"sec-fetch-site": "none"},
     {"sec-fetch-site": "same-origin", "origin": "http://localhost:3000"},
+    {"sec-fetch-site": "same-site", "origin": "null"},
 ]
 
 
@@ -111,7 +112,7 @@ class TestOrigin:
     @pytest.mark.parametrize(
         "headers",
         [{}, {"origin": "http://localhost"}, {"origin": "http://localhost:80"},
-         {"sec-fetch-site": "same-origin"}],
+         {"sec-fetch-site": "same-origin"}, {"sec-fetch-site": "same-origin", "origin": "null"}],
     )  # fmt: skip
     def test_own_pages_and_programs(
         self, services: Services, client: TestClient, headers: dict[str, str]
