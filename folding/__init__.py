@@ -12,14 +12,17 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from folding.errors import BnfoldError
-from folding.options import FoldOptions
-from folding.report import Inspection, Report, Verdict, Verification
+from folding import deferred_sympy
 
 if TYPE_CHECKING:
+    from folding.errors import BnfoldError
+    from folding.options import FoldOptions
     from folding.pipeline import fold, inspect, verify
+    from folding.report import Inspection, Report, Verdict, Verification
 
     __version__: str
+
+deferred_sympy.install()  # before anything below imports onnx_ir
 
 # `folding.verify` is the public function. Loading the package of that name binds the name to the package, but
 # only the first time: load it here and drop the name, then `__getattr__` answers. `from folding.verify.x
@@ -40,13 +43,18 @@ __all__ = [
     "verify",
 ]
 
-_ENTRIES = frozenset({"fold", "inspect", "verify"})
+_HOMES = {
+    **dict.fromkeys(("fold", "inspect", "verify"), "folding.pipeline"),
+    **dict.fromkeys(("Inspection", "Report", "Verdict", "Verification"), "folding.report"),
+    "BnfoldError": "folding.errors",
+    "FoldOptions": "folding.options",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Load an entry when it is first asked for: the pipeline imports onnx, the records do not need it."""
-    if name in _ENTRIES:
-        found = getattr(import_module("folding.pipeline"), name)
+    """Import the module of a name when it is first asked for: a command imports only what it uses."""
+    if name in _HOMES:
+        found = getattr(import_module(_HOMES[name]), name)
     elif name == "__version__":
         found = import_module("folding.toolchain").version()
     else:

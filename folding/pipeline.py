@@ -117,7 +117,7 @@ def _attempt(
 ) -> Report:
     """The whole way once. `keep_branches`: If nodes stay as they are, and the source is checked first."""
     scratch.mkdir()
-    with progress.stage("read"):
+    with progress.stage("read"), gc_pause.paused():
         imported = sources.load(src, options, scratch, progress)
         if keep_branches:
             export.check_source(imported.model)

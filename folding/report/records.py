@@ -11,7 +11,7 @@ SCHEMA = "bnfold.report/1"
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings", defer_build=True)
 
 
 class Verdict(StrEnum):
@@ -343,7 +343,9 @@ class Report(_Part):
     schema_: Literal["bnfold.report/1"] = Field(
         default="bnfold.report/1", alias="schema", description="Name and version of this form."
     )
-    model_config = ConfigDict(extra="forbid", populate_by_name=True, ser_json_inf_nan="strings")
+    model_config = ConfigDict(
+        extra="forbid", populate_by_name=True, ser_json_inf_nan="strings", defer_build=True
+    )
 
     verdict: Verdict = Field(description="The word that gates the artifact.")
     summary: str = Field(default="", description="The verdict in one sentence.")
@@ -397,7 +399,9 @@ class Inspection(_Part):
     schema_: Literal["bnfold.inspection/1"] = Field(
         default="bnfold.inspection/1", alias="schema", description="Name and version of this form."
     )
-    model_config = ConfigDict(extra="forbid", populate_by_name=True, ser_json_inf_nan="strings")
+    model_config = ConfigDict(
+        extra="forbid", populate_by_name=True, ser_json_inf_nan="strings", defer_build=True
+    )
 
     format: str = Field(description="As recognised by content.")
     framework: str = Field(description="Who wrote it.")

@@ -22,18 +22,23 @@ from folding.sources.unpack import open_upload
 
 # Order matters where one format's files contain another's: a SavedModel holds a checkpoint, a checkpoint
 # folder may hold a bare graph; ONNX and Keras files are unmistakable and come first.
+ONNX = "folding.sources.onnx.importer"
 FORMATS: tuple[str, ...] = (
     "folding.sources.tensorflow.keras_model",
-    "folding.sources.onnx.importer",
+    ONNX,
     "folding.sources.tensorflow.saved_model",
     "folding.sources.tensorflow.checkpoint",
     "folding.sources.tensorflow.graphdef",
 )
 
 
-def formats() -> list[Format]:
-    """The format objects, in the order in which they are asked."""
-    return [importlib.import_module(module).FORMAT for module in FORMATS]
+def formats(*, single: bool = False) -> Iterator[Format]:
+    """Yield the format objects in the order in which they are asked, each imported when it is its turn.
+
+    single: the upload is one file. Of one file ONNX and Keras are both sure, and ONNX imports the least.
+    """
+    for module in sorted(FORMATS, key=ONNX.__ne__) if single else FORMATS:
+        yield importlib.import_module(module).FORMAT
 
 
 def load(src: Path, options: FoldOptions, workdir: Path, progress: Progress) -> Imported:
@@ -82,7 +87,7 @@ def _first_line(error: Exception) -> str:
 def recognise(src: Path, workdir: Path) -> tuple[Upload, Format]:
     """Unpack and find the format. Raises UnknownFormat, naming what was there."""
     upload = open_upload(Path(src), workdir)
-    for kind in formats():
+    for kind in formats(single=upload.files == (upload.path.name,)):
         if kind.sniff(upload):
             return upload, kind
     listed = ", ".join(upload.files[:5]) or upload.path.name

@@ -20,6 +20,7 @@ def run(argv: list[str]) -> int:
         from service.cli import process
 
         process.catch_signals(argv)
+        process.skip_plugins(argv)
         from service.cli.app import app
 
         code = app(args=argv, prog_name="bnfold", standalone_mode=False)

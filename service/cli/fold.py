@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from folding.errors import UsageError
-from folding.report import Report, Verdict
-from service.cli import describe, failures, native, parse
+from folding.progress import Listener
+from folding.progress_bar import STAGES
+from service.cli import failures, native, parse
 from service.cli.output import Output
 
 if TYPE_CHECKING:
     from folding.options import FoldOptions
-from folding.progress import Listener
-from folding.progress_bar import STAGES
+    from folding.report import Report
 
 
 def run(
@@ -49,13 +49,15 @@ def run(
         work(model, out, options, calibration, probe, timeout, listener, folder) as (report, made),
     ):
         published = publish(report, made, out)
+    from service.cli import describe  # imported while the job ran
+
     write_renderings(report, renderings)
     if attest is not None:
         write_attestation(report, attest)
     describe.report(report, output)
     output.say(f"written: {published}")
     output.document(report.to_json())
-    return failures.OK if report.verdict is Verdict.PASS else failures.NOT_VERIFIED
+    return failures.OK if report.verdict == "pass" else failures.NOT_VERIFIED
 
 
 def fold_options(given: dict[str, Any]) -> FoldOptions:
@@ -140,6 +142,8 @@ def _isolated(
     with isolated.job(
         "fold", src, options, listener, calibration=calibration, probe=probe, timeout=timeout, scratch=folder
     ) as result:
+        from folding.report import Report  # imported while the job ran
+
         yield Report.model_validate(result.report), result.folder / "model.onnx"
 
 
@@ -148,7 +152,7 @@ def publish(report: Report, made: Path, out: Path) -> Path:
 
     An artifact that is not proved goes to `<out>.rejected`, where nothing that looks for .onnx finds it.
     """
-    target = out if report.verdict is Verdict.PASS else out.with_name(out.name + ".rejected")
+    target = out if report.verdict == "pass" else out.with_name(out.name + ".rejected")
     weights = made.with_name(made.name + ".data")
     if weights.exists():  # its name stands inside the model, so it keeps it
         os.replace(weights, target.with_name(weights.name))
@@ -178,7 +182,7 @@ def write_attestation(report: Report, path: Path) -> None:
     """A signed provenance statement beside the artifact; only a proved artifact gets one."""
     from service import provenance
 
-    if report.verdict is not Verdict.PASS:
+    if report.verdict != "pass":
         raise UsageError("no attestation: the artifact is not proved", hint="see the report")
     envelope = provenance.sign(provenance.statement(report), provenance.local_key())
     path.write_text(provenance.to_json(envelope), encoding="utf-8")

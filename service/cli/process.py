@@ -37,6 +37,15 @@ def catch_signals(argv: list[str]) -> None:
             signal.signal(number, stop)
 
 
+def skip_plugins(argv: list[str]) -> None:
+    """Keep pydantic from looking for plugins, unless this is a server or its setting says otherwise.
+
+    To find some it reads the metadata of every installed package, which is a tenth of a short command.
+    """
+    if argv[:1] not in [[name] for name in SERVERS]:
+        os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+
+
 def open_streams() -> None:
     """Streams that exist and take every character.
 

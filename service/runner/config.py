@@ -82,6 +82,7 @@ def environment(folder: Path, *, cuda: bool) -> dict[str, str]:
         "TF_ENABLE_ONEDNN_OPTS": "0",
         "ORT_DISABLE_TELEMETRY": "1",
         "KERAS_BACKEND": "tensorflow",
+        "PYDANTIC_DISABLE_PLUGINS": "__all__",  # it reads the metadata of every package to look for some
         "HDF5_PLUGIN_PATH": "/nonexistent",
         "HDF5_USE_FILE_LOCKING": "FALSE",
         # Arrays come and go by the hundred megabytes: huge pages save nine faults in ten, and what a control

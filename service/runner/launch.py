@@ -368,21 +368,27 @@ def start_child(
     return child
 
 
-def best_way(config: RunnerConfig) -> tuple[bool, str]:
-    """Whether to wrap in bubblewrap here, and the level that this gives. Raises TemporaryFailure."""
+def start_best(config: RunnerConfig, *, modules: tuple[str, ...] = (), read: tuple[str, ...] = ()) -> Child:
+    """Start a child in each way that there is here, until one is fully jailed, and return the best.
+
+    Raises: TemporaryFailure where none starts.
+    """
     ways = [True, False] if config.bubblewrap and bubblewrap.available() else [False]
     ranks = ("none", "partial", "strong", "full")
-    best: tuple[bool, str] | None = None
+    best: Child | None = None
     for wrapped in ways:
         try:
-            child = start_child(replace(config, start_seconds=20.0), wrapped=wrapped, modules=())
+            child = start_child(
+                replace(config, start_seconds=20.0), wrapped=wrapped, modules=modules, read=read
+            )
         except TemporaryFailure:
             continue
-        level = child.level
-        child.close()
-        if best is None or ranks.index(level) > ranks.index(best[1]):
-            best = wrapped, level
-        if level == "full":
+        child.config = config
+        if best is None or ranks.index(child.level) > ranks.index(best.level):
+            best, child = child, best
+        if child is not None:
+            child.close()
+        if best.level == "full":
             break
     if best is None:
         raise TemporaryFailure(
@@ -390,3 +396,10 @@ def best_way(config: RunnerConfig) -> tuple[bool, str]:
             hint="`bnfold doctor` shows what the sandbox lacks.",
         )  # fmt: skip
     return best
+
+
+def best_way(config: RunnerConfig) -> tuple[bool, str]:
+    """Whether to wrap in bubblewrap here, and the level that this gives. Raises TemporaryFailure."""
+    child = start_best(config)
+    child.close()
+    return child.wrapped, child.level

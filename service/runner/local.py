@@ -24,7 +24,7 @@ from folding.report import Report
 from service.runner.base import Crash, JobOutcome, JobSpec, Limits, OnEvent, Status
 from service.runner.config import RunnerConfig
 from service.runner.file_transfer import Staged, bring_in
-from service.runner.launch import best_way, reachable, runner_user, start_child
+from service.runner.launch import Child, reachable, runner_user, start_best, start_child
 from service.runner.minimum_versions import assert_floors
 from service.runner.process import require, run_in
 
@@ -39,7 +39,7 @@ class LocalRunner:
 
     def __init__(self, config: RunnerConfig | None = None) -> None:
         self.config = replace(config or RunnerConfig(), warm=(), nice=0)
-        self._ways: dict[bool, tuple[bool, str]] = {}
+        self._ways: dict[bool, bool] = {}
 
     def start(self) -> None:
         """Nothing to prepare but the versions: a job's own process brings its own canary."""
@@ -47,13 +47,17 @@ class LocalRunner:
 
     def level(self) -> str:
         """The level that a process on this machine reaches, by canary."""
-        return self._way(self.config)[1]
+        child = self._start(self.config, ())
+        child.close()
+        return child.level
 
-    def _way(self, config: RunnerConfig) -> tuple[bool, str]:
-        """Whether to wrap, and the level that this gives; found out once, with and without CUDA."""
-        if config.cuda not in self._ways:
-            self._ways[config.cuda] = best_way(config)
-        return self._ways[config.cuda]
+    def _start(self, config: RunnerConfig, read: tuple[str, ...]) -> Child:
+        """A child in the best jail that there is here; the first one of each device finds out which."""
+        if (wrapped := self._ways.get(config.cuda)) is not None:
+            return start_child(config, wrapped=wrapped, modules=(), read=read)
+        child = start_best(config, read=read)
+        self._ways[config.cuda] = child.wrapped
+        return child
 
     def run(self, spec: JobSpec, *, on_event: OnEvent, cancel: threading.Event) -> JobOutcome:
         """Run one job, again once if its process crashes; see `JobRunner`."""
@@ -69,12 +73,11 @@ class LocalRunner:
     def _attempt(self, spec: JobSpec, on_event: OnEvent, cancel: threading.Event) -> JobOutcome:
         started = time.monotonic()
         config = replace(self.config, cuda=self.config.cuda or wants_device(spec.options))
-        wrapped, _ = self._way(config)
         readable = _belongs_to(spec.input)
         beside = _belongs_to(spec.second) if spec.second is not None else []
         read = tuple(map(str, [*readable, *beside, *filter(None, (spec.calibration, spec.probe))]))
         copy = (uid := runner_user()) is not None and not _all_readable(read, uid)
-        child = start_child(config, wrapped=wrapped, modules=(), read=() if copy else read)
+        child = self._start(config, () if copy else read)
         try:
             require(child.level, config)
             child.wait_until_warm()
