@@ -39,10 +39,12 @@ def _replaced(model: ir.Model, norm: BatchNorm, found: Moments) -> BatchNorm:
     shift = beta - mean.astype(np.float64) * scale
     shape = [-1 if each == axis else 1 for each in range(len(norm.input.shape))]
     dtype = float_type(x)
+    # The fold takes what the nodes compute: the constants as they are stored.
+    scale, shift = scale.astype(dtype), shift.astype(dtype)
     y, nodes = x, []
     for op, role, array in (("Mul", "scale", scale), ("Add", "shift", shift)):
         name = f"{norm.output.name}/recalibrated"
-        held = constant(graph, array.reshape(shape).astype(dtype), f"{name}_{role}")
+        held = constant(graph, array.reshape(shape), f"{name}_{role}")
         y = add_op(graph, op, [y, held], f"{name}_{op.lower()}")
         y.shape = norm.output.shape
         producer = y.producer()
@@ -58,7 +60,7 @@ def _replaced(model: ir.Model, norm: BatchNorm, found: Moments) -> BatchNorm:
         nodes=tuple(nodes),
         moving_mean=mean,
         moving_variance=variance,
-        affine=ChannelAffine(scale, shift, axis),
+        affine=ChannelAffine(scale.astype(np.float64), shift.astype(np.float64), axis),
         why_not=None,
         hint=hint,
     )
