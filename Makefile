@@ -22,7 +22,7 @@ TIERS := tests/unit tests/integration tests/process tests/e2e
 export TF_CPP_MIN_LOG_LEVEL := 3
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: help setup setup-dev demo serve check unit test real peers-tests sweeps coverage test-tools lint types format openapi bench fuzz audit killsweep faultsweep image \
+.PHONY: help setup setup-dev demo serve check unit test real peers-tests sweeps coverage test-tools lint types format openapi bench fuzz audit killsweep faultsweep powerloss image \
         lock docs docs-pictures clean
 
 help: ## this list
@@ -83,6 +83,9 @@ killsweep: $(DEV) test-tools ## kill -9 at every durable system call, the long f
 
 faultsweep: $(DEV) test-tools ## an error of disk, descriptors, memory or threads at every system call, the long form
 	$(PY) -m pytest tests/process/faults/test_fault_sweep.py -m "slow or not slow" $(PYTEST_ARGS)
+
+powerloss: $(DEV) ## 200 power cuts with SQLite and the folder store, from a journal of every write and flush
+	$(PY) -m pytest tests/process/faults/test_power_loss.py -m "slow or not slow" $(PYTEST_ARGS)
 
 audit: $(DEV) ## known vulnerabilities in the pinned dependencies; a package that cannot be checked fails it
 	$(PY) -m scripts.audit

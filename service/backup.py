@@ -7,6 +7,7 @@ it was named, and blobs never change, so the copy is consistent. PostgreSQL: `pg
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sqlite3
 import sys
@@ -14,7 +15,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from service.errors import Unprocessable
-from service.store.blobs_folder import sync_folder
 from service.store.private_files import private_file, private_folder
 from service.wiring import Services
 
@@ -43,7 +43,7 @@ def backup(services: Services, target: Path) -> Path:
         path = services.blobs.path(stat.digest)
         if path is not None:
             _copy(path, target / "blobs" / path.relative_to(folder / "blobs"))
-    sync_folder(target)
+    os.sync()  # a backup that a power cut could take is none
     return target
 
 
@@ -53,7 +53,7 @@ def restore(source: Path, data_dir: Path) -> None:
         raise FileExistsError(f"{data_dir} holds a database already")
     private_folder(data_dir)
     shutil.copytree(source, data_dir, dirs_exist_ok=True, copy_function=shutil.copy2)
-    sync_folder(data_dir)
+    os.sync()
 
 
 def _copy(path: Path, target: Path) -> None:

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from folding.errors import BnfoldError, UsageError
 from folding.report import Report, Verdict
 from folding.report.headline import headline
+from service.store.durable import sync_folder
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
@@ -279,6 +280,7 @@ def _make_key(path: Path) -> None:
         pass
     finally:
         fresh.unlink()
+    sync_folder(path.parent)
 
 
 def public_pem(key: Ed25519PublicKey) -> bytes:

@@ -17,6 +17,7 @@ from service.errors import Conflict, NotFound, Unauthorized, Unprocessable
 from service.settings import Settings
 from service.store import ids, tables
 from service.store.db import Database, now
+from service.store.durable import sync_folder
 from service.store.private_files import private_folder
 
 K = tables.api_keys.c
@@ -172,6 +173,7 @@ def load_pepper(settings: Settings) -> bytes:
             pass
         finally:
             temporary.unlink()
+        sync_folder(path.parent)  # without the pepper, keys that were acknowledged are worth nothing
     return path.read_bytes()
 
 

@@ -14,6 +14,7 @@ from obstore.store import LocalStore
 
 from service.errors import EXHAUSTED, STORAGE_FAILED, NotFound, StorageFull, Unavailable
 from service.store.blobs import CHUNK, BlobStat, key_of, write_all
+from service.store.durable import make_folder, sync_folder
 
 
 class FolderBlobs:
@@ -22,15 +23,15 @@ class FolderBlobs:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._tmp = root / "tmp"
-        root.parent.mkdir(parents=True, exist_ok=True)
         for folder in (root, self._tmp, root / "sha256"):
-            folder.mkdir(mode=0o700, exist_ok=True)
+            make_folder(folder, 0o700)
+        self._durable: set[Path] = set()  # folders whose own names this process has flushed
         self._store = LocalStore(str(root))
 
     def writer(self) -> FolderWriter:
         """Begin a blob."""
         with storage_errors():
-            return FolderWriter(self.root, self._tmp / secrets.token_hex(12))
+            return FolderWriter(self.root, self._tmp / secrets.token_hex(12), self._durable)
 
     def path(self, digest: str) -> Path | None:
         """The blob's file."""
@@ -92,7 +93,7 @@ class FolderBlobs:
     def ping(self) -> None:
         """Write and sync one small file."""
         with storage_errors():
-            writer = FolderWriter(self.root, self._tmp / secrets.token_hex(12))
+            writer = self.writer()
             try:
                 writer.write(b"ping")
                 os.fsync(writer.fileno())
@@ -103,8 +104,8 @@ class FolderBlobs:
 class FolderWriter:
     """One temporary file that becomes a blob."""
 
-    def __init__(self, root: Path, temporary: Path) -> None:
-        self._root, self._temporary = root, temporary
+    def __init__(self, root: Path, temporary: Path, durable: set[Path]) -> None:
+        self._root, self._temporary, self._durable = root, temporary, durable
         self._fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         self._hash = hashlib.sha256()
         self.size = 0
@@ -125,16 +126,20 @@ class FolderWriter:
         return f"sha256:{self._hash.hexdigest()}"
 
     def commit(self) -> str:
-        """fsync the bytes, rename, fsync the folder (and its parent when the folder is new)."""
+        """fsync the bytes, rename, fsync the folder (and its parent, once in a process).
+
+        A folder that is there may not be durable yet: another thread has just made it, or a process that
+        was killed before it flushed the parent.
+        """
         digest = self.digest()
         target = self._root / key_of(digest)
         with storage_errors():
             os.fsync(self._fd)
             os.close(self._fd)
             self._fd = -1
-            if not target.parent.is_dir():
-                target.parent.mkdir(mode=0o700, exist_ok=True)
-                sync_folder(target.parent.parent)
+            if target.parent not in self._durable:
+                make_folder(target.parent, 0o700)
+                self._durable.add(target.parent)
             # Also when the blob exists: a fresh file heals a rotten one and keeps the collector away from it.
             os.replace(self._temporary, target)
             sync_folder(target.parent)
@@ -146,15 +151,6 @@ class FolderWriter:
             os.close(self._fd)
             self._fd = -1
         self._temporary.unlink(missing_ok=True)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the folder's entries durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -8,6 +8,8 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
+from service.store.durable import make_folder, sync_folder
+
 log = logging.getLogger("bnfold.store")
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 # What a data folder holds. Another folder (`/tmp`, a home) is never changed.
@@ -19,9 +21,9 @@ def private_folder(path: Path) -> Path:
 
     A folder that exists is closed to others only if it is this user's and holds a data folder's files.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(FileExistsError):
-        path.mkdir(mode=0o700)
+    fresh = not path.exists()
+    make_folder(path, 0o700)
+    if fresh:
         path.chmod(0o700)  # whatever the umask took or left
         return path
     found = path.stat()
@@ -33,13 +35,15 @@ def private_folder(path: Path) -> Path:
 
 
 def private_file(path: Path) -> None:
-    """Create the file with mode 0600, or take every right of other users to it away."""
+    """Create the file with mode 0600, or take every right of other users to it away; its name is durable."""
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except FileExistsError:
         found = path.stat()
         if found.st_uid == os.geteuid() and found.st_mode & _OTHERS:
             _close(path, 0o600)
+    with suppress(PermissionError):
+        sync_folder(path.parent)
 
 
 def close_to_others(path: Path) -> None:

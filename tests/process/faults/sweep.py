@@ -225,7 +225,7 @@ def check(
     by_kind: dict[str, list[dict[str, Any]]] = {}
     for item in noted:
         by_kind.setdefault(item["kind"], []).append(item)
-    _inputs(services, by_kind, where)
+    inputs_are_there(services, by_kind, where)
     cancelled = {item["id"] for item in by_kind.get("cancelled", ())}
     mine = jobs + [item["id"] for item in by_kind.get("job", ())]
     drain(services, mine)
@@ -235,12 +235,13 @@ def check(
         if job_id not in jobs and not cancelled and len(by_kind.get("job", ())) == 3:
             wanted |= {State.CANCELLED}  # the cancellation was committed, its answer was not sent
         assert job.state in wanted, (where, job)
-        assert _endings(services, job_id) == 1, where
+        assert endings(services, job_id) == 1, where
     _whatever_succeeded_is_whole(services, mine, where)
     _one_job_per_key(services, nonce, by_kind, where)
 
 
-def _inputs(services: Services, by_kind: dict[str, list[dict[str, Any]]], where: object) -> None:
+def inputs_are_there(services: Services, by_kind: dict[str, list[dict[str, Any]]], where: object) -> None:
+    """Blobs, models, uploads and releases that were acknowledged."""
     for item in by_kind.get("blob", ()):
         services.verifier.check(item["digest"], now())
     for item in by_kind.get("model", ()):
@@ -266,7 +267,8 @@ def _whatever_succeeded_is_whole(services: Services, jobs: list[str], where: obj
             services.verifier.check(name, now())
 
 
-def _endings(services: Services, job_id: str) -> int:
+def endings(services: Services, job_id: str) -> int:
+    """Return how often the job has ended."""
     with services.db.read() as connection:
         rows = connection.execute(select(E.data).where(E.job_id == job_id, E.type == "state")).scalars()
         return sum(row["state"] in ("succeeded", "rejected", "failed", "cancelled") for row in rows)
