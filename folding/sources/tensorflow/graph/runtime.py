@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,6 +49,25 @@ def _silence() -> None:
     logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # each of its modules inherits the level
 
 
+# TensorFlow imports it at the end of its own import, and goes on without it. It takes a third of the time,
+# for files of Keras only, whose reader imports Keras itself. `tests/integration/tensorflow/test_imports.py`
+# tells when TensorFlow stops doing so.
+_KERAS_OF_TENSORFLOW = "keras.src.optimizers"
+
+
+@contextmanager
+def _without_keras() -> Iterator[None]:
+    """Let the import of TensorFlow leave Keras out, unless Keras is imported already."""
+    if "keras" in sys.modules:
+        yield
+        return
+    sys.modules[_KERAS_OF_TENSORFLOW] = None  # type: ignore[assignment]  # to Python: there is no such module
+    try:
+        yield
+    finally:
+        sys.modules.pop(_KERAS_OF_TENSORFLOW, None)
+
+
 @cache
 def tensorflow() -> Any:
     """The tensorflow module.
@@ -60,7 +80,8 @@ def tensorflow() -> Any:
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
     try:
-        import tensorflow as tf
+        with _without_keras():
+            import tensorflow as tf
     except ImportError as error:
         raise UnsupportedModel(
             "This is a TensorFlow model, and TensorFlow is not installed.",
