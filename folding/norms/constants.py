@@ -225,9 +225,17 @@ def constant_tensor(node: ir.Node) -> ir.TensorProtocol | None:
     return None
 
 
+EXACT = "exact"  # in a tensor's meta: answers what was rounded into it, while rounds of a fold go on
+
+
 def stored(value: ir.Value) -> Array:
-    """The array behind an initializer or a Constant node, in its own dtype, without a copy where possible."""
+    """The array behind an initializer or a Constant node, in its own dtype, without a copy where possible.
+
+    What an earlier round of the same fold wrote is answered in float64, as it was before it was rounded.
+    """
     tensor = value.const_value
+    if isinstance(tensor, ir.Tensor) and EXACT in tensor.meta:
+        return np.asarray(tensor.meta[EXACT]())
     node = value.producer()
     if tensor is None and node is not None:
         tensor = constant_tensor(node)

@@ -41,6 +41,7 @@ ONCE_BEFORE = (
     Pass("inline_functions", inline_functions, "first: no other pass looks into function bodies"),
     Pass("lift_constants", lift_constants, "before shapes: inference reads initializers only"),
     Pass("infer_shapes", infer_shapes, "before everything that asks for a rank or a dimension"),
+    Pass("remove_dead_code", remove_dead_code, "a mask that nobody reads would hold its node in place"),
 )
 
 PREPARE = (

@@ -15,7 +15,11 @@ from folding.rules import driver, sites
 from folding.rules.base import FoldResult
 from folding.rules.engine import Propagator
 from folding.rules.interface import Context, Rule
+from folding.rules.outcome import completed
 from folding.rules.registry import RULES
+from folding.rules.rounding import forget_all
+
+_ROUNDS = 8  # each takes affines into other nodes, so this ends; far above what is needed
 
 
 def fold(model: ir.Model, norms: list[BatchNorm], options: FoldOptions | None = None) -> FoldResult:
@@ -27,19 +31,38 @@ def fold(model: ir.Model, norms: list[BatchNorm], options: FoldOptions | None = 
     ensure_shapes(model)
     if options.freeze_inputs:
         freeze_inputs(model)
-    result, borders = _round(model, norms, options)
-    while borders:  # each takes an affine into a node behind it, so this ends
+    result = _round(model, norms, options)
+    for _ in range(_ROUNDS):
+        if not result.unsettled:
+            break
         found = find(model, freeze_inputs=options.freeze_inputs) if norms else []
-        _, borders = _round(model, found, options)
+        result = _joined(result, _round(model, found, options))
+    forget_all(model)
     return result
 
 
-def _round(model: ir.Model, norms: list[BatchNorm], options: FoldOptions) -> tuple[FoldResult, int]:
-    """One run of the engine, and how many border maps it wrote: affines that were not there to be merged."""
+def _round(model: ir.Model, norms: list[BatchNorm], options: FoldOptions) -> FoldResult:
+    """One run of the engine over the graph as it is."""
     constants = Constants(model, freeze_inputs=options.freeze_inputs)
     ctx = Context(model, constants, options, names=g.used_names(model))
     by_op: dict[str, Rule] = {op: rule for rule in RULES for op in rule.ops}
     found, refused = sites.collect(ctx, norms)
     propagator = Propagator(ctx, by_op, found)
-    result = driver.Fold(ctx, propagator, found, refused, norms).run()
-    return result, propagator.writer.borders
+    return driver.Fold(ctx, propagator, found, refused, norms).run()
+
+
+def _joined(first: FoldResult, later: FoldResult) -> FoldResult:
+    """What two rounds did: norms that the first one left and the later one found again by their output."""
+    now = {id(decision.norm.output): decision for decision in later.decisions}
+    decisions, left = [], {}
+    for decision in first.decisions:
+        value = first.left.get(decision.norm)
+        again = None if value is None else now.get(id(value))
+        decisions.append(decision if again is None else completed(decision, again))
+        output = value if again is None else later.left.get(again.norm)
+        if output is not None:
+            left[decision.norm] = output
+    names = dict.fromkeys((*first.fold_sites, *later.fold_sites))
+    return FoldResult(
+        tuple(decisions), tuple(names), (*first.notes, *later.notes), left, unsettled=later.unsettled
+    )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
+
+import onnx_ir as ir
 
 from folding.norms.base import BatchNorm
 from folding.report import Certificate
@@ -60,6 +63,8 @@ class FoldResult:
     decisions: tuple[Decision, ...]
     fold_sites: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    left: Mapping[BatchNorm, ir.Value] = field(default_factory=dict)  # outputs of the norms that stayed
+    unsettled: bool = False  # affines have new neighbours: another round may move them
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ on the vector and never on the activations.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_ir as ir
@@ -21,7 +21,7 @@ from folding.rules.absorbers.linear import Linear
 from folding.rules.affine import Affine
 from folding.rules.base import Skip, SkipReason
 from folding.rules.interface import Context
-from folding.rules.rounding import rounded
+from folding.rules.rounding import remember, rounded
 
 
 @dataclass(eq=False)
@@ -39,6 +39,8 @@ class Bias:
     value: Array | None = None
     runtime: tuple[Array, Array] | None = None
     border: Array | None = None
+    exact: dict[str, Float64Array] = field(default_factory=dict)  # `value`, `border` before they were rounded
+    added: bool = False  # an Add of its own was placed: an affine that others may merge with
 
     @staticmethod
     def of(linear: Linear, weights: Array, ctx: Context) -> Bias | Skip:
@@ -72,7 +74,7 @@ class Bias:
         assert table is not None
         lines = [1] * table.ndim  # a map has the rank of the output
         lines[self.linear.out_axis] = -1
-        table = table * s_out.reshape(lines)
+        self.exact["border"] = table = table * s_out.reshape(lines)
         self.border, rounding = rounded(table, dtype_of(self.linear, weights))
         return refuse(rounding, f"border of {self.linear.label}")
 
@@ -97,7 +99,7 @@ class Bias:
             parts.insert(0, linear.bias_layout(s_out) * old)
         if not parts:
             return None
-        exact = sum(parts[1:], parts[0])
+        self.exact["value"] = exact = sum(parts[1:], parts[0])
         self.value, rounding = rounded(exact, dtype)
         rounding.cancellation = cert.cancelled(exact, parts)
         self.rounding.add(rounding)
@@ -111,7 +113,7 @@ class Bias:
         elif self.value is not None:
             self._place_constant(self.value)
         if self.border is not None:
-            _add_after(self.ctx, linear, self.border, f"{linear.name}/border")
+            self._add_after(self.border, "border")
         if node.op_type == "Gemm" and self.ctx.opset < 7:
             node.attributes.add(ir.AttrInt64("broadcast", 1))
         if linear.bias_gain != 1.0 and (self.value is not None or self.runtime is not None):
@@ -121,7 +123,7 @@ class Bias:
         linear, node, old = self.linear, self.linear.node, self.linear.bias
         if old is None and linear.bias_index is None:
             if not self._as_gemm(array):
-                _add_after(self.ctx, linear, array, f"{linear.name}/bias")
+                self._add_after(array, "value")
             return
         owner = linear.add or node
         index = linear.add_index if linear.add is not None else linear.bias_index
@@ -130,6 +132,7 @@ class Bias:
             value = store(self.ctx, old, array, node, exclusive=len(old.uses()) == 1)
         else:
             value = _new_constant(self.ctx, node, f"{linear.name}/bias", array)
+        self._remember(value, "value")
         if index >= len(owner.inputs):
             owner.resize_inputs(index + 1)
         owner.replace_input_with(index, value)
@@ -154,8 +157,21 @@ class Bias:
             return False
         node.op_type = "Gemm"
         node.resize_inputs(3)
-        node.replace_input_with(2, _new_constant(self.ctx, node, f"{self.linear.name}/bias", array))
+        value = _new_constant(self.ctx, node, f"{self.linear.name}/bias", array)
+        self._remember(value, "value")
+        node.replace_input_with(2, value)
         return True
+
+    def _add_after(self, array: Array, what: str) -> None:
+        """An Add behind the node. That of a MatMul is its bias from then on; any other is an affine."""
+        linear = self.linear
+        name = f"{linear.name}/{'bias' if what == 'value' else what}"
+        self._remember(_add_after(self.ctx, linear, array, name), what)
+        self.added |= what == "border" or linear.node.op_type != "MatMul"
+
+    def _remember(self, value: ir.Value, what: str) -> None:
+        exact = self.exact[what]
+        remember(value, lambda: exact)
 
     def _place_runtime(self, gain: Array, shift: Array) -> None:
         linear, node, bias = self.linear, self.linear.node, self.linear.bias
@@ -173,14 +189,15 @@ def _new_constant(ctx: Context, node: ir.Node, name: str, array: Array) -> ir.Va
     return emit_affine.constant(ctx, node.graph, name, array, ir.DataType.from_numpy(array.dtype))
 
 
-def _add_after(ctx: Context, linear: Linear, array: Array, name: str) -> None:
-    """`output + array` in the place of `output`, under its name."""
+def _add_after(ctx: Context, linear: Linear, array: Array, name: str) -> ir.Value:
+    """Write `output + array` in the place of `output`, under its name; return the constant."""
     output = linear.output
     node = output.producer()
     assert node is not None
     assert isinstance(node.graph, ir.Graph)
     users = list(output.uses())
-    inner = ir.node("Add", [output, _new_constant(ctx, node, name, array)], name=ctx.unique(f"{name}/Add"))
+    constant = _new_constant(ctx, node, name, array)
+    inner = ir.node("Add", [output, constant], name=ctx.unique(f"{name}/Add"))
     result = inner.outputs[0]
     lead = (1,) * ((ctx.rank(output) or array.ndim) - array.ndim)
     emit_affine.broadcast(ctx, inner, array.reshape(lead + array.shape))
@@ -196,6 +213,7 @@ def _add_after(ctx: Context, linear: Linear, array: Array, name: str) -> None:
         for i, item in enumerate(node.graph.outputs):
             if item is output:
                 node.graph.outputs[i] = result
+    return constant
 
 
 def refuse(rounding: cert.Rounding, what: str) -> Skip | None:

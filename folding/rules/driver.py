@@ -14,7 +14,7 @@ from folding.rules.affine import Affine
 from folding.rules.base import Decision, FoldResult, Skip, SkipReason
 from folding.rules.engine import AffineSite, PropagationPlan, Propagator
 from folding.rules.interface import Absorbed, Context, Side
-from folding.rules.outcome import decision, direction
+from folding.rules.outcome import decision, direction, staying
 
 # Measured on ONNX Runtime's CPU provider with the bench's networks `resnet50v2`, `preactivation` and `dense`,
 # all gammas positive: with the Adds they take 1.05 to 1.08 times as long.
@@ -38,6 +38,7 @@ class Fold:
         self.linears: dict[Linear, None] = {}
         self.roundings: dict[Linear, cert.Rounding | Skip] = {}
         self.notes: list[str] = []
+        self.merges = 0
 
     def run(self) -> FoldResult:
         """See the engine's four steps."""
@@ -63,7 +64,14 @@ class Fold:
                 residual_affines.restate(self.ctx, site)
         decisions = tuple(self._decision(norm) for norm in self.norms)
         names = dict.fromkeys(value.name for value in self.fold_sites if value.name and _in_graph(value))
-        return FoldResult(decisions, tuple(names), tuple(self.notes))
+        stays = {n: last for n in self.norms if n in self.by_norm and (last := staying(self.by_norm[n]))}
+        return FoldResult(
+            decisions,
+            tuple(names),
+            tuple(self.notes),
+            {norm: last.output for norm, last in stays.items()},
+            unsettled=self.merges + self.propagator.writer.added > 0,
+        )
 
     def _unite_equals(self) -> None:
         """Sites that do the same to one value are one: as two they would keep each other in place."""
@@ -93,11 +101,26 @@ class Fold:
 
     def _whole(self, site: AffineSite, side: Side) -> None:
         plan = self._plan_for(site, side, site.affine)
+        if isinstance(plan, PropagationPlan) and self._lengthens(site, plan, side):
+            plan = Skip(
+                SkipReason.NO_LINEAR_NEIGHBOUR, "merged with the affines there, more nodes would stay"
+            )
         if isinstance(plan, Skip):
             site.skips.append(plan)
             return
         self._commit(site, plan, side)
         self._remove(site, plan, side)
+
+    def _lengthens(self, site: AffineSite, plan: PropagationPlan, side: Side) -> bool:
+        """Whether the affines that the site merges into would grow by more nodes than it takes itself."""
+        grown = 0
+        for move in plan.absorbed:
+            host = move.absorber
+            if isinstance(host, AffineSite):
+                first, last = (host.affine, move.affine)[:: 1 if side == Side.INTO_PRODUCER else -1]
+                merged = emit_affine.count(self.ctx, first.then(last))
+                grown += merged - emit_affine.count(self.ctx, host.affine)
+        return grown > emit_affine.count(self.ctx, site.affine)
 
     def _commit(self, site: AffineSite, plan: PropagationPlan, side: Side) -> None:
         for move in plan.absorbed:
@@ -182,6 +205,7 @@ class Fold:
         """Branches of one value that are added up become one convolution, after all have absorbed theirs."""
         search = parallel_branches.ParallelBranches(self.ctx, self.propagator.writer, self.sites)
         for made in search.merges():
+            self.merges += 1
             for value in (made.host.output, *made.inner):
                 self._rename(value)
             rounding = parallel_branches.apply(self.ctx, made)
@@ -197,6 +221,7 @@ class Fold:
 
     def _write(self) -> None:
         writer = self.propagator.writer
+        writer.again = self.merges > 0
         done = self.roundings  # parallel branches are written already
         living = [  # dead code was pruned
             linear for linear in self.linears if linear.node.graph is not None and linear not in done

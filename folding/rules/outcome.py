@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from folding.norms.base import BatchNorm
 from folding.rules import certificate as cert
@@ -25,12 +26,24 @@ def decision(norm: BatchNorm, site: AffineSite, roundings: Written) -> Decision:
     )
     if failed:
         return Decision(norm, False, into, None, failed[0].reason, failed[0].detail, certificate)
-    stays = _staying(site)
+    stays = staying(site)
     if stays is None:
         return Decision(norm, True, into, site.direction, None, "", certificate)
     skip = _main_reason(stays)
     half = bool(site.absorbers)
     return Decision(norm, half, into, site.direction if half else None, skip.reason, skip.detail, certificate)
+
+
+def completed(first: Decision, later: Decision) -> Decision:
+    """A norm that stayed, or half of it, and went in a later round: into what both rounds say."""
+    certificates = (item for item in (first.certificate, later.certificate) if item is not None)
+    return replace(
+        later,
+        norm=first.norm,
+        into=tuple(dict.fromkeys((*first.into, *later.into))),
+        direction=later.direction if first.direction in (None, later.direction) else "both",
+        certificate=cert.merge(certificates),
+    )
 
 
 def _main_reason(site: AffineSite) -> Skip:
@@ -74,7 +87,7 @@ def _final_absorbers(site: AffineSite) -> Iterable[Linear]:
             work.extend(host.absorbers)
 
 
-def _staying(site: AffineSite) -> AffineSite | None:
+def staying(site: AffineSite) -> AffineSite | None:
     """The site, or one that it merged into, whose nodes are still in the graph."""
     work, seen = [site], {site}
     while work:

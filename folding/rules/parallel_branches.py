@@ -33,7 +33,7 @@ from folding.rules.bias import dtype_of, forget, refuse, store
 from folding.rules.emit_affine import constant
 from folding.rules.engine import AffineSite
 from folding.rules.interface import Context
-from folding.rules.rounding import rounded
+from folding.rules.rounding import remember, rounded
 from folding.rules.write import Writer
 
 
@@ -163,7 +163,7 @@ class ParallelBranches:
     def _source(self, leaf: ir.Value, root: ir.Node) -> ir.Value | None:
         """The value that a summand is a linear function of."""
         site, node = self.by_output.get(leaf), leaf.producer()
-        if site is None and not g.is_op(node, "Conv"):
+        if (site is None and not g.is_op(node, "Conv")) or (site is not None and not _alone(leaf)):
             return leaf
         if node is None or node.graph is not root.graph or not _alone(leaf):
             return None
@@ -220,11 +220,13 @@ class ParallelBranches:
 
     def _add(self, made: Merge, source: ir.Value, leaf: Summand, taps: Taps, group: int) -> None:
         """Take one summand into the sums, if it fits."""
-        branch, site = self._conv(leaf.value), self.by_output.get(leaf.value)
+        own = leaf.value is source
+        branch = None if own else self._conv(leaf.value)
+        site = None if own else self.by_output.get(leaf.value)
         if branch is not None:
             fits = self._lay_branch(made, branch, taps, group)
             made.convs += [branch] * fits
-        elif site is not None or (leaf.value is source and all(o.value is not source for o in made.leaves)):
+        elif site is not None or (own and all(o.value is not source for o in made.leaves)):
             fits = self._lay_affine(made, None if site is None else site.affine, taps, group)
             made.sites += [site] * fits if site is not None else []
         else:
@@ -264,8 +266,8 @@ def apply(ctx: Context, made: Merge) -> cert.Rounding:
     weight, rounding = rounded(made.weight, dtype)
     bias, more = rounded(made.bias, dtype)
     rounding.add(more)
-    _put(ctx, host, 1, weight)
-    _put(ctx, host, 2, bias)
+    remember(_put(ctx, host, 1, weight), lambda: made.weight)
+    remember(_put(ctx, host, 2, bias), lambda: made.bias)
     own = [leaf for leaf in made.leaves if not _alone(leaf.value)]  # the input, while its reader stands
     for leaf in [*own, *(leaf for leaf in made.leaves if leaf not in own)]:
         _drop_summand(leaf.value, leaf.reader if leaf in own else _reader(leaf.value))
@@ -275,7 +277,7 @@ def apply(ctx: Context, made: Merge) -> cert.Rounding:
     return rounding
 
 
-def _put(ctx: Context, host: Linear, index: int, array: Array) -> None:
+def _put(ctx: Context, host: Linear, index: int, array: Array) -> ir.Value:
     old = g.input_at(host.node, index)
     if old is None:
         assert isinstance(host.node.graph, ir.Graph)
@@ -288,6 +290,7 @@ def _put(ctx: Context, host: Linear, index: int, array: Array) -> None:
     host.node.replace_input_with(index, value)
     if old is not None and old is not value:
         forget(old)
+    return value
 
 
 def _is_sum(node: ir.Node) -> bool:

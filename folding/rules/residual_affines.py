@@ -54,7 +54,7 @@ def _append_after(ctx: Context, value: ir.Value, affine: Affine, name: str) -> N
 
 
 def restate(ctx: Context, site: AffineSite) -> None:
-    """Replace the nodes of a site that stays by the fewest that say its present affine."""
+    """Replace the nodes of a site that stays by the fewest that say its present affine; its output moves."""
     source, target = site.input, site.output
     last = target.producer()
     assert last is not None
@@ -65,6 +65,7 @@ def restate(ctx: Context, site: AffineSite) -> None:
         if not named and result is not source:
             g.take_name(target, result)
         g.prune(list(site.nodes))
+        site.output = result
 
 
 def _along(

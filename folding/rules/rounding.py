@@ -8,11 +8,13 @@ speed and never held in float64 as a whole.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import onnx_ir as ir
 
 from folding.ir.types import Array, Float64Array
+from folding.norms.constants import EXACT
 from folding.rules.certificate import Rounding, measure
 
 _BLOCK = 1 << 16
@@ -40,6 +42,20 @@ def scaled(
             result[block] = exact.astype(dtype)
         total.add(measure(exact, result[block]))
     return result, total
+
+
+def remember(value: ir.Value, exact: Callable[[], Float64Array]) -> None:
+    """Keep what a constant was rounded from: a later round of the fold starts there and rounds once."""
+    if isinstance(value.const_value, ir.Tensor):
+        value.const_value.meta[EXACT] = exact
+
+
+def forget_all(model: ir.Model) -> None:
+    """Let go of what `remember` kept, when the last round is over."""
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            if isinstance(value.const_value, ir.Tensor):
+                value.const_value.meta.pop(EXACT, None)
 
 
 def rounded(exact: Float64Array, dtype: np.dtype[np.generic]) -> tuple[Array, Rounding]:

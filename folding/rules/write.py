@@ -19,7 +19,7 @@ from folding.rules.absorbers.linear import Linear
 from folding.rules.base import Skip, SkipReason
 from folding.rules.bias import Bias, dtype_of, forget, refuse, store
 from folding.rules.interface import Context, Side
-from folding.rules.rounding import scaled
+from folding.rules.rounding import remember, scaled
 
 _NARROW = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 _WIDE_RANGE = 2.0**40  # float32 weights times less than this are nowhere near the ends of the range
@@ -36,7 +36,8 @@ class Writer:
     readers: dict[Key, int] = field(default_factory=dict)
     originals: dict[ir.Value, Array] = field(default_factory=dict)
 
-    borders: int = 0  # maps that were added behind a node: new affines, that others may merge with
+    added: int = 0  # Adds that were written behind a node: new affines, that others may merge with
+    again: bool = False  # another round follows: remember what weights were rounded from
 
     def __post_init__(self) -> None:
         sizes = [
@@ -65,7 +66,7 @@ class Writer:
             quantized.place(linear, made, self.ctx)
             bias.rounding.add(made.rounding)
             bias.place()
-            self.borders += bias.border is not None
+            self.added += bias.added
             return bias.rounding
         if key in self.folded:
             value, rounding = self.folded[key]
@@ -81,7 +82,7 @@ class Writer:
         linear.node.replace_input_with(linear.weight_index, value)
         forget(old)
         bias.place()
-        self.borders += bias.border is not None
+        self.added += bias.added
         return total
 
     def original(self, weight: ir.Value) -> Array:
@@ -127,21 +128,37 @@ class Writer:
                 f"{array.nbytes >> 20} MiB costs more than the fold saves",
             )
         value = store(self.ctx, linear.weight, array, linear.node, exclusive=exclusive)
+        if self.again:
+            factors, offset = _factors(linear)
+            remember(value, lambda: _exact(weights, factors, offset))
         self.folded[key] = value, rounding
         return value, rounding
 
 
 def _folded(linear: Linear, weights: Array) -> tuple[Array, cert.Rounding]:
     """The weights with all that the node absorbed; the very same array when that changes none of them."""
+    factors, offset = _factors(linear)
+    dtype = dtype_of(linear, weights)
+    if not factors and offset is None:
+        return weights, cert.Rounding(dtype.name)
+    return scaled(weights, factors, dtype, offset)
+
+
+def _factors(linear: Linear) -> tuple[list[Float64Array], Float64Array | None]:
+    """What multiplies the weights, and what is added to them."""
     layouts = ((linear.out_factor, linear.s_out), (linear.in_factor, linear.s_in))
     factors = [f for layout, vector in layouts if (f := _factor(layout, vector)) is not None]
     offset = None
     if linear.shift_in_weights and linear.t_out is not None:
         offset = linear.out_factor(linear.t_out)
-    dtype = dtype_of(linear, weights)
-    if not factors and offset is None:
-        return weights, cert.Rounding(dtype.name)
-    return scaled(weights, factors, dtype, offset)
+    return factors, offset
+
+
+def _exact(weights: Array, factors: list[Float64Array], offset: Float64Array | None) -> Float64Array:
+    exact = np.asarray(weights.astype(np.float64))
+    for factor in factors:
+        exact *= factor
+    return exact if offset is None else exact + offset
 
 
 def _extreme(scale: Float64Array) -> bool:

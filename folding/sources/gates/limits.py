@@ -59,6 +59,9 @@ class Limits:
     tensor_rank: int = 32
     # What one node can produce from constant operands alone (Fill, Range, Tile, Expand): as a splat.
     computed_elements: int = 1 << 26
+    # What all nodes of an ONNX model make from constants, together: topologies without their weights hold a
+    # ConstantOfShape for each. VGG19 has 2^27.1 weights; 2^28 elements are 1 GiB in float32.
+    computed_total: int = 1 << 28
     # RNN loops run a few thousand steps; a constant trip count beyond this only burns time.
     loop_trips: int = 1_000_000
     # Product of the constant trip counts of loops inside loops.

@@ -44,6 +44,10 @@ _FIELDS: Final = {
     **dict.fromkeys((2, 3, 4, 5, 6, 9, 10, 16, 17, 18, 19, 20, 24), ("int32_data", 1, 1)),
     **dict.fromkeys((21, 22, 23), ("int32_data", 2, 1)), **dict.fromkeys((25, 26), ("int32_data", 4, 1)),
 }  # fmt: skip
+# Operators whose result may be far larger than the constants that decide its size.
+_MAKERS: Final = frozenset(
+    ("ConstantOfShape", "Expand", "Tile", "Range", "OneHot", "Pad", "RandomNormal", "RandomUniform")
+)
 _EXTERNAL: Final = 1
 _AGAIN: Final = "Export the model again."
 Key = tuple[str, str, str]
@@ -179,6 +183,8 @@ class _Check:
         self.limits, self.functions, self.folder, self.root = limits, functions, folder, root.resolve()
         self.payloads = payloads
         self.total = 0
+        self.stored = 0  # elements that the model stores
+        self.made = 0  # elements that its nodes make from constants
 
     # --- graphs ------------------------------------------------------------------------------------
 
@@ -242,6 +248,10 @@ class _Check:
     def tensor(self, tensor: Any, name: str, *, detached: bool = False) -> None:
         """Declared dimensions against stored values."""
         elements = self._dims(name, list(tensor.dims), self.limits.tensor_elements)
+        self._values(tensor, name, elements, detached=detached)
+        self.stored += elements
+
+    def _values(self, tensor: Any, name: str, elements: int, *, detached: bool) -> None:
         if tensor.data_location == _EXTERNAL or tensor.external_data:
             self._external(tensor, name, elements)
             return
@@ -425,11 +435,15 @@ class _Check:
         size = self._grown(node, scope)
         if size is None or not node.output:
             return
-        if size > self.limits.computed_elements:
+        limit = max(self.limits.computed_total, self.stored)  # what is stored may be handed on
+        self.made += size if node.op_type in _MAKERS else 0
+        if max(size, self.made) > limit:
+            together = "" if size > limit else f", {self.made} together with the nodes before it"
             refuse(
                 "unsafe_expansion",
-                f"Node {shown(label)!r} ({shown(node.op_type)}) makes {size} elements out of constants.",
-                name=label, limit=self.limits.computed_elements,
+                f"Node {shown(label)!r} ({shown(node.op_type)}) makes {size} elements out of constants"
+                f"{together}.",
+                name=label, limit=limit,
                 hint="Compute the value from the input's shape, or use a smaller size.",
             )  # fmt: skip
         scope.sizes[node.output[0]] = size

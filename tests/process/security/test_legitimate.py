@@ -12,6 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from folding.errors import UnsafeModel
 from folding.options import FoldOptions
 from folding.sources.gates import (
     function_calls,
@@ -235,3 +236,24 @@ def test_the_tables_know_what_tf2onnx_converts() -> None:
     onnx_own = {"Loop", "Scan"}
     assert names - elsewhere - onnx_own - tf_ops.INFERENCE == set()
     assert set() == tf_ops.INFERENCE & tf_ops.FORBIDDEN
+
+
+def test_topologies_without_weights() -> None:
+    """Files of some kilobytes that make the weights of VGG19 (2^27.1) and ZFNet from ConstantOfShape."""
+    folder = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+    for path in sorted(folder.glob("*.onnx")):
+        onnx_gate.check_onnx(path)
+
+
+def test_what_is_made_from_constants_is_counted_together(tmp_path: Path) -> None:
+    """Each node stays below the limit; all of them would take gigabytes."""
+    nodes = [helper.make_node("ConstantOfShape", ["s"], [f"w{i}"]) for i in range(20)]
+    nodes.append(helper.make_node("Sum", [f"w{i}" for i in range(20)], ["y"]))
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1 << 12, 1 << 12])
+    size = helper.make_tensor("s", TensorProto.INT64, [2], [1 << 12, 1 << 12])
+    (tmp_path / "m.onnx").write_bytes(
+        helper.make_model(helper.make_graph(nodes, "g", [], [y], [size])).SerializeToString()
+    )
+    with pytest.raises(UnsafeModel, match="together with the nodes before it") as caught:
+        onnx_gate.check_onnx(tmp_path / "m.onnx")
+    assert caught.value.error_code == "unsafe_expansion"
