@@ -70,7 +70,8 @@ class Fold:
             tuple(names),
             tuple(self.notes),
             {norm: last.output for norm, last in stays.items()},
-            unsettled=self.merges + self.propagator.writer.added > 0,
+            unsettled=self.merges + self.propagator.writer.added > 0
+            or any(site.merged_sites and not _is_gone(site) for site in self.sites),
         )
 
     def _unite_equals(self) -> None:

@@ -151,6 +151,14 @@ def verify(
     report: Annotated[
         Path | None, typer.Option("--report", metavar="V.json", help="Write the verification as JSON.")
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html",
+            metavar="V.html",
+            help="Write a page: both graphs, and why each batch norm is left or gone.",
+        ),
+    ] = None,
     given: Given = FLAGS,
     probe: f.Probe = None,
     allow_unsandboxed: f.Unsandboxed = False,
@@ -167,11 +175,13 @@ def verify(
       bnfold verify saved_model/ folded.onnx --provider cuda --require cuda
 
       bnfold verify saved_model/ folded.onnx --certificate
+
+      bnfold verify original.onnx simplified.onnx --html page.html
     """
     from service.cli import verify as command
 
     return command.run(
-        a, b, certificate, report, probe, allow_unsandboxed, timeout, as_json, quiet,
+        a, b, certificate, report, html, probe, allow_unsandboxed, timeout, as_json, quiet,
         given=dict(given),
     )  # fmt: skip
 

@@ -43,6 +43,7 @@ def job(
     scratch: Path | None = None,
     second: Path | None = None,
     certificate: bool = False,
+    whole_report: bool = False,
 ) -> Iterator[Result]:
     """Run one `fold`, `inspect` or `verify` job in the sandbox. Raises: BnfoldError as the job did."""
     from service.runner.base import JobSpec, Limits
@@ -60,6 +61,7 @@ def job(
             limits=Limits(wall_seconds=timeout),
             second=second.absolute() if second else None,
             certificate=certificate,
+            whole_report=whole_report,
         )
         outcome = _run(spec, listener)
         report = json.loads((outcome.report or out_dir / "report.json").read_text())

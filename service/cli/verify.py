@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from folding.progress import Listener
-from folding.report import Verdict, Verification
+from folding.report import Report, Verdict, Verification
 from service.cli import describe, failures, native, parse
 from service.cli.fold import fold_options
 from service.cli.output import Output
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is compared, and how. page: a report of the whole comparison is wanted, with both graphs."""
+
+    a: Path
+    b: Path
+    options: Any
+    probe: Path | None
+    certificate: bool
+    page: bool
+    timeout: float
 
 
 def run(
@@ -17,6 +31,7 @@ def run(
     b: Path,
     certificate: bool,
     report: Path | None,
+    html: Path | None,
     probe: Path | None,
     unsandboxed: bool,
     timeout: float,
@@ -31,30 +46,56 @@ def run(
     parse.npz(probe and parse.existing(probe), "--probe")
     work = _here if unsandboxed else _isolated
     with native.quiet(), parse.model(a) as model, output.progress(("verify",)) as listener:
-        found = work(model, b, options, probe, certificate, timeout, listener)
+        asked = Asked(model, b, options, probe, certificate, html is not None, timeout)
+        found, whole = work(asked, listener)
     describe.verification(found, output)
     body = found.model_dump_json(indent=2)
     output.document(body)
     if report is not None:
         report.write_text(body + "\n", encoding="utf-8")
+    if html is not None and whole is not None:
+        from folding.report.render import render
+
+        html.write_text(render(whole, "html"), encoding="utf-8")
     return failures.OK if found.verdict is Verdict.PASS else failures.NOT_VERIFIED
 
 
-def _here(
-    a: Path, b: Path, options: Any, probe: Path | None, certificate: bool, timeout: float, listener: Listener
-) -> Verification:
-    from folding import pipeline
+def _here(asked: Asked, listener: Listener) -> tuple[Verification, Report | None]:
+    from folding import pipeline, verify_report
 
-    feeds = parse.arrays(probe, "--probe")
-    return pipeline.verify(a, b, options, probe=feeds, certificate=certificate, listener=listener)
+    compare = verify_report.compare if asked.page else pipeline.verify
+    found = compare(
+        asked.a,
+        asked.b,
+        asked.options,
+        probe=parse.arrays(asked.probe, "--probe"),
+        certificate=asked.certificate,
+        listener=listener,
+    )
+    return (_proof(found), found) if isinstance(found, Report) else (found, None)
 
 
-def _isolated(
-    a: Path, b: Path, options: Any, probe: Path | None, certificate: bool, timeout: float, listener: Listener
-) -> Verification:
+def _isolated(asked: Asked, listener: Listener) -> tuple[Verification, Report | None]:
     from service.cli import isolated
 
     with isolated.job(
-        "verify", a, options, listener, probe=probe, timeout=timeout, second=b, certificate=certificate
+        "verify",
+        asked.a,
+        asked.options,
+        listener,
+        probe=asked.probe,
+        timeout=asked.timeout,
+        second=asked.b,
+        certificate=asked.certificate,
+        whole_report=asked.page,
     ) as result:
-        return Verification.model_validate(result.report)
+        if not asked.page:
+            return Verification.model_validate(result.report), None
+        whole = Report.model_validate(result.report).model_copy(update={"sandbox": result.sandbox})
+        return _proof(whole), whole
+
+
+def _proof(whole: Report) -> Verification:
+    """The verification inside a report."""
+    shared = {name: getattr(whole, name) for name in Verification.model_fields if name in Report.model_fields}
+    return Verification(**{**shared, "rows": whole.verification})

@@ -55,7 +55,7 @@ class JobSpec:
     `kind == "fold"` the artifact goes to `out_dir/model.onnx`, for both kinds the report (or inspection)
     goes to `out_dir/report.json`; `inspect` also writes the raw statistics to `out_dir/stats.npz`.
     `verify` compares `input` with the ONNX file `second` (`certificate`: checks its fold in closed form)
-    and writes the verification as its report.
+    and writes the verification as its report, or, with `whole_report`, a report as of a fold.
     `options` is `FoldOptions.model_dump(mode="json")`. All paths are absolute.
     """
 
@@ -69,6 +69,7 @@ class JobSpec:
     limits: Limits = field(default_factory=Limits)
     second: Path | None = None
     certificate: bool = False
+    whole_report: bool = False
     pool: str = "cpu"
 
 

@@ -124,7 +124,7 @@ def _scrubbed(error: BnfoldError, job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _dispatch(job: dict[str, Any], channel: Sender) -> None:
-    from folding import pipeline
+    from folding import pipeline, verify_report
 
     out, work = Path(job["folder"], "out"), Path(job["folder"], "work")
     options = _options(job["options"])
@@ -135,7 +135,8 @@ def _dispatch(job: dict[str, Any], channel: Sender) -> None:
             np.savez(file, **stats)  # type: ignore[arg-type]
         return
     if job["kind"] == "verify":
-        found = pipeline.verify(
+        compare = verify_report.compare if job.get("whole_report") else pipeline.verify
+        found = compare(
             Path(job["input"]),
             Path(job["second"]),
             options,
@@ -144,7 +145,7 @@ def _dispatch(job: dict[str, Any], channel: Sender) -> None:
             listener=_listener(channel),
             workdir=work,
         )
-        (out / "report.json").write_text(found.model_dump_json())
+        (out / "report.json").write_text(found.model_dump_json(by_alias=True))
         return
     report = pipeline.fold(
         Path(job["input"]),

@@ -267,6 +267,7 @@ def _execute(child: Child, spec: JobSpec, staged: Staged, on_event: OnEvent, can
             "probe": str(staged.probe) if staged.probe else None,
             "second": str(staged.second) if staged.second else None,
             "certificate": spec.certificate,
+            "whole_report": spec.whole_report,
             "options": spec.options,
             "sandbox": child.level,
         }

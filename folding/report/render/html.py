@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from folding.report import NormReport, Report, figures
+from folding.report import GraphMap, GraphSide, NormReport, Report, figures
 from folding.report.headline import headline
 from folding.report.render import charts, words
 
@@ -92,6 +92,8 @@ def view(report: Report) -> dict[str, Any]:
         "certificates": certificates,
         "share": share,
         "certified": [norm for norm in report.batch_norms if norm.certificate is not None],
+        "side_by_side": list(side_by_side(report)),
+        "graph_rows": 0 if report.graph_map is None else len(report.graph_map.rows),
         "latency": list(latency_rows(report)),
         "calibration": calibration_rows(report),
         "seconds_total": sum(report.timings.values()),
@@ -106,6 +108,34 @@ def norm_view(norm: NormReport) -> dict[str, Any]:
     pictures = [charts.histogram(norm.stats.get(role), f"{norm.name} {role}") for role in ROLES]
     pictures.append(charts.histogram(norm.amplification, f"{norm.name} gamma / sqrt(variance + epsilon)"))
     return {"norm": norm, "tone": tone, "pictures": pictures}
+
+
+def side_by_side(report: Report) -> Iterator[dict[str, Any]]:
+    """Yield the rows of both graphs, nodes that stand for each other in one, and what became of a norm."""
+    graphs = report.graph_map
+    if graphs is None:
+        return
+    told = {norm.name: norm for norm in report.batch_norms}
+    at = {place: told[site.name] for site in graphs.sites if site.name in told for place in site.before}
+    for before, after in graphs.rows[:MOST_ROWS]:
+        norm = at.get(before)
+        yield {
+            "before": _cell(graphs, graphs.before, before),
+            "after": _cell(graphs, graphs.after, after),
+            "what": "" if norm is None else _fate(norm),
+        }
+
+
+def _cell(graphs: GraphMap, side: GraphSide, place: int) -> dict[str, str]:
+    if place < 0:
+        return {"op": "", "name": ""}
+    return {"op": graphs.op_types[side.ops[place]], "name": side.names[place]}
+
+
+def _fate(norm: NormReport) -> str:
+    if norm.decision == "folded":
+        return "folded" + (f" into {', '.join(norm.into)}" if norm.into else "")
+    return f"kept: {norm.reason or norm.detail or 'no reason is known'}"
 
 
 def latency_rows(report: Report) -> Iterator[dict[str, Any]]:

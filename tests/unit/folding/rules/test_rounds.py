@@ -23,6 +23,11 @@ def arrays(rng: np.random.Generator) -> dict[str, np.ndarray]:
 NEIGHBOURS = {
     "a norm behind merged branches": ("T[1,4,6,6] x", f"{BRANCHES.format(x='x')} y = BatchNormalization(t, g, b0, m, v)"),
     "a scale before merged branches": ("T[1,4,6,6] x", f"p = Mul(x, k) {BRANCHES.format(x='p')} y = Relu(t)"),
+    "two norms whose negative scales make a positive one": (
+        "T[1,4,6,6] x",
+        ("c = Conv(x, w2) p = MaxPool<kernel_shape=[2,2]>(c) "
+        "n = BatchNormalization(p, g, b0, m, v) y = BatchNormalization(n, g, b0, m, v)"),
+    ),
     "a shift of an Einsum before a convolution": (
         "T[1,4,6,6] x",
         'e = Einsum<equation="abcd,by->aydc">(x, k2) n = BatchNormalization(e, g, b0, m, v) t = Conv(n, w2) y = Relu(t)',
@@ -37,7 +42,7 @@ def test_moves_on(kind: str, rng: np.random.Generator) -> None:
     known |= {"k": rng.uniform(0.5, 2, (4, 1, 1)), "k2": rng.normal(size=(4, 4))}
     wanted = {name: array for name, array in known.items() if f" {name}" in body or f", {name}" in body}
     folded = fold(model(inputs, body, wanted))
-    kinds = {"Conv", "Relu", "Einsum"}
+    kinds = {"Conv", "Relu", "Einsum", "MaxPool"}
     assert set(folded.ops) <= kinds, folded.ops
     assert difference(folded) < 1e-11
     assert all(decision.folded for decision in folded.result.decisions)

@@ -1,0 +1,67 @@
+"""What another tool made of a source: the verdict, both graphs, and a reason for each batch norm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from folding import pipeline
+from folding.options import FoldOptions
+from folding.report import Verdict
+from folding.report.render import render
+from folding.verify_report import compare
+from tests.unit.folding.rules.models import model, norm_arrays
+
+BODY = (
+    "c = Conv(x, w) n = BatchNormalization(c, g, b, m, v) r = Sigmoid(n) "
+    "y = BatchNormalization(r, g2, b2, m2, v2)"
+)
+
+
+def source(path: Path, rng: np.random.Generator) -> Path:
+    second = {f"{name}2": array for name, array in norm_arrays(8, 3).items()}
+    arrays = {"w": rng.normal(size=(8, 4, 3, 3)), **norm_arrays(8), **second}
+    onnx.save(model("T[N,4,7,7] x", BODY, arrays, dtype="float32"), path)
+    return path
+
+
+def test_one_norm_gone_and_one_left(tmp_path: Path, rng: np.random.Generator) -> None:
+    a, b = source(tmp_path / "a.onnx", rng), tmp_path / "b.onnx"
+    pipeline.fold(a, b, FoldOptions(verify=False))
+    report = compare(a, b)
+    assert report.verdict is Verdict.PASS
+    assert [(norm.decision, norm.into) for norm in report.batch_norms] == [("folded", ["n"]), ("kept", [])]
+    assert report.batch_norms[1].reason == "no_linear_neighbour"
+    assert (report.graph.batch_norms_before, report.graph.batch_norms_after) == (2, 1)
+    page = render(report, "html")
+    assert "Both graphs, side by side" in page
+    assert "folded into n" in page
+    assert "kept: no_linear_neighbour" in page
+
+
+def test_left_although_an_exact_fold_exists(tmp_path: Path, rng: np.random.Generator) -> None:
+    a = source(tmp_path / "a.onnx", rng)
+    report = compare(a, a)
+    assert report.verdict is Verdict.PASS
+    first, second = report.batch_norms
+    assert first.decision == second.decision == "kept"
+    assert "an exact fold exists, into c" in first.detail
+    assert "an exact fold exists" not in second.detail
+
+
+def test_a_wrong_artifact_says_where(tmp_path: Path, rng: np.random.Generator) -> None:
+    a, b = source(tmp_path / "a.onnx", rng), tmp_path / "b.onnx"
+    pipeline.fold(a, b, FoldOptions(verify=False))
+    wrong = onnx.load(b)
+    kernel = next(i for i in wrong.graph.initializer if len(i.dims) == 4)
+    array = numpy_helper.to_array(kernel).copy()
+    array[3] *= -1.0
+    kernel.CopyFrom(numpy_helper.from_array(array, kernel.name))
+    onnx.save(wrong, b)
+    report = compare(a, b)
+    assert report.verdict is Verdict.FAIL
+    assert report.first_divergence in ("n", "y")  # tools may use inner names for other values
+    assert report.graph_map is not None
