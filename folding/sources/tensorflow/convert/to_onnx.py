@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from folding.errors import BnfoldError, CorruptModel, UnsupportedModel
 from folding.options import FoldOptions
-from folding.sources.tensorflow.convert import precompute_weights, spell_for_tf2onnx
+from folding.sources.tensorflow.convert import precompute_weights, spell_for_tf2onnx, tf2onnx_speed
 from folding.sources.tensorflow.convert.bind_weights import bind
 from folding.sources.tensorflow.convert.loop_shapes import drop_false_scalars
 from folding.sources.tensorflow.convert.prepare_inference_graph import Prepared
@@ -142,7 +142,7 @@ def _to_onnx(
         graph = tf.Graph()
         with graph.as_default():
             tf.import_graph_def(graph_def, name="")
-            with tf.compat.v1.Session(graph=graph):
+            with tf.compat.v1.Session(graph=graph), tf2onnx_speed.without_idle_work(package):
                 onnx_graph = package.tfonnx.process_tf_graph(
                     graph,
                     opset=opset,
