@@ -22,6 +22,7 @@ from folding.verify.findings import Findings, reason
 from folding.verify.model import load
 from folding.verify.noise.measure import NoiseModel
 from folding.verify.providers import latency
+from folding.verify.providers.base import DEFAULTS
 from folding.verify.providers.failures import raises_device_lost
 from folding.verify.steps.check_interface import check_interface, contradicted_shapes
 from folding.verify.steps.check_sensitivity import probe_sensitivity
@@ -29,7 +30,12 @@ from folding.verify.steps.compare_layers import arithmetic_of, compare_layers, d
 from folding.verify.steps.find_hazards import find_hazards
 from folding.verify.steps.float64_reference import float64_answers
 from folding.verify.steps.force_branches import force_branches
-from folding.verify.steps.run_candidates import float64_row, framework_answers, run_candidates
+from folding.verify.steps.run_candidates import (
+    CandidateRuns,
+    float64_row,
+    framework_answers,
+    run_candidates,
+)
 from folding.verify.steps.select_probes import select_probes
 from folding.verify.verdict import Outcome, conclude
 
@@ -86,7 +92,7 @@ def run_stages(
     drift = device_drift(pair, probes, layers.check)
     noise.release()
     hazards = find_hazards(pair, probes, noise, runs.candidates)
-    speed = measure_latency(pair, probes) if pair.options.latency else Latency()
+    speed = measure_latency(pair, probes, runs) if pair.options.latency else Latency()
     stages = (probes, framework, exact, runs, layers, branches, drift, hazards, speed)
     return Outcome(
         rows=unjudged((*rows, *layers.rows, *branches.rows), hazards.unjudged),
@@ -200,20 +206,31 @@ def verify_models(
                 imported.reference.close()
 
 
-def measure_latency(pair: GraphPair, probes: ProbeSet) -> Latency:
-    """Measure both graphs on each provider that is there, at the runtime's defaults."""
+def measure_latency(pair: GraphPair, probes: ProbeSet, runs: CandidateRuns) -> Latency:
+    """Measure both graphs on each provider that is there, at the runtime's defaults.
+
+    On a device, which a batch of one rarely fills, at several batch sizes. The artifact runs in the session
+    that was judged; the source gets one for each provider.
+    """
     found: dict[str, Any] = {}
     skipped: list[str] = []
-    for name in pair.options.providers:
+    for name in dict.fromkeys(pair.options.providers):
         provider = providers.find(name)
-        if provider.unavailable() is not None:
-            continue
         variant = provider.variants()[0][0]
+        artifact = runs.sessions.get((name, variant))
+        if artifact is None:
+            continue
         pair.progress.report("verify", 0.9, f"latency on {variant}")
+        feeds = probes.first.feeds
+        several = [] if name == "cpu" else [*latency.batches(pair.source.inputs, feeds)]
+        wanted = {f"{DEFAULTS} batch {rows}": made for rows, made in several} or {DEFAULTS: feeds}
+        figures: dict[str, Any] = {}
         try:
-            sides = (pair.source.path, pair.artifact.path)
-            figures = latency.measure(provider, variant, "enable_all", *sides, probes.first.feeds)
-            found[variant] = {"enable_all": figures}
+            sides = [provider.open(pair.source.path, DEFAULTS, variant), artifact]
+            for label, made in wanted.items():
+                figures[label] = latency.compare(sides, made)
         except Exception as exc:  # noqa: BLE001 - a side that does not run has no latency, and a row says so
             skipped.append(f"latency on {variant}: {reason(exc)}")
+        if figures:
+            found[variant] = figures
     return Latency(found, Findings(skipped=tuple(skipped)))

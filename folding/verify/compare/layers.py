@@ -24,9 +24,10 @@ from folding.verify.compare.bounded import BoundedCheck, Task, compare_bounded
 from folding.verify.compare.cuts import Cut, alignment, drift_row, dtypes, floats, shared_values
 from folding.verify.compare.measured import judge, jumping
 from folding.verify.compare.reusable_names import reusable
+from folding.verify.compare.segment_graph import cut_out
 from folding.verify.compare.segment_result import Segment
 from folding.verify.float64 import Float64UnavailableError
-from folding.verify.model import Loaded
+from folding.verify.model import FedSession, Loaded
 from folding.verify.noise.monte_carlo import monte_carlo
 from folding.verify.noise.rounding_perturbation import perturbed_weights
 from folding.verify.noise.ulp_noise import neighbours
@@ -204,23 +205,30 @@ class Layers:
         perturbed: Iterable[Feeds],
     ) -> list[Feeds]:
         """Equivalent executions of the source's segments: weights, inputs and cut values one ulp off."""
-        forced = {cut.name: base[cut.name] for cut in inner}
-        session = self._noisy(rng).session(list(forced), dtypes(forced))
         keep = {cut.name for cut in wanted}
+        forced = {cut.name: base[cut.name] for cut in inner}
+        session, needed = self._noisy_segments(keep, forced, rng)
+        starts = {name: value for name, value in forced.items() if name in needed}
         runs = (
-            session.run(neighbours(self.feeds, rng), weights, neighbours(forced, rng))
+            session.run(neighbours(self.feeds, rng), weights, neighbours(starts, rng))
             for weights in perturbed
         )
         return [{name: value for name, value in floats(run).items() if name in keep} for run in runs]
 
-    def _noisy(self, rng: np.random.Generator) -> Loaded:
-        """Return the source with the result of every operator moved, where the runtime loads that."""
-        moved = monte_carlo(self.source, rng)
-        try:
-            moved.session()
-        except Exception:  # noqa: BLE001 - then only weights, inputs and cuts are moved
-            return self.source
-        return moved
+    def _noisy_segments(
+        self, wanted: set[str], forced: Feeds, rng: np.random.Generator
+    ) -> tuple[FedSession, set[str]]:
+        """Return a session of the source's segments that end in `wanted`, with the result of every operator
+        moved where the runtime loads that, and the names of the forced values that it reads."""
+        for graph in (monte_carlo(self.source, rng), self.source):
+            part, needed = cut_out(graph, wanted, forced)
+            starts = {name: value for name, value in forced.items() if name in needed}
+            try:
+                return part.session(sorted(wanted), dtypes(starts)), needed
+            except Exception:
+                if graph is self.source:
+                    raise
+        raise AssertionError("the source is the last graph")
 
 
 def judged(

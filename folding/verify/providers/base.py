@@ -7,6 +7,8 @@ from typing import Protocol
 
 from folding.ir.types import Feeds
 
+DEFAULTS = "enable_all"  # the level at which ONNX Runtime opens a model by itself
+
 
 class Session(Protocol):
     """One loaded artifact on one provider at one optimization level."""

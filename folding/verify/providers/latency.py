@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
 from folding.ir.types import Feeds
 from folding.verify.providers.base import Provider, Session
 
 SECONDS = 2.0  # for both sides together
 LEAST, MOST = 11, 400
+ROWS = (1, 8, 32)  # batch sizes on a device, which the first two rarely fill
 Z95 = 1.96
 
 
@@ -29,14 +32,18 @@ def measure(
     before: Path,
     after: Path,
     feeds: Feeds,
-    seconds: float = SECONDS,
+    seconds: float | None = None,
 ) -> dict[str, Any]:
     """Medians and intervals in seconds: `before`, `after`, and `speedup` = before / after.
 
     Raises: whatever the runtime raises when one side does not load or run.
     """
-    sides = [provider.open(path, level, variant) for path in (before, after)]
-    samples = alternate(sides, feeds, seconds)
+    return compare([provider.open(path, level, variant) for path in (before, after)], feeds, seconds)
+
+
+def compare(sides: list[Session], feeds: Feeds, seconds: float | None = None) -> dict[str, Any]:
+    """The same of two open sessions. Raises: whatever the runtime raises when one side does not run."""
+    samples = alternate(sides, feeds, SECONDS if seconds is None else seconds)
     first, second = (np.asarray(side) for side in samples)
     return {
         "before": interval(first),
@@ -45,6 +52,31 @@ def measure(
         "shape": {name: list(array.shape) for name, array in feeds.items()},
         "conditions": "runs in turn, after two runs to warm up; one thread a core, not pinned",
     }
+
+
+def batches(inputs: Sequence[onnx.ValueInfoProto], feeds: Feeds) -> Iterator[tuple[int, Feeds]]:
+    """Yield (rows, feeds) for each size in `ROWS`, the given rows repeated; nothing for a fixed batch.
+
+    inputs: those of the graph, which tell whether the first dimension is free.
+    """
+    free = {v.name for v in inputs if dims(v) and not dims(v)[0].HasField("dim_value")}
+    stacked = {name for name in free if feeds[name].dtype != object and len(feeds[name])}
+    if not stacked or len(stacked) < len(free):
+        return
+    for rows in ROWS:
+        yield (
+            rows,
+            {
+                name: np.resize(array, (rows, *array.shape[1:])) if name in stacked else array
+                for name, array in feeds.items()
+            },
+        )
+
+
+def dims(value: onnx.ValueInfoProto) -> Sequence[onnx.TensorShapeProto.Dimension]:
+    """Dimensions of a tensor input; none where there is no shape."""
+    found: Sequence[onnx.TensorShapeProto.Dimension] = value.type.tensor_type.shape.dim
+    return found
 
 
 def alternate(sides: list[Session], feeds: Feeds, seconds: float) -> list[list[float]]:

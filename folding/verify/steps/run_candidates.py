@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +16,7 @@ from folding.verify.context import GraphPair, ProbeSet
 from folding.verify.findings import Findings, reason
 from folding.verify.noise.measure import NoiseModel
 from folding.verify.noise.ulp_noise import distance
-from folding.verify.providers.base import Provider
+from folding.verify.providers.base import DEFAULTS, Provider, Session
 from folding.verify.providers.failures import ProviderLostError
 
 
@@ -29,9 +30,13 @@ class FrameworkAnswers:
 
 @dataclass(frozen=True)
 class CandidateRuns:
-    """The artifact on every provider, variant and level."""
+    """The artifact on every provider, variant and level.
+
+    sessions: those at the runtime's defaults by (provider, variant), kept only where latency is measured.
+    """
 
     candidates: tuple[Candidate, ...] = ()
+    sessions: Mapping[tuple[str, str], Session] = field(default_factory=dict)
     findings: Findings = field(default_factory=Findings)
 
 
@@ -56,34 +61,41 @@ def framework_answers(probes: ProbeSet, reference: Reference | None) -> Framewor
 def run_candidates(pair: GraphPair, probes: ProbeSet) -> CandidateRuns:
     """The artifact on every asked-for provider, variant and level."""
     found: list[Candidate] = []
+    sessions: dict[tuple[str, str], Session] = {}
     gaps: list[str] = []
     for name in dict.fromkeys([*pair.options.providers, *pair.options.require]):
         provider = providers.find(name)
         missing = provider.unavailable()
         for label, judged in provider.variants():
-            for level in ("disable_all", "enable_all"):
+            for level in ("disable_all", DEFAULTS):
                 candidate = Candidate(label, level, judged, unavailable=missing or "")
-                if missing is None:
-                    run_candidate(pair, probes, provider, candidate)
+                session = run_candidate(pair, probes, provider, candidate) if missing is None else None
+                if session is not None and pair.options.latency and level == DEFAULTS:
+                    sessions[name, label] = session
                 found.append(candidate)
         if (
             any(c.unavailable for c in found if c.provider.split()[0] == name)
             and name in pair.options.require
         ):
             gaps.append(f"provider {name!r} is required and not available here")
-    return CandidateRuns(tuple(found), Findings(gaps=tuple(gaps)))
+    return CandidateRuns(tuple(found), sessions, Findings(gaps=tuple(gaps)))
 
 
-def run_candidate(pair: GraphPair, probes: ProbeSet, provider: Provider, candidate: Candidate) -> None:
-    """Open, run on all probes, and repeat one where the provider's determinism is in question."""
+def run_candidate(
+    pair: GraphPair, probes: ProbeSet, provider: Provider, candidate: Candidate
+) -> Session | None:
+    """Open, run on all probes, and repeat one where the provider's determinism is in question.
+
+    Returns: the session, None where it did not open.
+    """
     try:
         session = provider.open(pair.artifact.path, candidate.level, candidate.provider)
     except ProviderLostError as exc:
         candidate.unavailable = str(exc)
-        return
+        return None
     except Exception as exc:  # noqa: BLE001 - a model that does not load is a finding
         candidate.error = f"does not load: {reason(exc, 300)}"
-        return
+        return None
     run_all(session.run, probes.probes, candidate)
     if getattr(provider, "determinism", False) and not candidate.error and not candidate.unavailable:
         again = session.run(probes.first.feeds)
@@ -91,6 +103,7 @@ def run_candidate(pair: GraphPair, probes: ProbeSet, provider: Provider, candida
         candidate.figures["deterministic"] = all(
             np.array_equal(again[n], first[n], equal_nan=True) for n in first
         )
+    return session
 
 
 def float64_row(noise: NoiseModel, answers: Answers, candidate: Candidate) -> VerificationRow:

@@ -12,10 +12,10 @@ import pytest
 from folding.ort import OrtSession, runtime
 from folding.report import Verdict
 from folding.verify import providers
-from folding.verify.providers import Cpu, Cuda, Generic, cuda_libraries
+from folding.verify.providers import Cpu, Cuda, Generic, cuda_libraries, latency
 from folding.verify.providers.failures import DeviceLost, ProviderLostError
 from tests.unit.folding.verify import nets
-from tests.unit.folding.verify.models import check
+from tests.unit.folding.verify.models import array, check, write
 
 # What onnxruntime-gpu 1.31 on a machine with a device answers to get_available_providers().
 RECORDED = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
@@ -33,7 +33,7 @@ class FakeSession:
     def __init__(self, model: Path, level: str, *, providers: list[Any]) -> None:
         self.inner = OrtSession(model, level)
         self.options = providers[0][1] if isinstance(providers[0], tuple) else {}
-        FakeSession.opened.append({"level": level, "providers": providers})
+        FakeSession.opened.append({"model": model, "level": level, "providers": providers, "session": self})
         self.providers = (
             [p[0] if isinstance(p, tuple) else p for p in providers] if self.started else RECORDED[2:]
         )
@@ -143,6 +143,53 @@ def test_another_failure_is_the_artifacts(device: type[FakeSession], tmp_path: P
     device.says = "Non-zero status code returned while running Conv node: invalid shape"
     pair = nets.build("mlp", tmp_path, 1)
     assert check(pair.unfolded, pair.folded, providers=["cpu", "cuda"]).verdict is Verdict.FAIL
+
+
+def identity(opened: dict[str, Any]) -> tuple[str, str, str]:
+    """Return what a session of the device computes: graph, level, options."""
+    return Path(opened["model"]).name, opened["level"], str(opened["providers"][0])
+
+
+def test_each_graph_is_opened_once_for_each_level_and_variant(
+    device: type[FakeSession], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """cuDNN starts anew in each session, which takes longer than all runs of a small model."""
+    monkeypatch.setattr(latency, "SECONDS", 0.0)
+    runs: list[OrtSession] = []
+    run = OrtSession.run
+    monkeypatch.setattr(OrtSession, "run", lambda self, *a, **k: (runs.append(self), run(self, *a, **k))[1])
+    pair = nets.build("plain", tmp_path, 1)
+    for options in ({}, {"latency": True}):
+        device.opened, _ = [], runs.clear()
+        found = check(pair.unfolded, pair.folded, providers=["cpu", "cuda"], **options)
+        assert found.verdict is Verdict.PASS, found.summary
+        opened = [identity(each) for each in device.opened]
+        assert len(opened) == len(set(opened))
+        # two levels of two variants; inner values once; the source for its latency
+        assert len(opened) == 5 + bool(options)
+        mine = {each["session"].inner for each in device.opened}
+        on_device = sum(session in mine for session in runs)
+        if not options:
+            assert on_device <= 3 * (len(runs) - on_device)
+            assert on_device == 4 * (len(found.probes) + 1) + 1  # a repeat each, and the inner values
+
+
+def test_latency_on_a_device_is_measured_at_several_batches(
+    device: type[FakeSession], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(latency, "SECONDS", 0.0)
+    text = "plain (float[N,3] x) => (float[N,4] y) { h = MatMul(x, w)\n y = Relu(h) }"
+    path = write(tmp_path / "free.onnx", text, w=array(3, 4))
+    found = check(path, path, providers=["cpu", "cuda"], latency=True).latency
+    assert found is not None
+    assert list(found["cpu"]) == ["enable_all"]
+    labels = [f"enable_all batch {rows}" for rows in (1, 8, 32)]
+    assert list(found["cuda"]) == labels
+    assert [found["cuda"][label]["shape"]["x"] for label in labels] == [[1, 3], [8, 3], [32, 3]]
+    fixed = write(tmp_path / "fixed.onnx", text.replace("N", "2"), w=array(3, 4))
+    found = check(fixed, fixed, providers=["cuda"], latency=True).latency
+    assert found is not None
+    assert list(found["cuda"]) == ["enable_all"]
 
 
 def test_two_jobs_share_a_device(device: type[FakeSession], tmp_path: Path) -> None:
