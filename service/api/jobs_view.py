@@ -71,7 +71,7 @@ async def wait_done(ports: Services, tenant: str, job_id: str, seconds: float) -
         if job.done or left <= 0 or ports.changes.ending:
             return job
         # One second at most: a change is seen at once, and a missed one costs no more than that.
-        seen = await ports.changes.wait_async(seen, min(left, 1.0))
+        seen = await ports.changes.wait_for(job_id, seen, min(left, 1.0))
 
 
 def failure(job: Job) -> Response:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from typing import Any
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client import multiprocess as several
@@ -14,7 +16,7 @@ from sqlalchemy import Row, func, select
 from service.errors import ServiceError
 from service.jobs.model import Kind, State
 from service.store import tables, tallies, workers
-from service.store.db import now
+from service.store.db import Database, now
 from service.supervision import FAULTS
 from service.wiring import Services
 
@@ -42,11 +44,31 @@ TALLIES = {
 }
 
 
+T = TypeVar("T")
+_SHARE, _QUICK = 100.0, 0.2
+_KEPT: WeakKeyDictionary[Database, dict[str, tuple[float, Any]]] = WeakKeyDictionary()
+
+
 class DatabaseGauges:
     """Jobs by state, age of the oldest waiting one, live workers, stored bytes."""
 
     def __init__(self, ports: Services) -> None:
         self._ports = ports
+        self._kept: dict[str, tuple[float, Any]] = _KEPT.setdefault(ports.db, {})
+
+    def _seldom(self, name: str, ask: Callable[[], T]) -> T:
+        """Ask what grows with the whole history no more often than for a hundredth of the time.
+
+        Counting ten million rows takes seconds: at each scrape that would be the database's main work.
+        """
+        known: tuple[float, T] | None = self._kept.get(name)
+        if known is not None and time.monotonic() < known[0]:
+            return known[1]
+        began = time.monotonic()
+        found = ask()
+        took = time.monotonic() - began
+        self._kept[name] = (time.monotonic() + (_SHARE * took if took > _QUICK else 0.0), found)
+        return found
 
     def collect(self) -> Iterator[Metric]:
         """One scrape; nothing when the database is away (`/readyz` says so)."""
@@ -60,7 +82,8 @@ class DatabaseGauges:
 
     def _jobs(self) -> Iterator[Metric]:
         jobs = GaugeMetricFamily("bnfold_jobs", "Jobs in the table.", labels=["kind", "state", "pool"])
-        for labels, count in self._ports.jobs.counts().items():
+        counts = self._seldom("jobs", self._ports.jobs.counts)
+        for labels, count in counts.items():
             jobs.add_metric(list(labels), count)
         yield jobs
 
@@ -93,14 +116,19 @@ class DatabaseGauges:
                     metric.add_metric(label.split("/", len(labels) - 1), value)
             yield metric
 
+    def _stored(self) -> int:
+        query = select(func.coalesce(func.sum(tables.blobs.c.size), 0))
+        with self._ports.db.read() as connection:
+            return int(connection.execute(query).scalar_one())
+
     def _rest(self) -> Iterator[Metric]:
-        J, B, D = tables.jobs.c, tables.blobs.c, tables.deliveries.c  # noqa: N806
+        J, D = tables.jobs.c, tables.deliveries.c  # noqa: N806
         with self._ports.db.read() as connection:
             oldest = connection.execute(
                 select(func.min(J.created_at)).where(J.state == State.QUEUED.value)
             ).scalar()
-            stored = connection.execute(select(func.coalesce(func.sum(B.size), 0))).scalar_one()
             waiting = connection.execute(select(func.count()).where(D.state == "pending")).scalar_one()
+        stored = self._seldom("stored", self._stored)
         live = workers.alive(self._ports.db, self._ports.settings)
         age = max(0.0, now() - oldest) if oldest is not None else 0.0
         yield GaugeMetricFamily("bnfold_oldest_queued_seconds", "Age of the oldest waiting job.", value=age)

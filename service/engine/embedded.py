@@ -28,6 +28,7 @@ from service.jobs.model import Kind
 from service.jobs.worker import Worker
 from service.settings import Settings
 from service.store.change_feed import Changes
+from service.store.db import QUEUED
 from service.supervision import FAULTS, start_thread
 
 log = logging.getLogger("bnfold.engine")
@@ -175,7 +176,7 @@ class EmbeddedConsumer:
         """Run jobs until `stop`."""
         slots = self._slots
         running: dict[Future[bool], str] = {}
-        cursor = self._changes.cursor()
+        cursor = self._changes.cursor(lambda word: word.startswith(QUEUED))
         with ThreadPoolExecutor(slots, thread_name_prefix="job") as pool:
             while not stop.is_set():
                 for future in [future for future in running if future.done()]:

@@ -7,6 +7,7 @@ bytes that no tenant claims. Bytes younger than the grace time stay: their row m
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, Table, delete, exists, func, or_, select
@@ -39,7 +40,7 @@ class Collector:
         cutoff = now() - self.settings.retention_days * DAY
         went = {
             "uploads": self._expire_uploads(),
-            "jobs": self._jobs(J.finished_at < cutoff),
+            "jobs": self._all_jobs(J.finished_at < cutoff),
             "models": self._models(cutoff),
             "deliveries": self._old(tables.deliveries, D.created_at < cutoff),
             "usage": self._old(tables.usage, tables.usage.c.day < cutoff / DAY),
@@ -69,14 +70,23 @@ class Collector:
                 connection.execute(delete(tables.blobs).where(B.tenant == tenant, B.digest == digest))
         return {"missing": missing, "present": len(present)}
 
-    def _jobs(self, which: ColumnElement[bool], limit: int = 500) -> int:
+    def _all_jobs(self, which: ColumnElement[bool]) -> int:
+        """Lot after lot, each a short transaction: a day may bring a million, and others write in between."""
+        went, deadline = 0, time.monotonic() + max(1.0, self.settings.gc_interval / 2)
+        while lot := self._jobs(which):
+            went += lot
+            if time.monotonic() > deadline:
+                break  # the rest next time: leases are looked after by the same thread
+        return went
+
+    def _jobs(self, which: ColumnElement[bool], limit: int = 200) -> int:
         released = exists().where(H.tenant == J.tenant, H.digest == J.artifact_digest)
         finished = J.state.in_([state.value for state in TERMINAL])
         query = select(tables.jobs).where(finished, which, ~released).order_by(J.finished_at).limit(limit)
         with self.db.write() as connection:
+            self.db.alone(connection, "collect jobs")
             old = [Job.of(row) for row in connection.execute(query)]
-            for job in old:
-                remove(connection, job)
+            remove(connection, old)
         return len(old)
 
     def _models(self, cutoff: float) -> int:

@@ -42,7 +42,7 @@ class Heartbeat:
 
     def _loop(self) -> None:
         interval = self._worker.settings.lease / 3
-        cursor = self._changes.cursor()
+        cursor = self._changes.cursor(lambda word: word in self._worker.active)
         reported = 0.0
         while not self._stop.is_set():
             cursor.wait(min(0.5, interval / 2), self._stop)

@@ -11,7 +11,7 @@ from service.jobs.model import TERMINAL, Job, State
 from service.jobs.outbox import announce
 from service.jobs.transitions import Cause, after
 from service.store import tables, tallies
-from service.store.db import Database, now
+from service.store.db import PROGRESS, QUEUED, Database, now
 
 J = tables.jobs.c
 
@@ -70,7 +70,7 @@ def move(
     tallies.add(db, connection, _counted(moved, cause))
     if target in TERMINAL:
         announce(db, connection, moved)
-    db.touch(connection, moved.id)
+    db.touch(connection, moved.id, QUEUED if target is State.QUEUED else "")
     return moved
 
 
@@ -107,7 +107,7 @@ def note(
     if row is None:
         return False
     _add(connection, job_id, row[0], type_, data)
-    db.touch(connection, job_id)
+    db.touch(connection, job_id, PROGRESS)
     return True
 
 
@@ -119,7 +119,7 @@ def create(db: Database, connection: Connection, values: dict[str, Any]) -> Job:
     if job.done:
         tallies.add(db, connection, _counted(job, None))
         announce(db, connection, job)
-    db.touch(connection, job.id)
+    db.touch(connection, job.id, "" if job.done else QUEUED)
     return job
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -239,7 +240,7 @@ class Jobs:
                     code="in_use",
                     hint="Releases keep their history; delete the release first.",
                 )
-            remove(connection, job)
+            remove(connection, [job])
 
     def events(self, job_id: str, seq: int) -> list[Any]:
         """Events past `seq`; the caller has checked the tenant."""
@@ -277,13 +278,13 @@ def find_cached(db: Database, verifier: Verifier, tenant: str, cache_key: str) -
     return job
 
 
-def remove(connection: Connection, job: Job) -> None:
-    """Delete the rows of a finished job; its blobs go with the next collection."""
-    connection.execute(delete(tables.idempotency).where(tables.idempotency.c.job_id == job.id))
-    connection.execute(delete(tables.events).where(tables.events.c.job_id == job.id))
-    connection.execute(delete(tables.jobs).where(J.id == job.id))
-    if job.artifact_digest is not None:
-        references.drop_artifact_if_unused(connection, job.tenant, job.artifact_digest)
+def remove(connection: Connection, jobs: Sequence[Job]) -> None:
+    """Delete the rows of finished jobs; their blobs go with the next collection."""
+    gone = [job.id for job in jobs]
+    for column in (tables.idempotency.c.job_id, tables.events.c.job_id, J.id):
+        connection.execute(delete(column.table).where(column.in_(gone)))
+    for tenant, digest in {(job.tenant, job.artifact_digest) for job in jobs if job.artifact_digest}:
+        references.drop_artifact_if_unused(connection, tenant, digest)
 
 
 def _result_of(hit: Job) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""Learning that a job changed, without polling the tables: `PRAGMA data_version` or LISTEN."""
+"""Learning that a job changed, without polling the tables: `PRAGMA data_version` or LISTEN.
+
+PostgreSQL says which job changed; SQLite only that something did.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,19 @@ import asyncio
 import logging
 import threading
 import time
+from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from service.store.db import CHANNEL, Database
+from service.store.db import CHANNEL, PROGRESS, QUEUED, Database
 from service.supervision import start_thread
 
 log = logging.getLogger("bnfold.store")
 TICK = 0.02
+_REMEMBERED = 1024  # changes whose words are kept; whoever is further behind looks anyway
+# True for the words of a change (see `Database.touch`) that a waiter must look at.
+Interest = Callable[[str], bool]
 
 
 class Changes:
@@ -22,6 +30,7 @@ class Changes:
     def __init__(self, db: Database) -> None:
         self._db = db
         self._count = 0
+        self._words: deque[str | None] = deque(maxlen=_REMEMBERED)
         self._condition = threading.Condition()
         self._waiters: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
         self._closed = threading.Event()
@@ -42,10 +51,14 @@ class Changes:
         if self._thread is not None:
             self._thread.join(timeout=3)
 
-    def cursor(self) -> CountingCursor:
-        """A new waiter, that starts from now."""
+    def cursor(self, interest: Interest | None = None) -> CountingCursor:
+        """Return a new waiter, that starts from now, for all changes or those of interest.
+
+        With many workers nearly every change is another worker's; each that looked at the tables for it
+        would make the work of the database grow with the square of their number.
+        """
         self.start()
-        return CountingCursor(self)
+        return CountingCursor(self, interest)
 
     @property
     def count(self) -> int:
@@ -57,15 +70,38 @@ class Changes:
         self.ending = True
         self.wake()
 
-    def wake(self) -> None:
-        """Pretend that something changed."""
+    def concerns(self, seen: int, interest: Interest) -> bool:
+        """Return whether a change since `seen` is of interest; one without words always is."""
+        with self._condition:
+            missed = self._count - seen
+            if missed > len(self._words):
+                return True
+            return any(
+                word is None or interest(word) for word in list(self._words)[len(self._words) - missed :]
+            )
+
+    def wake(self, word: str | None = None) -> None:
+        """Say that something changed; without words, that anything may have."""
         with self._condition:
             self._count += 1
+            self._words.append(word)
             self._condition.notify_all()
             waiters, self._waiters = self._waiters, set()
         for loop, event in waiters:
             with suppress(RuntimeError):  # its loop has ended
                 loop.call_soon_threadsafe(event.set)
+
+    async def wait_for(self, job_id: str, seen: int, timeout: float) -> int:
+        """Wait until this job changed or the timeout; the count. No thread is held while waiting."""
+        deadline = time.monotonic() + timeout
+        while True:
+            count = await self.wait_async(seen, deadline - time.monotonic())
+            mine = count != seen and self.concerns(
+                seen, lambda word: word.lstrip(QUEUED + PROGRESS) == job_id
+            )
+            if mine or count == seen or self.ending or self._closed.is_set():
+                return count
+            seen = count
 
     async def wait_async(self, seen: int, timeout: float) -> int:
         """Like `wait_past`, for the event loop: no thread is held while waiting."""
@@ -125,15 +161,15 @@ class Changes:
             connection.execute(f"LISTEN {CHANNEL}")
             self.wake()  # what happened while nobody listened
             while not self._closed.is_set():
-                for _ in connection.notifies(timeout=0.5, stop_after=1):
-                    self.wake()
+                for change in connection.notifies(timeout=0.5, stop_after=1):
+                    self.wake(change.payload)
 
 
 class CountingCursor:
     """A position in the count of changes."""
 
-    def __init__(self, changes: Changes) -> None:
-        self._changes = changes
+    def __init__(self, changes: Changes, interest: Interest | None = None) -> None:
+        self._changes, self._interest = changes, interest
         self._seen = changes.count
 
     def wait(self, timeout: float, stop: threading.Event | None = None) -> bool:
@@ -147,7 +183,8 @@ class CountingCursor:
             slice_ = left if stop is None else min(left, 0.1)
             count = self._changes.wait_past(self._seen, max(0.0, slice_))
             if count != self._seen:
-                self._seen = count
-                return True
+                seen, self._seen = self._seen, count
+                if self._interest is None or self._changes.concerns(seen, self._interest):
+                    return True
             if left <= 0 or (stop is not None and stop.is_set()):
                 return False

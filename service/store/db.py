@@ -21,6 +21,7 @@ from service.errors import ServiceError, StorageFull, Unavailable, Unprocessable
 from service.store.private_files import close_to_others, private_file
 
 CHANNEL = "bnfold_jobs"
+QUEUED, PROGRESS = "+", "~"  # the job has come into the queue; only its progress changed
 log = logging.getLogger("bnfold.store")
 
 # What SQLite and PostgreSQL say when the disk is full or failing.
@@ -91,10 +92,14 @@ class Database:
             number = int.from_bytes(words[:8], "big", signed=True)
             connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": number})
 
-    def touch(self, connection: Connection, job_id: str) -> None:
-        """Tell listeners that a job changed, when and if this transaction commits."""
+    def touch(self, connection: Connection, job_id: str, mark: str = "") -> None:
+        """Tell listeners that a job changed, when and if this transaction commits.
+
+        Args:
+            mark: QUEUED or PROGRESS before the id, so that only those look whom it concerns.
+        """
         if not self.sqlite:
-            connection.execute(text("SELECT pg_notify(:c, :p)"), {"c": CHANNEL, "p": job_id})
+            connection.execute(text("SELECT pg_notify(:c, :p)"), {"c": CHANNEL, "p": mark + job_id})
 
     def ping(self) -> None:
         """Raise `Unavailable` unless the database answers."""

@@ -13,7 +13,7 @@ from service.settings import Settings
 from service.store.db import Database
 from service.store.private_files import private_file
 
-HEAD = "0006"
+HEAD = "0007"
 _LOCK = 0x626E666F  # "bnfo", the advisory lock's number
 SCRIPTS = Path(__file__).with_name("migrations")
 

@@ -121,6 +121,8 @@ jobs = Table(
     Index("ix_jobs_tenant_cache", "tenant", "cache_key"),
     Index("ix_jobs_queue", "state", "pool", "created_at"),
     Index("ix_jobs_lease", "state", "lease_until"),
+    Index("ix_jobs_turn", "state", "kind", "tenant", "position"),
+    Index("ix_jobs_finished", "finished_at"),
 )
 
 events = Table(

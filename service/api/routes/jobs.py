@@ -237,4 +237,4 @@ async def _stream(ports: Services, tenant: str, job_id: str, seq: int) -> AsyncI
         if loop.time() - quiet_since > KEEPALIVE:
             quiet_since = loop.time()
             yield ": still here\n\n"
-        seen = await ports.changes.wait_async(seen, 1.0)
+        seen = await ports.changes.wait_for(job_id, seen, 1.0)

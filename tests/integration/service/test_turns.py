@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import insert, select, update
 
 from service.app import create_app
 from service.engine.embedded import EmbeddedConsumer
@@ -218,3 +218,37 @@ class TestClock:
         workers.report(services.db, services.settings, "gone", "full")
         set_back()
         assert workers.alive(services.db, services.settings) == []
+
+
+def test_claims_do_not_grow_with_the_queue(services: Services) -> None:
+    """The query reads an index: rows of each tenant's head, whatever waits behind them."""
+    first = [submit(services, tenant=tenant).job.id for tenant in ("a", "b")]
+    with services.db.write() as connection:
+        row = dict(connection.execute(select(tables.jobs).where(tables.jobs.c.id == first[0])).one()._mapping)
+        rows = [row | {"id": f"job_{n:08}", "position": 10 + n, "tenant": "a"} for n in range(20_000)]
+        connection.execute(insert(tables.jobs), rows)
+    steps: list[int] = []
+    with services.db.read() as connection:
+        raw = connection.connection.driver_connection
+        assert raw is not None
+        raw.set_progress_handler(lambda: steps.append(1) and None, 1000)
+        assert [name for name, _ in turns.next_among(connection, ["cpu"], 8)[:2]] == first
+        raw.set_progress_handler(None, 0)
+    assert len(steps) < 20, "thousands of steps of SQLite's machine"
+
+
+def test_only_changes_of_interest_wake(services: Services) -> None:
+    changes = services.changes
+    queued, mine = (changes.cursor(interest) for interest in (
+        lambda word: word.startswith(clocks.QUEUED), lambda word: word == "job_1"
+    ))  # fmt: skip
+    for word in ("job_2", clocks.PROGRESS + "job_1"):
+        changes.wake(word)
+    assert not queued.wait(0.0)
+    assert not mine.wait(0.0)
+    changes.wake("job_1")
+    assert (queued.wait(0.0), mine.wait(0.0)) == (False, True)
+    changes.wake(clocks.QUEUED + "job_3")
+    assert (queued.wait(0.0), mine.wait(0.0)) == (True, False)
+    changes.wake()  # nobody knows what: everybody looks
+    assert (queued.wait(0.0), mine.wait(0.0)) == (True, True)
