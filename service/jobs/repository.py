@@ -86,7 +86,7 @@ def _counted(job: Job, cause: Cause | None) -> dict[tuple[str, str], int]:
         return found
     for code, layers in ((job.cost or {}).get("findings") or {}).items():
         found["findings", str(code)] = int(layers)
-    for name in ("wall_milliseconds", "cpu_milliseconds", "read_bytes", "written_bytes"):
+    for name in ("wall_milliseconds", "cpu_milliseconds", "read_bytes", "written_bytes", "stored_bytes"):
         found["cost", name] = int((job.cost or {}).get(name) or 0)
     return found
 

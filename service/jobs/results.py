@@ -44,7 +44,7 @@ def store(blobs: Blobs, job: Job, outcome: JobOutcome) -> Stored:
         data = json.dumps(report, separators=(",", ":")).encode()
         digest = put_bytes(blobs, data)
         found: dict[str, Any] = {"report_digest": digest, "sandbox": outcome.sandbox} | _headline(report)
-        found["cost"] = cost(outcome, report, len(data))
+        found["cost"] = cost(job, outcome, report, len(data))
         return Stored(Cause.PASS, found, sizes=((digest, len(data)),))
     if outcome.artifact is None:
         raise InternalError("The runner said that it was done and left no artifact.")
@@ -63,7 +63,7 @@ def store(blobs: Blobs, job: Job, outcome: JobOutcome) -> Stored:
         "artifact_bytes": size,
         "report_digest": report_digest,
         **_headline(report),
-        "cost": cost(outcome, report, size + len(data)),
+        "cost": cost(job, outcome, report, size + len(data)),
     }
     cause = Cause.PASS if verdict == "pass" else Cause.REJECT
     return Stored(cause, values, media_type, ((digest, size), (report_digest, len(data))))
@@ -75,16 +75,27 @@ def _headline(report: dict[str, Any]) -> dict[str, Any]:
     return {"headline": found, "health": found["state"] if found else None}
 
 
-def cost(outcome: JobOutcome, report: dict[str, Any], written: int) -> dict[str, Any]:
-    """Return what the attempt used, and how many layers have which finding."""
-    norms = report.get("batch_norms") or []
+_SUMS = ("wall_milliseconds", "cpu_milliseconds", "read_bytes", "written_bytes", "stored_bytes")
+
+
+def cost(
+    job: Job, outcome: JobOutcome, report: dict[str, Any] | None = None, stored: int = 0
+) -> dict[str, Any]:
+    """Return what all attempts of the job used so far, and how many layers have which finding."""
+    used = {
+        "wall_milliseconds": round(outcome.wall_seconds * 1000),
+        "cpu_milliseconds": round(outcome.cpu_seconds * 1000),
+        "read_bytes": outcome.read_bytes,
+        "written_bytes": outcome.written_bytes,
+        "stored_bytes": stored,
+    }
+    before = job.cost or {}
+    norms = (report or {}).get("batch_norms") or []
     codes = Counter(item["code"] for norm in norms for item in norm.get("health") or [])
     codes.pop("ok", None)
-    return {
-        "wall_milliseconds": round(outcome.wall_seconds * 1000),
-        "cpu_milliseconds": round(getattr(outcome, "cpu_seconds", 0.0) * 1000),
-        "peak_bytes": outcome.peak_rss,
-        "written_bytes": written,
+    total: dict[str, Any] = {name: int(before.get(name) or 0) + used[name] for name in _SUMS}
+    return total | {
+        "peak_bytes": max(int(before.get("peak_bytes") or 0), outcome.peak_rss),
         "findings": dict(codes),
     }
 
@@ -102,7 +113,8 @@ def log_cost(job: Job) -> None:
             "cached": job.cached_from is not None,
             "attempt": job.attempt, "queue_seconds": round(max(0.0, waited), 3),
             "seconds": round(max(0.0, took), 3), "cpu_seconds": spent.get("cpu_milliseconds", 0) / 1000,
-            "peak_bytes": spent.get("peak_bytes"), "written_bytes": spent.get("written_bytes"),
+            "peak_bytes": spent.get("peak_bytes"), "read_bytes": spent.get("read_bytes"),
+            "written_bytes": spent.get("written_bytes"), "stored_bytes": spent.get("stored_bytes"),
         },
     )  # fmt: skip
 

@@ -194,6 +194,7 @@ class Worker:
 
     def _after(self, attempt: Attempt, outcome: JobOutcome) -> Job | None:
         job = attempt.job
+        spent = {"cost": results.cost(job, outcome)}
         if outcome.crash is Crash.START and (outcome.error or {}).get("code") in _MACHINE_CODES:
             return self._put_off(attempt, BnfoldError.from_dict(outcome.error or {}))
         if outcome.status is Status.ERROR and (outcome.error or {}).get("code") in _MACHINE_CODES:
@@ -201,22 +202,22 @@ class Worker:
         if outcome.status is Status.ERROR and (outcome.error or {}).get("code") == "device_lost":
             crashes = job.crashes + 1
             if crashes < self.settings.max_crashes:
-                return self._end(job, Cause.CRASH, crashes=crashes, not_before=now() + 1.0)
+                return self._end(job, Cause.CRASH, crashes=crashes, not_before=now() + 1.0, **spent)
         if outcome.status is Status.ERROR:
-            return self._end(job, Cause.FAIL, error=outcome.error, sandbox=outcome.sandbox)
+            return self._end(job, Cause.FAIL, error=outcome.error, sandbox=outcome.sandbox, **spent)
         if outcome.status is Status.CANCELLED:
-            return self._end(job, Cause.RELEASE if attempt.release else Cause.STOPPED)
+            return self._end(job, Cause.RELEASE if attempt.release else Cause.STOPPED, **spent)
         crash = outcome.crash or Crash.SIGNAL
         crashes = job.crashes + 1
         if crash in _RETRIED and crashes < self.settings.max_crashes:
-            return self._end(job, Cause.CRASH, crashes=crashes, not_before=now() + 1.0)
+            return self._end(job, Cause.CRASH, crashes=crashes, not_before=now() + 1.0, **spent)
         error = {"class": "TemporaryFailure", "code": crash.value, "message": _CRASHES[crash]}
         if crash is Crash.TIMEOUT:
             error["class"] = "TimedOut"
         error = error | {"hint": "`bnfold explain " + crash.value + "` says what can be done."}
         detail = (outcome.error or {}).get("details") or {}
         return self._end(job, Cause.FAIL, error=error | {"details": detail}, crashes=crashes,
-                         sandbox=outcome.sandbox)  # fmt: skip
+                         sandbox=outcome.sandbox, **spent)  # fmt: skip
 
     def _end(self, job: Job, cause: Cause, **values: Any) -> Job | None:
         with self.db.write() as connection:

@@ -85,6 +85,9 @@ class JobOutcome:
     sandbox: str = "none"  # the level this attempt really ran at: full, strong, partial, none
     peak_rss: int = 0
     wall_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    read_bytes: int = 0
+    written_bytes: int = 0
 
 
 OnEvent = Callable[[Event], None]

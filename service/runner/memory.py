@@ -46,6 +46,7 @@ class MemoryRunner:
 
     def run(self, spec: JobSpec, *, on_event: OnEvent, cancel: threading.Event) -> JobOutcome:
         """Do what the input says."""
+        began = time.monotonic()
         data = spec.input.read_bytes()
         orders = _orders(data)
         on_event(Event("read", 0.0))
@@ -60,10 +61,15 @@ class MemoryRunner:
         report = spec.out_dir / "report.json"
         if spec.kind == "inspect":
             report.write_text(Inspection(format="memory", framework="none").to_json())
-            return JobOutcome(Status.DONE, report=report)
+            size = report.stat().st_size
+            return JobOutcome(Status.DONE, report=report, read_bytes=len(data), written_bytes=size)
         artifact = _artifact(spec.out_dir, data, int(orders.get("bytes", 1000)))
         report.write_text(_report(artifact, orders, spec).to_json())
-        return JobOutcome(Status.DONE, report=report, artifact=artifact, wall_seconds=time.process_time())
+        written = report.stat().st_size + artifact.stat().st_size
+        return JobOutcome(
+            Status.DONE, report=report, artifact=artifact, wall_seconds=time.monotonic() - began,
+            read_bytes=len(data), written_bytes=written,
+        )  # fmt: skip
 
 
 def _orders(data: bytes) -> dict[str, Any]:

@@ -289,4 +289,7 @@ def _outcome(child: Child, end: End, started: float) -> JobOutcome:
         sandbox=child.level,
         peak_rss=end.peak_rss,
         wall_seconds=time.monotonic() - started,
+        cpu_seconds=end.used.cpu_seconds,
+        read_bytes=end.used.read_bytes,
+        written_bytes=end.used.written_bytes,
     )

@@ -22,6 +22,7 @@ from folding.progress import Event
 from service.errors import ServiceError
 from service.logs import storable
 from service.runner.base import Crash, Limits, OnEvent
+from service.runner.consumption import Consumption, consumption
 from service.runner.launch import Child
 from service.runner.safe_rmtree import usage
 
@@ -42,6 +43,7 @@ class End:
     error: dict[str, Any] | None = None
     cancelled: bool = False
     peak_rss: int = 0
+    used: Consumption = field(default_factory=Consumption)
     raised: BaseException | None = field(default=None, repr=False)
 
 
@@ -116,6 +118,8 @@ class Watch:
         self.disk = bind_disk(child, self.asked)
         self.end: End = End()
         self._next_disk = 0.0
+        self._pid = child.pids()[-1]
+        self._start = consumption(self._pid) or Consumption()  # its imports are not the job's
 
     def run(self) -> End:
         """Block until the job is over."""
@@ -126,6 +130,7 @@ class Watch:
                 self.child.kill()
                 return reason
             for message in self.child.poll(TICK):
+                self._measure()
                 final = self._gone() if message is None else self._message(message)
                 if final is not None:
                     return final
@@ -137,6 +142,7 @@ class Watch:
         found = [vitals(pid) for pid in self.child.pids()]
         resident = sum(one.resident for one in found)
         end.peak_rss = max(end.peak_rss, resident)
+        self._measure()
         if self.cancel.is_set():
             end.cancelled = True
         elif time.monotonic() > deadline:
@@ -150,6 +156,10 @@ class Watch:
             self._look_at_disk()
             return end if end.crash or end.error else None
         return end
+
+    def _measure(self) -> None:
+        if (used := consumption(self._pid)) is not None:
+            self.end.used = used.since(self._start)
 
     def _look_at_disk(self) -> None:
         now = time.monotonic()

@@ -116,7 +116,7 @@ jobs = Table(
     Column("artifact_bytes", BigInteger),
     Column("trace", String(64)),
     Column("position", BigInteger, index=True),  # order of submission, whatever the clock says
-    Column("cost", JSON),  # {cpu_seconds, wall_seconds, peak_bytes, read_bytes, written_bytes}
+    Column("cost", JSON),  # see service.jobs.results.cost
     Index("ix_jobs_tenant_created", "tenant", "created_at", "id"),
     Index("ix_jobs_tenant_cache", "tenant", "cache_key"),
     Index("ix_jobs_queue", "state", "pool", "created_at"),

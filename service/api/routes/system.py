@@ -38,12 +38,20 @@ class Check(BaseModel):
     detail: str = ""
 
 
+class Pool(BaseModel):
+    """Who would run the jobs of a pool now."""
+
+    workers: int
+    slots: int = Field(description="Jobs that run at a time. 0: jobs are taken, and wait.")
+
+
 class Ready(BaseModel):
-    """Whether work can be taken, and at which sandbox level it would run."""
+    """Whether work can be taken, who would run it, and at which sandbox level."""
 
     ready: bool
     sandbox: str = Field(description="Weakest level among live workers; `unknown` while none has reported.")
     workers: int
+    pools: dict[str, Pool] = Field(description="Each pool that this deployment has, also with no worker.")
     checks: dict[str, Check]
 
 
@@ -74,7 +82,13 @@ async def livez() -> Alive:
     summary="Can it take work?",
 )
 async def readyz(request: Request, ports: Ports) -> JSONResponse:
-    """Database, blob store and engine are tried, at most once a second."""
+    """Database, blob store and engine are tried, at most once a second.
+
+    503 means that this process should get no requests: it could not keep what it is given. Workers of the
+    scale-out engine are other machines; without them jobs are kept and wait, which `pools`, `checks`, the
+    metric `bnfold_workers` and an alert tell. A balancer that took the API away for that would turn a wait
+    into an outage. The embedded engine's worker is this process's own child, and counts.
+    """
     known: tuple[float, Ready] | None = getattr(request.app.state, "ready", None)
     if known is None or time.monotonic() - known[0] > READY_TTL:
         known = (time.monotonic(), await run_in_threadpool(look, ports))
@@ -93,6 +107,10 @@ def look(ports: Services) -> Ready:
     live = workers.alive(ports.db, ports.settings) if checks["database"].ok else []
     embedded = ports.settings.engine == "embedded"
     checks["workers"] = Check(ok=bool(live), detail="" if live else "no worker is alive; jobs wait")
+    pools = _pools(ports.settings.pools, live)
+    for pool, found in pools.items():
+        if live and not found.slots:
+            checks[f"pool {pool}"] = Check(ok=False, detail="no worker serves this pool; its jobs wait")
     checks |= {f"pool {pool}": Check(ok=False, detail=why) for pool, why in _unavailable(live).items()}
     faults = FAULTS.current() | {
         f"{row.name} {where}": what
@@ -108,13 +126,21 @@ def look(ports: Services) -> Ready:
         (row.sandbox for row in live), key=lambda level: order.index(level) if level in order else 0
     )
     return Ready(
-        # Workers of the scale-out engine are deployed apart: without them jobs are taken, and wait.
         # A pool that is not offered, or a thread that is tried again, takes nothing from the others.
         ready=all(checks[name].ok for name in needed),
         sandbox=levels[0] if levels else "unknown",
         workers=len(live),
+        pools=pools,
         checks=checks,
     )
+
+
+def _pools(expected: list[str], live: list[Row[Any]]) -> dict[str, Pool]:
+    found = {}
+    for pool in sorted({*expected, *(pool for row in live for pool in row.pools)}):
+        mine = [row for row in live if pool in row.pools]
+        found[pool] = Pool(workers=len(mine), slots=sum(row.slots for row in mine))
+    return found
 
 
 def _unavailable(live: list[Row[Any]]) -> dict[str, str]:

@@ -9,18 +9,22 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from service.api.routes.system import look
 from service.app import create_app
 from service.engine import embedded
 from service.engine.embedded import CANNOT_START, EmbeddedQueue, Lock, environment_of, lock_path
+from service.errors import Unavailable
 from service.settings import Settings
 from service.store import workers
 from tests.support.deployment import deployment, eventually, free_port
 from tests.support.in_process import TestClient, open_services, settings
 from tests.support.paths import ROOT
+from tests.support.service_fixtures import settings_of
 
 REFUSING = """
 import service.runner.process as process
@@ -105,6 +109,7 @@ def test_ready_only_while_a_worker_lives(tmp_path: Path) -> None:
             assert answer.status_code == 503
             assert answer.json()["checks"]["engine"]["ok"]
             assert not answer.json()["checks"]["workers"]["ok"]
+            assert answer.json()["pools"] == {"cpu": {"workers": 0, "slots": 0}}
             workers.report(services.db, services.settings, "w1", "full")
             eventually(lambda: client.get("/readyz").status_code == 200, 5)
     finally:
@@ -129,3 +134,30 @@ def test_children_end_with_their_parent(tmp_path: Path) -> None:
             return True
 
         eventually(free, 30, "the port is free again")
+
+
+def test_the_scale_engine_is_ready_without_workers_and_says_so(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """A balancer keeps an API that keeps jobs; who waits for a worker reads it in the body."""
+    names = {k.removeprefix("BNFOLD_").lower(): v for k, v in settings_of("procrastinate", request).items()}
+    services = open_services(tmp_path, lease=60.0, pools=["cpu", "cuda"], **names)
+    try:
+        first = look(services)
+        assert first.ready
+        assert not first.checks["workers"].ok
+        assert {name: pool.slots for name, pool in first.pools.items()} == {"cpu": 0, "cuda": 0}
+        workers.report(services.db, services.settings, "w1", "full", ["cpu"])
+        then = look(services)
+        assert then.ready
+        assert then.checks["workers"].ok
+        assert (then.pools["cpu"].workers, then.pools["cuda"].workers) == (1, 0)
+        assert "no worker serves" in then.checks["pool cuda"].detail
+        assert not look(replace(services, blobs=Broken())).ready  # what the API itself cannot do
+    finally:
+        services.close()
+
+
+class Broken:
+    def ping(self) -> None:
+        raise Unavailable("The bucket does not answer.")

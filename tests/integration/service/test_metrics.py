@@ -13,7 +13,7 @@ import pytest
 from folding.report import Inspection
 from service.api import metrics
 from service.jobs.model import Kind
-from service.runner.base import JobOutcome, JobSpec, OnEvent
+from service.runner.base import Crash, JobOutcome, JobSpec, OnEvent, Status
 from service.runner.memory import MemoryRunner
 from service.store import tallies
 from service.wiring import Services
@@ -83,6 +83,30 @@ def test_a_failed_job_has_its_line_too(services: Services, caplog: pytest.LogCap
         worker(services).run(job.id)
     said = [vars(record) for record in caplog.records if record.getMessage() == "job cost"]
     assert [(line["state"], line["code"]) for line in said] == [("failed", "corrupt_blob")]
+
+
+def test_cost_is_the_sum_of_all_attempts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Attempts that crash cost as much as the one that ends the job, and a failed job costs too."""
+
+    class Dying(MemoryRunner):
+        def run(self, spec: JobSpec, *, on_event: OnEvent, cancel: object) -> JobOutcome:
+            return JobOutcome(
+                Status.CRASHED, crash=Crash.SIGNAL, cpu_seconds=1.5, wall_seconds=2.0, peak_rss=100,
+                read_bytes=10, written_bytes=20,
+            )  # fmt: skip
+
+    services = open_services(tmp_path, max_crashes=2)
+    job = submit(services).job
+    with caplog.at_level(logging.INFO, logger="bnfold.jobs"):
+        for _ in range(2):
+            assert worker(services, Dying()).run(job.id)
+    (said,) = [vars(record) for record in caplog.records if record.getMessage() == "job cost"]
+    assert (said["state"], said["cpu_seconds"], said["peak_bytes"]) == ("failed", 3.0, 100)
+    assert (said["read_bytes"], said["written_bytes"]) == (20, 40)
+    found = scraped(services)
+    assert found['bnfold_jobs_cost_total{what="cpu_milliseconds"}'] == 3000.0
+    assert found['bnfold_jobs_cost_total{what="read_bytes"}'] == 20.0
+    services.close()
 
 
 def test_nothing_is_lost_between_writers(tmp_path: Path) -> None:

@@ -70,6 +70,7 @@ def test_cpu_seconds_end_it(run: Run) -> None:
     """What the process used for its imports is not the job's."""
     outcome = run("spin", limits=Limits(wall_seconds=20, cpu_seconds=1))
     assert (outcome.status, outcome.crash) == (Status.CRASHED, Crash.TIMEOUT)
+    assert 0.5 < outcome.cpu_seconds < 3.0, "what it cost is told, its imports are not"
 
 
 def test_memory_stays_within_a_tenth_of_the_cap(run: Run) -> None:
@@ -82,6 +83,7 @@ def test_memory_stays_within_a_tenth_of_the_cap(run: Run) -> None:
 def test_disk_limit_is_the_jobs_own_fault(run: Run) -> None:
     outcome = run("fill_disk", limits=Limits(wall_seconds=30, disk_bytes=64 * MIB))
     assert outcome.status is Status.ERROR
+    assert outcome.written_bytes > 60 * MIB
     assert outcome.error is not None
     assert outcome.error["code"] == "unsafe_disk_use"
 
