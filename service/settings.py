@@ -51,6 +51,11 @@ class Settings(BaseSettings):
         le=256,
         description="Jobs that one worker process runs at a time.",
     )
+    warm_formats: Annotated[list[Literal["onnx", "tensorflow"]], NoDecode] = Field(
+        default=["onnx", "tensorflow"],
+        description="Formats whose libraries waiting processes hold: onnx, tensorflow. Without tensorflow an "
+        "idle slot takes some 0.5 GB less, and a TensorFlow or Keras model waits for its imports.",
+    )
     inspect_slots: int = Field(
         default=1,
         ge=0,
@@ -134,7 +139,7 @@ class Settings(BaseSettings):
     log_format: Literal["json", "text"] = Field(default="json", description="Form of log lines on stderr.")
     otel_endpoint: str = Field(default="", description="OTLP/HTTP endpoint for traces (extra `otel`).")
 
-    @field_validator("allowed_hosts", "pools", mode="before")
+    @field_validator("allowed_hosts", "pools", "warm_formats", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

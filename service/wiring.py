@@ -154,6 +154,7 @@ def _runner(settings: Settings) -> JobRunner:
     from service.runner.device_check import check_device
     from service.runner.pools import PoolRunner
     from service.runner.process import ProcessRunner
+    from service.runner.warm import MODULES, ONNX_MODULES
 
     settings.scratch.mkdir(parents=True, exist_ok=True)
     base = RunnerConfig(
@@ -161,6 +162,7 @@ def _runner(settings: Settings) -> JobRunner:
         # Processes kept warm. An inspection takes one of them and another is warmed at once; keeping one more
         # for the inspections' lane would cost every idle service a further process with TensorFlow in it.
         slots=settings.slots,
+        warm=MODULES if "tensorflow" in settings.warm_formats else ONNX_MODULES,
         allow_unsandboxed=settings.allow_unsandboxed,
     )
     if "cuda" not in settings.pools:

@@ -6,14 +6,12 @@ is linked or copied into the runner's own folder; what it leaves is moved out af
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import queue
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Final
 
 from folding.errors import BnfoldError, Cancelled, TemporaryFailure
 from service.errors import StorageFull, Unavailable
@@ -23,12 +21,11 @@ from service.runner.config import RunnerConfig
 from service.runner.file_transfer import Staged, bring_in, safe_name, take_out
 from service.runner.launch import Child, best_way, start_child
 from service.runner.minimum_versions import assert_floors
+from service.runner.warm import ONNX_MODULES
+from service.runner.warm_processes import WarmProcesses
 from service.runner.watch import End, Watch, bind_memory, bind_processor
-from service.supervision import FAULTS, FIRST_PAUSE, LONGEST_PAUSE
 
 _LOG = logging.getLogger("bnfold.runner")
-# A short job keeps the machine to itself; a longer one shares it with the imports of its successor.
-_REFILL_SECONDS: Final = 2.0
 
 
 class SandboxUnavailable(TemporaryFailure):
@@ -48,48 +45,61 @@ def require(level: str, config: RunnerConfig) -> None:
 
 
 class ProcessRunner:
-    """`JobRunner` over real processes. Thread-safe; as many jobs at a time as callers ask for."""
+    """`JobRunner` over real processes. Thread-safe; as many jobs at a time as callers ask for.
+
+    Two sets of warm processes: importing TensorFlow takes most of a process's start, and a job on an ONNX
+    file never needs it.
+    """
 
     def __init__(self, config: RunnerConfig | None = None) -> None:
         self.config = config or RunnerConfig()
-        self._idle: queue.Queue[Child] = queue.Queue()
-        self._lock = threading.Lock()
-        self._making = 0
-        self._warmers = 0
         self._wrapped = False
         self._level = "none"
         self._closed = threading.Event()
+        self._any = WarmProcesses(self.config.slots, partial(self._make, self.config.warm))
+        self._onnx = self._any
+        if not set(self.config.warm) <= set(ONNX_MODULES):
+            self._onnx = WarmProcesses(self.config.slots, partial(self._make, ONNX_MODULES))
+        self._sets = tuple(dict.fromkeys((self._onnx, self._any)))
 
     def start(self) -> None:
-        """Find the best jail this machine has, then begin to warm `slots` processes.
+        """Find the best jail this machine has, then begin to warm `slots` processes of each set.
 
         Raises: SandboxUnavailable at level `none` unless allowed; TemporaryFailure if nothing starts.
         """
         assert_floors()
         self._wrapped, self._level = best_way(self.config)
         require(self._level, self.config)
-        for _ in range(self.config.slots):
-            self._refill(None)
+        for processes in self._sets:
+            for _ in range(self.config.slots):
+                processes.refill(None)
 
     def level(self) -> str:
         """The level that the canary found at start, or the lowest that a later process reported."""
         return self._level
 
-    def idle(self) -> int:
-        """How many warm processes wait."""
-        return self._idle.qsize()
+    def idle(self) -> list[Child]:
+        """Return the warm processes that wait."""
+        return [child for processes in self._sets for child in processes.idle()]
+
+    def making(self) -> int:
+        """Return how many processes are being warmed now."""
+        return sum(processes.making for processes in self._sets)
 
     def run(self, spec: JobSpec, *, on_event: OnEvent, cancel: threading.Event) -> JobOutcome:
         """Run one job; see `JobRunner`."""
         started = time.monotonic()
+        own = self._onnx if is_onnx(spec) else self._any
         try:
-            child = self._take(cancel)
+            child = self._take(own, cancel)
         except Cancelled:
             return JobOutcome(Status.CANCELLED, sandbox=self._level)
         except BnfoldError as error:
             _LOG.error("no runner: %s", error.message)
             return JobOutcome(Status.CRASHED, crash=Crash.START, error=error.to_dict(), sandbox=self._level)
-        hold = self._hold_refill()
+        # A short job keeps the machine to itself; a longer one shares it with the imports of its successor.
+        hold = threading.Event()
+        self._refill(hold)
         try:
             return run_in(child, spec, on_event=on_event, cancel=cancel, started=started)
         finally:
@@ -100,37 +110,39 @@ class ProcessRunner:
     def close(self) -> None:
         """Kill the idle processes; none is made any more."""
         self._closed.set()
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._idle.get_nowait().close()
+        for processes in self._sets:
+            processes.close()
 
-    # --- the pool ----------------------------------------------------------------------------------
+    def _refill(self, hold: threading.Event | None) -> None:
+        """Warm what was taken; see `WarmProcesses.refill`."""
+        for processes in self._sets:
+            processes.refill(hold)
 
-    def _take(self, cancel: threading.Event) -> Child:
-        """A warm child; one that died while it waited is replaced.
+    def _take(self, own: WarmProcesses, cancel: threading.Event) -> Child:
+        """Return a warm child: of the job's own set, or at once one of the other set rather than a late one.
 
         Raises: TemporaryFailure, Cancelled (as soon as `cancel` is set).
         """
+        others = [processes for processes in self._sets if processes is not own]
         deadline = time.monotonic() + 2 * self.config.start_seconds
         while True:
             if cancel.is_set():
                 raise Cancelled("The job was cancelled before it started.")
             if self._closed.is_set() or time.monotonic() > deadline:
                 raise TemporaryFailure("No runner process became ready.", code="runner_unavailable")
-            try:
-                child = self._idle.get_nowait() if not self._making else self._idle.get(timeout=0.1)
-            except queue.Empty:
-                if self._making:
-                    continue
-                return self._make(cancel)
-            if child.process.poll() is None:
+            child = own.take(0)
+            for processes in others:
+                child = child or processes.take(0)
+            if child is None and not own.making:
+                return self._make(self.config.warm if own is self._any else ONNX_MODULES, cancel)
+            child = child or own.take(0.1)
+            if child is not None:
                 return child
-            child.close()
 
-    def _make(self, cancel: threading.Event | None = None) -> Child:
-        """A new warm child. Raises: TemporaryFailure, SandboxUnavailable, Cancelled."""
+    def _make(self, modules: tuple[str, ...], cancel: threading.Event | None = None) -> Child:
+        """Return a new warm child. Raises: TemporaryFailure, SandboxUnavailable, Cancelled."""
         cancel = cancel or self._closed
-        child = start_child(self.config, wrapped=self._wrapped, modules=self.config.warm, cancel=cancel)
+        child = start_child(self.config, wrapped=self._wrapped, modules=modules, cancel=cancel)
         try:
             require(child.level, self.config)
             with machine_faults("a process for a job"):
@@ -143,62 +155,19 @@ class ProcessRunner:
             self._level = min(self._level, child.level, key=("none", "partial", "strong", "full").index)
         return child
 
-    def _hold_refill(self) -> threading.Event:
-        """Warm the successor a little later, or as soon as the returned event is set."""
-        hold = threading.Event()
-        self._refill(hold)
-        return hold
 
-    def _refill(self, hold: threading.Event | None) -> None:
-        """Warm processes in the background until `slots` of them wait."""
-        with self._lock:
-            enough = self._idle.qsize() + self._making >= self.config.slots
-            if self._closed.is_set() or enough or self._warmers > 2 * self.config.slots:
-                return
-            self._warmers += 1
-        try:
-            threading.Thread(target=self._warm_one, args=(hold,), name="runner-warm", daemon=True).start()
-        except RuntimeError as error:  # no thread to be had: the job that needs a process makes it itself
-            with self._lock:
-                self._warmers -= 1
-            FAULTS.note("runner-warm", error)
-            _LOG.error("no thread to warm a runner: %s", error)
+def is_onnx(spec: JobSpec) -> bool:
+    """Return whether the job's file looks like an ONNX model, which needs no TensorFlow.
 
-    def _warm_one(self, hold: threading.Event | None) -> None:
-        """Add one warm process, however often that fails, until there are enough."""
-        try:
-            if hold is not None:
-                hold.wait(_REFILL_SECONDS)
-            pause = FIRST_PAUSE
-            while not self._add_one() and not self._closed.wait(pause):
-                pause = min(LONGEST_PAUSE, 2 * pause)
-        finally:
-            with self._lock:
-                self._warmers -= 1
-
-    def _add_one(self) -> bool:
-        """One try. Returns: whether there is nothing left to do."""
-        with self._lock:
-            if self._closed.is_set() or self._idle.qsize() + self._making >= self.config.slots:
-                return True
-            self._making += 1
-        child, done = None, False
-        try:
-            child = self._make()
-            FAULTS.clear("runner-warm")
-        except Exception as error:  # noqa: BLE001  whatever it is, the next try may succeed
-            if not self._closed.is_set():
-                FAULTS.note("runner-warm", error)
-                _LOG.error("a runner did not warm up: %s", error)
-        finally:
-            with self._lock:
-                self._making -= 1
-                if child is not None and not self._closed.is_set():
-                    self._idle.put(child)
-                    child, done = None, True
-        if child is not None:
-            child.close()
-        return done
+    It only chooses the process; every process can read every format. A ModelProto begins with its field 1,
+    the IR version (3 or later), as a varint. A SavedModel begins with the same field, whose value is 1.
+    """
+    try:
+        with spec.input.open("rb") as file:
+            start = file.read(2)
+    except OSError:  # a folder, or gone: the job says so
+        return False
+    return len(start) == 2 and start[0] == 0x08 and 3 <= start[1] < 0x80
 
 
 def run_in(

@@ -7,11 +7,11 @@ import time
 from collections.abc import Iterable
 from typing import Final
 
-# Heaviest first would be as good: they are all needed by one job kind or another.
-MODULES: Final = (
-    "numpy", "onnx", "onnx_ir", "onnxruntime", "h5py", "folding.pipeline", "folding.verify",
-    "folding.calibrate", "tensorflow", "tf2onnx", "tf2onnx.tfonnx", "tf2onnx.convert",
+ONNX_MODULES: Final = (
+    "numpy", "onnx", "onnx_ir", "onnxruntime", "folding.pipeline", "folding.verify", "folding.calibrate",
 )  # fmt: skip
+TENSORFLOW_MODULES: Final = ("h5py", "tensorflow", "tf2onnx", "tf2onnx.tfonnx", "tf2onnx.convert")
+MODULES: Final = ONNX_MODULES + TENSORFLOW_MODULES
 
 
 def warm(modules: Iterable[str] = MODULES) -> dict[str, float]:

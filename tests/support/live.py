@@ -33,6 +33,8 @@ def live_service(folder: Path, port: int = 0, **settings: str) -> Iterator[Live]
     """Start, wait until it is ready, and end it with everything that it started."""
     folder.mkdir(parents=True, exist_ok=True)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("BNFOLD_")}
+    # Importing TensorFlow for every service, and again after every job, would take most of the tests' time.
+    settings = {"warm_formats": "onnx"} | settings
     environment |= {f"BNFOLD_{name.upper()}": value for name, value in settings.items()}
     log = folder / "service.log"
     command = [sys.executable, "-c", "from service.cli import main; main()", "serve"]

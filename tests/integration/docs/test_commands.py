@@ -48,7 +48,7 @@ def environment(url: str, folder: Path) -> dict[str, str]:
     kept["PATH"] = f"{Path(sys.executable).parent}:{kept['PATH']}"
     state = {"XDG_STATE_HOME": str(folder / ".state"), "XDG_CONFIG_HOME": str(folder / ".config")}
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "ORT_DISABLE_TELEMETRY": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return kept | state | quiet | {"BNFOLD_URL": url}
+    return kept | state | quiet | {"BNFOLD_URL": url, "BNFOLD_WARM_FORMATS": "onnx"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -243,7 +243,7 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
         run_act(own, tmp_path, act, limits=Limits(wall_seconds=1))
     own.close()
     deadline = time.monotonic() + 60  # a process that was being warmed ends when it is warm
-    while (own._making or list(scratch.iterdir())) and time.monotonic() < deadline:
+    while (own.making() or list(scratch.iterdir())) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert list(scratch.iterdir()) == []
 
@@ -253,8 +253,9 @@ def test_an_idle_process_that_died_is_replaced(tmp_path: Path) -> None:
     own.start()
     while not own.idle():
         time.sleep(0.05)
-    own._idle.queue[0].kill()
-    own._idle.queue[0].process.wait()
+    (waiting,) = own.idle()
+    waiting.kill()
+    waiting.process.wait()
     assert run_act(own, tmp_path, "succeed").status is Status.DONE
     own.close()
 
