@@ -14,11 +14,22 @@ LONG = "a long sweep: `make sweeps`, `make fuzz`, `make killsweep`, or pytest -m
 # Folders whose tests share one service, browser or server: one worker runs all of such a folder. Elsewhere a
 # worker runs all of a module, so that its fixtures are made once.
 TOGETHER = (
-    "tests/e2e/",
     "tests/integration/contract/",
     "tests/integration/docs/",
     "tests/integration/pipelines/",
     "tests/process/faults/",
+)
+
+
+# Two workers end together only if the long groups begin first and the many short ones fill the end.
+ORDER = (
+    "tests/e2e/test_journey.py",
+    "tests/integration/docs/test_commands.py",
+    "tests/e2e/",
+    "tests/integration/pipelines/",
+    "tests/process/",
+    "tests/integration/",
+    "tests/unit/",
 )
 
 
@@ -34,6 +45,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             module = item.nodeid.split("::")[0]
             group = next((folder for folder in TOGETHER if module.startswith(folder)), module)
             item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: _place(item.nodeid))
+
+
+def _place(nodeid: str) -> int:
+    """Return when the test's folder has its turn."""
+    return next((place for place, folder in enumerate(ORDER) if nodeid.startswith(folder)), len(ORDER))
 
 
 def pytest_collectstart(collector: pytest.Collector) -> None:

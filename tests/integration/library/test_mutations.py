@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import pytest
+
 from bench.mutations import render, run
 
 
-def test_every_mutant_of_the_sample_is_caught_and_no_correct_fold_rejected() -> None:
-    outcome = run(100, 50, seed=11)
+@pytest.mark.parametrize(
+    ("mutants", "correct"), [(30, 15), pytest.param(200, 200, marks=pytest.mark.slow)], ids=["short", "long"]
+)
+def test_every_mutant_of_the_sample_is_caught_and_no_correct_fold_rejected(
+    mutants: int, correct: int
+) -> None:
+    outcome = run(mutants, correct, seed=11)
     assert outcome.power >= 0.99, render(outcome)
     assert outcome.rejected == 0, render(outcome)
 

@@ -100,7 +100,7 @@ def _judge(cases: list[Case], folder: Path) -> None:
 @pytest.mark.parametrize("kind", list(FORMATS))
 def test_short(kind: str, tmp_path: Path) -> None:
     """The same examples in every run."""
-    fuzz(kind, tmp_path, examples=150, runs=40, derandomize=True)
+    fuzz(kind, tmp_path, examples=100, runs=25, derandomize=True)
 
 
 @pytest.mark.slow
