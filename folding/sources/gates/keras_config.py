@@ -28,7 +28,7 @@ _MODULE: Final = re.compile(
 _OPERATION_MODULES: Final = re.compile(r"keras\.src\.ops\.(numpy|nn|math|image|linalg|core)")
 _OPERATIONS_REFUSED: Final = frozenset(
     ("Operation", "Cond", "Map", "Scan", "AssociativeScan", "VectorizedMap", "WhileLoop", "ForiLoop",
-     "CustomGradient", "Variable", "Vectorize", "Switch")
+     "CustomGradient", "Variable", "Vectorize", "Switch", "JVP")
 )  # fmt: skip
 _TF_FUNCTIONS: Final = re.compile(
     r"(compat\.v1\.)?(math|nn|linalg|signal|__operators__|dtypes|bitwise|keras\.(backend|activations))\.\w+|"
@@ -136,7 +136,7 @@ def _check_class(item: dict[str, Any]) -> None:
     elif isinstance(module, str) and _OPERATION_MODULES.fullmatch(module):
         if name in _OPERATIONS_REFUSED or not re.fullmatch(r"[A-Z][A-Za-z0-9]*", name):
             _refuse_class(f"{module}.{name}", "an operation that takes code")
-    elif name not in keras_names.LAYERS | keras_names.MODELS | keras_names.PARTS:
+    elif name not in keras_names.LAYERS | keras_names.MODELS | keras_names.PARTS | keras_names.OPERATIONS:
         _refuse_class(name, "which is no built-in layer, or one that runs code")
     config = item.get("config")
     if isinstance(config, dict):

@@ -17,6 +17,7 @@ from folding.options import FoldOptions
 from folding.progress import Progress
 from folding.report import Inspection
 from folding.sources.base import Imported, Upload
+from folding.sources.tensorflow import keras_h5
 from folding.sources.tensorflow import weights_only as weights_inspection
 from folding.sources.tensorflow.convert import importer
 from folding.sources.tensorflow.graph import protobuf_io
@@ -112,10 +113,17 @@ def open_model(path: Path) -> tuple[Any, str]:
         except Exception as error:  # noqa: BLE001 - Keras raises whatever its layers raise
             problems.append(f"{flavour}: {type(error).__name__}: {' '.join(str(error).split())[:240]}")
     raise UnsupportedModel(
-        f"The model in {path.name!r} cannot be rebuilt. {' | '.join(problems)}",
+        f"The model in {path.name!r} cannot be rebuilt from its configuration. {' | '.join(problems)}",
         code="keras_config",
-        hint="Layers of your own cannot be rebuilt from a file; export a SavedModel (model.export) instead.",
+        hint="All its layers have names of Keras's own, so that the versions of Keras differ or the "
+        f"configuration was changed. Load it with the Keras that wrote it{_written_by(path)} and export a "
+        "SavedModel (model.export).",
     )
+
+
+def _written_by(path: Path) -> str:
+    version = "" if is_keras(path) else _version(path)
+    return f" ({version[:20]})" if version else ""
 
 
 def _load(path: Path, flavour: str) -> Any:
@@ -123,10 +131,13 @@ def _load(path: Path, flavour: str) -> Any:
         os.environ.setdefault("KERAS_BACKEND", "tensorflow")
         import keras
 
+        if is_hdf5(path):
+            return keras_h5.load(path)
         return keras.models.load_model(path, compile=False, safe_mode=True)
     import tf_keras
 
-    return tf_keras.models.load_model(path, compile=False)
+    layers = keras_h5.application_layers("tf_keras.src") if is_hdf5(path) else None
+    return tf_keras.models.load_model(path, compile=False, custom_objects=layers)
 
 
 def _version(path: Path) -> str:

@@ -17,6 +17,7 @@ from folding.sources.tensorflow.graph.tf_graph import TfGraph, shape_attr
 from folding.sources.tensorflow.graph.weights import ArrayWeights
 from folding.sources.tensorflow.infer import signature
 from folding.sources.tensorflow.keras_time_distributed import merged_steps
+from folding.sources.tensorflow.rewrite import channels_last
 
 
 def trace(model: Any, flavour: str, options: FoldOptions) -> Program:
@@ -88,6 +89,7 @@ def _program(model: Any, flavour: str, concrete: Any, names: list[str], options:
         for tensor, name in zip(concrete.outputs, _output_names(model, len(concrete.outputs)), strict=True)
     ]
     program = Program(graph, weights, slots=slots, framework=_framework(flavour), momenta=momenta)
+    program.notes += _biases_along_the_width(graph)
     program.signatures = {
         "serving_default": {
             "inputs": [_info(graph, port) for port in inputs],
@@ -96,6 +98,21 @@ def _program(model: Any, flavour: str, concrete: Any, names: list[str], options:
     }
     program.inputs, program.outputs = signature.choose(graph, options, inputs=inputs, outputs=outputs)
     return program
+
+
+def _biases_along_the_width(graph: TfGraph) -> list[str]:
+    """A note for each channels-first convolution whose bias Keras 3 adds to the wrong dimension."""
+    layers = [
+        node.name.rsplit("/", 1)[0]
+        for node in graph.nodes.values()
+        if node.op == "BiasAdd" and channels_last.is_bias_of_the_width(graph, node)
+    ]
+    told = (
+        f"Keras 3 adds the bias of {', '.join(layers[:4])} along the width instead of the channels, since "
+        "the two are equally large in channels-first data. The artifact computes the same. Another width, "
+        "or data_format='channels_last', gives each channel its bias."
+    )
+    return [told] if layers else []
 
 
 def _info(graph: TfGraph, port: Port) -> TensorInfo:

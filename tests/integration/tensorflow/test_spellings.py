@@ -175,6 +175,27 @@ def test_results_that_no_product_reaches_still_have_their_bias(fixed: bool, tmp_
     _fold(tmp_path, [None, 5, 4, 2] if fixed else [None, None, None, 2], build, data)
 
 
+@pytest.mark.parametrize("layer", ["Conv2D", "Conv3D"])
+def test_a_channels_first_bias_that_keras_adds_along_the_width(layer: str, tmp_path: Path) -> None:
+    """As many channels as columns: Keras 3 takes the last dimension then, and a note says so."""
+    import keras
+
+    rng = np.random.default_rng(11)
+    spatial = [6, 7, 5] if layer == "Conv3D" else [7, 5]
+    x = keras.Input([3, *spatial], name="x")
+    conv = getattr(keras.layers, layer)(5, 1, data_format="channels_first", name="conv")
+    model = keras.Model(x, conv(x))
+    kernel, bias = rng.normal(size=[3, 5]).astype(np.float32), np.arange(5, dtype=np.float32)
+    conv.set_weights([kernel.reshape(conv.kernel.shape), bias])
+    model.save(tmp_path / "net.keras")
+    report = pipeline.fold(tmp_path / "net.keras", tmp_path / "out.onnx")
+    data = rng.normal(size=[2, 3, *spatial]).astype(np.float32)
+    wanted = np.moveaxis(np.moveaxis(data, 1, -1) @ kernel, -1, 1) + bias
+    np.testing.assert_allclose(_run(_written(tmp_path), data), wanted, atol=1e-5)
+    assert report.verdict.value == "pass", report.summary
+    assert any("along the width" in note for note in report.source.notes)
+
+
 def test_equal_computations_of_sizes_are_one_atom() -> None:
     tf = tensorflow()
     graph = tf.Graph()

@@ -71,10 +71,22 @@ def _biases_behind_transposed_convolutions(state: Spelling) -> None:
             continue
         source = graph.nodes.get(split(data_inputs(node)[0])[0])
         if source is not None and source.op in _TRANSPOSED and _sized_at_run_time(graph, source):
-            node.op = "AddV2"
-            dtype = dtype_of(node)
-            node.attr.clear()
-            node.attr["T"].type = dtype
+            _along_the_last_axis(node)
+
+
+def _biases_along_the_width(state: Spelling) -> None:
+    """tf2onnx would merge them into the Conv, whose bias lies along the channels."""
+    for node in state.graph.nodes.values():
+        if node.op == "BiasAdd" and channels_last.is_bias_of_the_width(state.graph, node):
+            _along_the_last_axis(node)
+
+
+def _along_the_last_axis(node: Node) -> None:
+    """Make a channels-last BiasAdd the sum that it is."""
+    node.op = "AddV2"
+    dtype = dtype_of(node)
+    node.attr.clear()
+    node.attr["T"].type = dtype
 
 
 def _short_kernels(state: Spelling) -> None:
@@ -190,6 +202,7 @@ STEPS: tuple[Callable[[Spelling], None], ...] = (
     _batches_of_space,
     _short_kernels,
     _biases_behind_transposed_convolutions,
+    _biases_along_the_width,
     _transposed_convolutions,
     _biases_along_channels,
     _fake_quantizations,

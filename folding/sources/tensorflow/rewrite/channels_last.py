@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from folding.sources.tensorflow.graph.tf_graph import Node, TfGraph, data_inputs, dtype_of, join
+from folding.sources.tensorflow.graph.tf_graph import Node, TfGraph, data_inputs, dtype_of, join, split
 
 _LAST = {b"NCHW": b"NHWC", b"NCDHW": b"NDHWC"}
 # operation -> which input is the data; `sizes`: inputs that hold one number per dimension
@@ -31,6 +31,20 @@ _INT32 = 3
 def is_channels_first(node: Node) -> bool:
     """Whether the node's data has its channels in the second dimension."""
     return "data_format" in node.attr and node.attr["data_format"].s in _LAST
+
+
+def is_bias_of_the_width(graph: TfGraph, node: Node) -> bool:
+    """Whether the BiasAdd `node` adds along the last axis behind a channels-first convolution.
+
+    Keras 3 makes such where the width equals the channels: it tells the layout from the shapes.
+    """
+    source = graph.nodes.get(split(data_inputs(node)[0])[0])
+    if source is None or is_channels_first(node):
+        return False
+    if not source.op.endswith("PartitionedCall"):
+        return is_channels_first(source)
+    body = graph.library.get(source.attr["f"].func.name)  # Keras compiles convolutions of some ranks apart
+    return body is not None and any(is_channels_first(each) for each in body.node_def)
 
 
 def has_channels_first(graph: TfGraph) -> bool:
