@@ -15,7 +15,7 @@ from bnfold.results import Folded, Inspected, move, printable
 from folding.errors import UsageError
 from folding.options import FoldOptions
 from folding.progress import Listener
-from folding.report import Verdict, Verification
+from folding.report import Report, Verdict, Verification
 
 MAX_BYTES = 2**31  # a protobuf message, and so an ONNX file without weights beside it, is never larger
 
@@ -60,12 +60,28 @@ def fold(
             report = pipeline.fold(
                 path, made, chosen, calibration=arrays_of(calibration, "calibration"),
                 probe=arrays_of(probe, "probe"), listener=listener,
+                recalibrated=made.with_name("bnfold-recalibrated.onnx"),
             )  # fmt: skip
             whole = not made.with_name(made.name + ".data").exists()
             data = made.read_bytes() if whole and made.stat().st_size < MAX_BYTES else None
             kept = dst is not None and (report.verdict is Verdict.PASS or write_rejected)
             written = move(made, Path(dst)) if kept and dst is not None else None
-    return Folded(printable(report), data, written)
+            second = _recalibrated(report, made, dst)
+    return Folded(printable(report), data, written, second)
+
+
+def _recalibrated(report: Report, made: Path, dst: str | os.PathLike[str] | None) -> bytes | None:
+    """The second artifact's bytes, and its file beside `dst`, where one was made and proved."""
+    held, path = report.recalibrated, made.with_name("bnfold-recalibrated.onnx")
+    if held is None:
+        return None
+    whole = not path.with_name(path.name + ".data").exists() and path.stat().st_size < MAX_BYTES
+    data = path.read_bytes() if whole else None
+    target = None if dst is None else Path(dst).with_name(f"{Path(dst).stem}.recalibrated.onnx")
+    held.file = "Folded.recalibrated" if target is None else target.name
+    if target is not None and held.verdict is Verdict.PASS:
+        move(path, target)
+    return data if held.verdict is Verdict.PASS else None
 
 
 def inspect(src: Model, options: FoldOptions | None = None, **overrides: Any) -> Inspected:

@@ -37,11 +37,14 @@ class Folded:
     report: everything that was found, folded, compared and written.
     artifact: the ONNX file's bytes; None when it was written to `path` only (weights past 2 GiB).
     path: where the artifact was written, None when no `dst` was given or the verdict is not `pass`.
+    recalibrated: the bytes of a second artifact with the statistics of the calibration data, where these
+        differ; `report.recalibrated` says more.
     """
 
     report: Report
     artifact: bytes | None = field(default=None, repr=False)
     path: Path | None = None
+    recalibrated: bytes | None = field(default=None, repr=False)
 
     @property
     def verdict(self) -> Verdict:

@@ -18,7 +18,16 @@ from folding.ir.types import Feeds
 from folding.norms.base import BatchNorm
 from folding.options import FoldOptions
 from folding.progress import Listener, Progress, ignore_progress
-from folding.report import GraphReport, Inspection, Report, Verdict, Verification, graph_map
+from folding.report import (
+    GraphReport,
+    Inspection,
+    Recalibrated,
+    Report,
+    Verdict,
+    Verification,
+    graph_map,
+)
+from folding.report.diagnosis import diagnose
 from folding.report.headline import headline
 from folding.report.norm_rows import norm_report
 from folding.rules.base import FoldResult
@@ -40,6 +49,7 @@ def fold(
     *,
     calibration: Feeds | None = None,
     probe: Feeds | None = None,
+    recalibrated: Path | None = None,
     listener: Listener = ignore_progress,
     workdir: Path | None = None,
 ) -> Report:
@@ -51,6 +61,9 @@ def fold(
         calibration: arrays by input name, first axis the batch; diagnoses, or with
             `options.recalibrate` replaces, the moving statistics.
         probe: the user's own verification inputs by input name.
+        recalibrated: where a second artifact goes whose statistics are those of the calibration data, beside
+            the faithful one. It is made where the data is given and the statistics are to blame for a
+            difference of training and inference (`report.recalibrated`).
 
     Returns:
         The report. `report.verdict` tells whether the artifact may be published; it is written
@@ -63,11 +76,32 @@ def fold(
     progress = Progress(listener)
     with tempfile.TemporaryDirectory(prefix="bnfold-", dir=workdir) as scratch:
         try:
-            return _fold(Path(src), Path(dst), options, calibration, probe, progress, Path(scratch))
+            report = _fold(Path(src), Path(dst), options, calibration, probe, progress, Path(scratch))
+            if recalibrated is not None and _worth_recalibrating(report):
+                again = options.model_copy(update={"recalibrate": True})
+                folder = Path(scratch) / "recalibrated"
+                folder.mkdir()
+                fixed = _fold(Path(src), recalibrated, again, calibration, probe, progress, folder)
+                report.recalibrated = _second(fixed, recalibrated)
+            return report
         except BnfoldError:
             raise
         except Exception as error:  # noqa: BLE001 - only to find the error of ours inside it
             raise root_error(error) from None
+
+
+def _worth_recalibrating(report: Report) -> bool:
+    """Data was given, the statistics are as stored, and they set inference apart from training."""
+    calibration = report.calibration
+    if calibration is None or calibration.get("applied"):
+        return False
+    return bool(report.diagnosis) and any(row.get("measured") for row in calibration["layers"])
+
+
+def _second(fixed: Report, path: Path) -> Recalibrated | None:
+    if fixed.artifact is None:
+        return None
+    return Recalibrated(file=path.name, artifact=fixed.artifact, verdict=fixed.verdict, summary=fixed.summary)
 
 
 def root_error(error: BaseException) -> BaseException:
@@ -220,6 +254,7 @@ class _Run:
             options=options.model_dump(mode="json", exclude_defaults=True),
         )
         report.headline = headline(report)
+        report.diagnosis = diagnose(report.batch_norms, report.source.framework, report.calibration)
         return report
 
     def _calibrate(self, found: list[BatchNorm], data: Feeds) -> Calibrated:

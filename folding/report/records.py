@@ -337,6 +337,34 @@ class ArtifactReport(_Part):
     bytes: int = Field(description="Its size.")
 
 
+class CodeChange(_Part):
+    """A line of the training or inference program, and what to write instead."""
+
+    where: str = Field(description="Which part of the program, in words.")
+    before: str = Field(description="The line as programs with this finding have it.")
+    after: str = Field(description="The line, or lines, to write.")
+
+
+class Diagnosis(_Part):
+    """Why the model is right in training and wrong at inference, for one kind of finding."""
+
+    code: HealthCode = Field(description="The finding.")
+    title: str = Field(description="What is the matter, in one sentence without a full stop.")
+    layers: list[str] = Field(default_factory=list, description="The batch norms concerned.")
+    measured: str = Field(default="", description="The numbers, in words.")
+    meaning: str = Field(default="", description="What they mean for the model's answers.")
+    changes: list[CodeChange] = Field(default_factory=list, description="The lines to change.")
+
+
+class Recalibrated(_Part):
+    """A second artifact with the statistics of the calibration data, beside the faithful one."""
+
+    file: str = Field(description="Its name, beside the artifact.")
+    artifact: ArtifactReport = Field(description="The bytes that were written.")
+    verdict: Verdict = Field(description="Whether it is equivalent to the recalibrated source.")
+    summary: str = Field(default="", description="That verdict in one sentence.")
+
+
 class Report(_Part):
     """The whole of it."""
 
@@ -374,6 +402,12 @@ class Report(_Part):
     )
     calibration: dict[str, Any] | None = Field(
         default=None, description="Old and new statistics, where calibration data was given."
+    )
+    diagnosis: list[Diagnosis] = Field(
+        default_factory=list, description="Why training and inference differ, and the lines to change."
+    )
+    recalibrated: Recalibrated | None = Field(
+        default=None, description="The artifact with re-estimated statistics, where data was given."
     )
     latency: dict[str, Any] | None = Field(
         default=None, description="Before and after the fold, where it was measured."

@@ -40,6 +40,7 @@ def report(report: Report, output: Output) -> None:
         output.say(f"  what to do: {text.clean(said.remedy)}")
     _source(report, output)
     _findings(report.batch_norms, output)
+    _diagnosis(report, output)
     _fold_map(report, output)
     _calibration(report.calibration or {}, output)
     verification_rows(report.verification, output)
@@ -112,6 +113,22 @@ def _fold_map(report: Report, output: Output) -> None:
         output.say(
             f"  kept {text.clean(norm.name)}: {text.clean(norm.reason)} {text.clean(norm.detail)}".rstrip()
         )
+
+
+def _diagnosis(report: Report, output: Output) -> None:
+    """Why training and inference differ, and the lines to change."""
+    for each in report.diagnosis:
+        output.heading(f"Right in training, wrong at inference: {text.clean(each.title)}")
+        output.say(f"  layers: {text.clean(words.some(each.layers))}")
+        output.say(f"  measured: {text.clean(each.measured)}")
+        output.say(f"  meaning: {text.clean(each.meaning)}")
+        for change in each.changes:
+            output.say(f"  change {text.clean(change.where)}:")
+            for mark, code in (("-", change.before), ("+", change.after)):
+                for line in code.splitlines():
+                    output.say(f"    {mark} {text.clean(line)}")
+    if report.recalibrated is not None:
+        output.say(f"  {text.clean(words.recalibrated(report.recalibrated))}")
 
 
 def _calibration(found: dict[str, Any], output: Output) -> None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from folding.options import FoldOptions
     from folding.report import Report
 
+RECALIBRATED = "recalibrated.onnx"  # as the runner calls it
+
 
 def run(
     src: Path,
@@ -46,9 +48,10 @@ def run(
         native.quiet(),
         parse.model(src) as model,
         output.progress(STAGES) as listener,
-        work(model, out, options, calibration, probe, timeout, listener, folder) as (report, made),
+        work(model, out, options, calibration, probe, timeout, listener, folder) as (report, made, spare),
     ):
         published = publish(report, made, out)
+        second = publish_recalibrated(report, spare, out)
     from service.cli import describe  # imported while the job ran
 
     write_renderings(report, renderings)
@@ -56,6 +59,8 @@ def run(
         write_attestation(report, attest)
     describe.report(report, output)
     output.say(f"written: {published}")
+    if second is not None:
+        output.say(f"written: {second} (with the statistics of the calibration data)")
     output.document(report.to_json())
     return failures.OK if report.verdict == "pass" else failures.NOT_VERIFIED
 
@@ -109,21 +114,23 @@ def _here(
     timeout: float,
     listener: Listener,
     folder: Path,
-) -> Iterator[tuple[Report, Path]]:
+) -> Iterator[tuple[Report, Path, Path]]:
     """In this process. The time limit is the sandbox's; here only Ctrl-C stops it."""
     from folding import pipeline
 
     with tempfile.TemporaryDirectory(prefix=".bnfold-", dir=folder) as scratch:
-        made = Path(scratch) / out.name
+        made, spare = Path(scratch) / out.name, Path(scratch) / "second" / RECALIBRATED
+        spare.parent.mkdir()
         report = pipeline.fold(
             src,
             made,
             options,
             calibration=parse.arrays(calibration, "--calibrate"),
             probe=parse.arrays(probe, "--probe"),
+            recalibrated=spare,
             listener=listener,
         )
-        yield report, made
+        yield report, made, spare
 
 
 @contextmanager
@@ -136,15 +143,17 @@ def _isolated(
     timeout: float,
     listener: Listener,
     folder: Path,
-) -> Iterator[tuple[Report, Path]]:
+) -> Iterator[tuple[Report, Path, Path]]:
     from service.cli import isolated
 
     with isolated.job(
-        "fold", src, options, listener, calibration=calibration, probe=probe, timeout=timeout, scratch=folder
-    ) as result:
+        "fold", src, options, listener, calibration=calibration, probe=probe, timeout=timeout, scratch=folder,
+        recalibrated=True,
+    ) as result:  # fmt: skip
         from folding.report import Report  # imported while the job ran
 
-        yield Report.model_validate(result.report), result.folder / "model.onnx"
+        made, spare = result.folder / "model.onnx", result.folder / RECALIBRATED
+        yield Report.model_validate(result.report), made, spare
 
 
 def publish(report: Report, made: Path, out: Path) -> Path:
@@ -152,7 +161,22 @@ def publish(report: Report, made: Path, out: Path) -> Path:
 
     An artifact that is not proved goes to `<out>.rejected`, where nothing that looks for .onnx finds it.
     """
-    target = out if report.verdict == "pass" else out.with_name(out.name + ".rejected")
+    return _move(made, out if report.verdict == "pass" else out.with_name(out.name + ".rejected"))
+
+
+def publish_recalibrated(report: Report, made: Path, out: Path) -> Path | None:
+    """Move the second artifact, `OUT.recalibrated.onnx`, beside the first, where one was made and proved."""
+    held = report.recalibrated
+    if held is None:
+        return None
+    held.file = f"{out.stem}.recalibrated{out.suffix}"
+    if held.verdict != "pass":
+        return None
+    return _move(made, out.with_name(held.file))
+
+
+def _move(made: Path, target: Path) -> Path:
+    """At once, on the disk, and with the weights file if there is one."""
     weights = made.with_name(made.name + ".data")
     if weights.exists():  # its name stands inside the model, so it keeps it
         os.replace(weights, target.with_name(weights.name))

@@ -44,6 +44,7 @@ def job(
     second: Path | None = None,
     certificate: bool = False,
     whole_report: bool = False,
+    recalibrated: bool = False,
 ) -> Iterator[Result]:
     """Run one `fold`, `inspect` or `verify` job in the sandbox. Raises: BnfoldError as the job did."""
     from service.runner.base import JobSpec, Limits
@@ -62,6 +63,7 @@ def job(
             second=second.absolute() if second else None,
             certificate=certificate,
             whole_report=whole_report,
+            recalibrated=recalibrated,
         )
         outcome = _run(spec, listener)
         report = json.loads((outcome.report or out_dir / "report.json").read_text())

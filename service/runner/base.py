@@ -70,6 +70,7 @@ class JobSpec:
     second: Path | None = None
     certificate: bool = False
     whole_report: bool = False
+    recalibrated: bool = False  # also write `out_dir/recalibrated.onnx`, where calibration data asks for it
     pool: str = "cpu"
 
 

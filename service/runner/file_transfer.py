@@ -13,7 +13,14 @@ from typing import Final
 
 from folding.errors import InternalError, UnsafeModel, UsageError
 
-RESULTS: Final = ("model.onnx", "model.onnx.data", "report.json", "stats.npz")
+RESULTS: Final = (
+    "model.onnx",
+    "model.onnx.data",
+    "recalibrated.onnx",
+    "recalibrated.onnx.data",
+    "report.json",
+    "stats.npz",
+)
 # A report of ten thousand batch norms with histograms has 30 MiB; its reader needs ten times the memory.
 _REPORT_BYTES: Final = 64 << 20
 

@@ -153,6 +153,7 @@ def _dispatch(job: dict[str, Any], channel: Sender) -> None:
         options,
         calibration=_arrays(job.get("calibration"), "calibration"),
         probe=_arrays(job.get("probe"), "probe"),
+        recalibrated=out / "recalibrated.onnx" if job.get("recalibrated") else None,
         listener=_listener(channel),
         workdir=work,
     )

@@ -237,6 +237,7 @@ def _execute(child: Child, spec: JobSpec, staged: Staged, on_event: OnEvent, can
             "second": str(staged.second) if staged.second else None,
             "certificate": spec.certificate,
             "whole_report": spec.whole_report,
+            "recalibrated": spec.recalibrated,
             "options": spec.options,
             "sandbox": child.level,
         }

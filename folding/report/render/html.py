@@ -96,6 +96,8 @@ def view(report: Report) -> dict[str, Any]:
         "graph_rows": 0 if report.graph_map is None else len(report.graph_map.rows),
         "latency": list(latency_rows(report)),
         "calibration": calibration_rows(report),
+        "diagnosis": [(each, words.some(each.layers)) for each in report.diagnosis],
+        "recalibrated": words.recalibrated(report.recalibrated) if report.recalibrated else "",
         "seconds_total": sum(report.timings.values()),
         "command": words.command(report),
     }

@@ -15,7 +15,7 @@ SPECIAL = "\\`*_{}[]<>()#+-!|~&@:"
 
 def render(report: Report) -> str:
     """GitHub-flavoured Markdown."""
-    parts = (head, health, fold, proof, hazards, foot)
+    parts = (head, diagnosis, health, fold, proof, hazards, foot)
     return "\n".join(line for part in parts for line in part(report)) + "\n"
 
 
@@ -48,6 +48,14 @@ def details(title: str, lines: Iterable[str]) -> Iterator[str]:
     yield ""
 
 
+def fenced(language: str, lines: Iterable[str]) -> list[str]:
+    """Code in a fence that nothing in it can close."""
+    held = list(lines)
+    longest = max((len(run) for line in held for run in re.findall("`+", line)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return [fence + language, *held, fence]
+
+
 def head(report: Report) -> Iterator[str]:
     """Verdict and the figures that a reviewer looks for."""
     said = headline(report)
@@ -69,6 +77,30 @@ def head(report: Report) -> Iterator[str]:
     ]
     yield from table(("", ""), rows)
     yield ""
+
+
+def diagnosis(report: Report) -> Iterator[str]:
+    """Why training and inference differ, and the lines to change: in the open."""
+    if not report.diagnosis:
+        return
+    yield "### Right in training, wrong at inference"
+    yield ""
+    for each in report.diagnosis:
+        yield f"**{escape(each.title)}** (`{each.code.value}`) in {escape(words.some(each.layers))}"
+        yield ""
+        yield f"- Measured: {escape(each.measured)}"
+        yield f"- What it means: {escape(each.meaning)}"
+        yield ""
+        for change in each.changes:
+            yield f"Change {escape(change.where)}:"
+            yield ""
+            old = (f"- {line}" for line in change.before.splitlines())
+            new = (f"+ {line}" for line in change.after.splitlines())
+            yield from fenced("diff", [*old, *new])
+            yield ""
+    if report.recalibrated is not None:
+        yield f"{escape(words.recalibrated(report.recalibrated))}"
+        yield ""
 
 
 def health(report: Report) -> Iterator[str]:
@@ -118,7 +150,4 @@ def hazards(report: Report) -> Iterator[str]:
 
 def foot(report: Report) -> Iterator[str]:
     """How to repeat, in a fence that nothing in the command can close."""
-    command = words.command(report)
-    longest = max((len(run) for run in re.findall("`+", command)), default=0)
-    fence = "`" * max(3, longest + 1)
-    yield from details("How to repeat", [fence + "sh", command, fence])
+    yield from details("How to repeat", fenced("sh", [words.command(report)]))

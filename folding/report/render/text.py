@@ -13,7 +13,7 @@ MOST = 20
 
 def render(report: Report) -> str:
     """Plain text, at most MOST lines of each kind, control characters shown as text."""
-    lines = [clean(line) for part in (head, health, fold, proof, rest) for line in part(report)]
+    lines = [clean(line) for part in (head, diagnosis, health, fold, proof, rest) for line in part(report)]
     return "\n".join(lines) + "\n"
 
 
@@ -33,6 +33,20 @@ def head(report: Report) -> Iterator[str]:
     yield f"  source: {report.source.format} ({report.source.framework}) {report.source.digest}".rstrip()
     for assumed in report.source.assumptions:
         yield f"  assumed: {assumed.what} = {assumed.value} ({assumed.why}) {assumed.override}".rstrip()
+
+
+def diagnosis(report: Report) -> Iterator[str]:
+    """Why training and inference differ, and the lines to change."""
+    for each in report.diagnosis:
+        yield f"Right in training, wrong at inference: {each.title} ({words.some(each.layers)})"
+        yield f"  measured: {each.measured}"
+        yield f"  meaning: {each.meaning}"
+        for change in each.changes:
+            yield f"  change {change.where}:"
+            yield from (f"    - {line}" for line in change.before.splitlines())
+            yield from (f"    + {line}" for line in change.after.splitlines())
+    if report.recalibrated is not None:
+        yield f"  {words.recalibrated(report.recalibrated)}"
 
 
 def health(report: Report) -> Iterator[str]:

@@ -11,8 +11,10 @@ from folding.report import (
     Health,
     NormReport,
     OutputComparison,
+    Recalibrated,
     Report,
     TensorInfo,
+    Verdict,
     VerificationRow,
 )
 
@@ -98,6 +100,22 @@ def certificates(report: Report) -> tuple[int, int, float]:
     found = [norm.certificate for norm in report.batch_norms if norm.certificate is not None]
     share = max((c.max_relative_rounding / c.bound for c in found if c.bound), default=0.0)
     return sum(c.holds for c in found), len(found), share
+
+
+def some(names: Sequence[str], most: int = 6) -> str:
+    """The first names, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def recalibrated(held: Recalibrated) -> str:
+    """One sentence about the second artifact."""
+    if held.verdict is Verdict.PASS:
+        return (
+            f"{held.file} holds the statistics of your calibration data and is equivalent to the source with "
+            f"these statistics; use it where the answers of training are wanted ({held.artifact.digest})."
+        )
+    return f"An artifact with the statistics of your data was not shown to be right: {held.summary}"
 
 
 def command(report: Report) -> str:

@@ -43,7 +43,7 @@ _TF_FUNCTIONS: Final = re.compile(
 _COUNTS: Final = frozenset(
     ("units", "filters", "output_dim", "input_dim", "num_heads", "num_query_heads", "num_key_value_heads",
      "key_dim", "value_dim", "head_dim", "depth_multiplier", "num_tokens", "max_tokens", "num_bins", "n",
-     "hidden_dim", "nb_filter", "nb_row", "nb_col", "groups", "num_classes", "rank")
+     "hidden_dim", "repeats", "nb_filter", "nb_row", "nb_col", "groups", "num_classes", "rank")
 )  # fmt: skip
 _SIZES: Final = frozenset(
     ("kernel_size", "pool_size", "size", "padding", "cropping", "strides", "dilation_rate", "output_padding",

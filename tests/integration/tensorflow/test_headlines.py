@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from folding import pipeline
@@ -59,8 +60,6 @@ def test_statistics_that_were_not_saved_stop_the_job_by_name(tmp_path: Path) -> 
 
 def test_lagging_statistics_lead_once_data_shows_them(tmp_path: Path) -> None:
     """Without data nobody can tell; with the inputs of training the first line says it."""
-    import numpy as np
-
     folder = FIXTURES / "s001_dense_tanh_bad"
     expected = json.loads((folder / "expect.json").read_text())
     rows = np.random.default_rng(0).normal(3.0, 5.0, (64, 2)).astype(np.float32)
@@ -72,3 +71,57 @@ def test_lagging_statistics_lead_once_data_shows_them(tmp_path: Path) -> None:
     assert report.headline is not None
     assert "disagree with the calibration data" in report.headline.title
     assert "--recalibrate" in report.headline.remedy
+
+
+LINES = [
+    ("s000_never_updated", "ckpt", "never_updated", "tf.GraphKeys.UPDATE_OPS"),
+    ("s001_dense_tanh_no_training_arg", "ckpt", "never_updated", "training=is_training"),
+    ("s004_moments_raw", "frozen.pb", "batch_statistics_at_inference", "tf.train.ExponentialMovingAverage"),
+    ("s002_tflearn", "ckpt", None, ""),
+    ("s003_contrib", "ckpt", None, ""),
+]
+
+
+@pytest.mark.parametrize(("fixture", "source", "code", "line"), LINES)
+def test_the_report_names_the_line_to_change(
+    fixture: str, source: str, code: str | None, line: str, tmp_path: Path
+) -> None:
+    options = FoldOptions(verify=False)
+    report = pipeline.fold(FIXTURES / fixture / source, tmp_path / "artifact.onnx", options)
+    assert [each.code.value for each in report.diagnosis] == ([code] if code else [])
+    for each in report.diagnosis:
+        assert each.measured
+        assert each.meaning
+        assert line in each.changes[0].after
+
+
+def test_the_recalibrated_artifact_lies_beside_the_faithful_one(tmp_path: Path) -> None:
+    """The first answers as the source does; the second as training did on this data."""
+    import bnfold
+
+    source = FIXTURES / "s001_dense_tanh_bad" / "frozen.pb"
+    inspection, _ = pipeline.inspect(source)
+    name = (inspection.inputs or inspection.input_candidates)[0].name
+    data = {name: np.random.default_rng(0).normal(3.0, 5.0, (64, 2)).astype(np.float32)}
+    found = bnfold.fold(source, tmp_path / "net.onnx", calibration=data)
+    held = found.report.recalibrated
+    assert found.report.diagnosis[0].code.value == "lagging"
+    assert "momentum=0.9" in found.report.diagnosis[0].changes[0].after
+    assert held is not None
+    assert (held.verdict.value, held.file) == ("pass", "net.recalibrated.onnx")
+    second = (tmp_path / held.file).read_bytes()
+    assert second == found.recalibrated != found.artifact
+    again = bnfold.fold(source, calibration=data, recalibrate=True)
+    assert again.artifact is not None
+    assert found.artifact is not None
+    np.testing.assert_array_equal(_answer(second, data), _answer(again.artifact, data))
+    assert np.abs(_answer(second, data) - _answer(found.artifact, data)).max() > 0.1
+    assert again.report.recalibrated is None
+    assert bnfold.fold(source).recalibrated is None
+
+
+def _answer(artifact: bytes, data: dict[str, np.ndarray]) -> np.ndarray:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(artifact, providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(None, data)[0])

@@ -61,19 +61,38 @@ def _keras(config: Any, weights: bytes | None = None, more: dict[str, bytes] | N
     return write
 
 
-def _h5(config: Any, fill: Callable[[h5py.File, Path], None] | None = None) -> Write:
+def _h5(config: Any, fill: Callable[[h5py.File, Path], None] | None = None, version: str = "2.4.0") -> Write:
     def write(home: Path) -> Path:
         path = home / "model.h5"
         with h5py.File(path, "w") as file:
             if config is not None:
                 file.attrs["model_config"] = config if isinstance(config, str) else json.dumps(config)
-            file.attrs["keras_version"] = "2.4.0"
+            file.attrs["keras_version"] = version
             file.create_group("model_weights").attrs["layer_names"] = np.array([], "S1")
             if fill is not None:
                 fill(file, home)
         return path
 
     return write
+
+
+def _operation(class_name: str, *arguments: Any, **config: Any) -> Write:
+    """A Keras 3 `.h5` in which one bare operation reads the input."""
+    tensor = {
+        "class_name": "__keras_tensor__",
+        "config": {"shape": [None, 4], "dtype": "float32", "keras_history": ["x", 0, 0]},
+    }
+    first = {"class_name": "InputLayer", "name": "x", "inbound_nodes": [],
+             "config": {"batch_shape": [None, 4], "name": "x", "dtype": "float32"}}  # fmt: skip
+    evil = {"class_name": class_name, "name": "evil", "config": config,
+            "inbound_nodes": [{"args": [tensor, *arguments], "kwargs": {}}]}  # fmt: skip
+    model = {
+        "name": "m",
+        "layers": [first, evil],
+        "input_layers": [["x", 0, 0]],
+        "output_layers": [["evil", 0, 0]],
+    }
+    return _h5({"class_name": "Functional", "config": model}, version="3.15.1")
 
 
 def _old(*layers: Config) -> Config:
@@ -281,6 +300,38 @@ def entries() -> Iterator[tuple[str, Write, str]]:
         _h5(_old(_layer("TensorFlowOpLayer", node_def='{"op": "PyFunc"}', constants={}))),
         code,
     )
+    for label in (
+        "Map",
+        "Cond",
+        "Scan",
+        "AssociativeScan",
+        "VectorizedMap",
+        "WhileLoop",
+        "ForiLoop",
+        "Switch",
+        "Operation",
+    ):
+        yield f"h5_operation_{label}", _operation(label, 1), code
+    yield "h5_operation_function", _operation("Add", _function("os", "system")), code
+    yield (
+        "h5_operation_lambda",
+        _operation("Add", {"class_name": "__lambda__", "config": {"value": _bytecode()}}),
+        code,
+    )
+    yield (
+        "h5_operation_of_another_tensor",
+        _operation(
+            "Add",
+            {
+                "class_name": "__keras_tensor__",
+                "config": {"shape": [None, 4], "dtype": "float32", "keras_history": ["nobody", 7, 7]},
+            },
+        ),
+        "broken keras_config",
+    )
+    yield "h5_operation_settings", _operation("Add", 1.0, axis=[[[]]], name=7), "broken keras_config"
+    yield "h5_operation_argument", _operation("Reshape", newshape={"class_name": "Evil", "config": {}}), code
+    yield "h5_operation_size", _operation("Repeat", repeats=1 << 40), size
     for label in ("StringLookup", "IntegerLookup", "TextVectorization"):
         yield (
             f"vocabulary_{label}",
