@@ -6,8 +6,9 @@ import numpy as np
 import onnx_ir as ir
 
 from folding.rules import emit_affine
+from folding.rules.bias import forget
 from folding.rules.interface import Context
-from folding.rules.patch import Patch, SetAttribute
+from folding.rules.patch import Patch, SetAttribute, SetConstantArray
 
 
 def apply(patch: Patch, ctx: Context) -> None:
@@ -18,7 +19,11 @@ def apply(patch: Patch, ctx: Context) -> None:
         return
     assert isinstance(node.graph, ir.Graph)
     name = f"{node.name or node.op_type.lower()}/{patch.name}"
-    const = emit_affine.constant(ctx, node.graph, name, np.array(patch.value), patch.dtype)
+    values = patch.values if isinstance(patch, SetConstantArray) else np.array(patch.value)
+    const = emit_affine.constant(ctx, node.graph, name, values, patch.dtype)
+    before = node.inputs[patch.index] if patch.index < len(node.inputs) else None
     if len(node.inputs) <= patch.index:
         node.resize_inputs(patch.index + 1)
     node.replace_input_with(patch.index, const)
+    if before is not None:
+        forget(before)

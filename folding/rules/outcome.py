@@ -46,6 +46,14 @@ def completed(first: Decision, later: Decision) -> Decision:
     )
 
 
+# Other exact forms of what stays for these reasons, measured with `python -m bench.exact_forms` on ONNX
+# Runtime's CPU provider (decision record 0032): none is faster than the norm.
+_TRIED = {
+    SkipReason.SHARED_PRODUCER_OUTPUT: "a copy of the layer with the norm in it is slower than the norm",
+    SkipReason.NEGATIVE_SCALE: "signs as a Mul, or channels in two groups by sign, are slower than the norm",
+}
+
+
 def _main_reason(site: AffineSite) -> Skip:
     """What kept it from its producer; where that is merely no linear node, what kept it from its consumers.
 
@@ -56,8 +64,10 @@ def _main_reason(site: AffineSite) -> Skip:
     detail = "; ".join(
         f"{word} it: {skip.detail}" for word, skip in zip(("before", "after"), site.skips, strict=False)
     )
-    if site.tried:
-        detail = f"{detail}; tried: {site.tried}"
+    reasons = dict.fromkeys(skip.reason for skip in site.skips)
+    tried = [site.tried, *(_TRIED[reason] for reason in reasons if reason in _TRIED)]
+    if any(tried):
+        detail = f"{detail}; tried: {'; '.join(word for word in tried if word)}"
     plain = (SkipReason.NO_LINEAR_NEIGHBOUR, SkipReason.GRAPH_OUTPUT)
     reason = site.skips[0].reason
     if reason is SkipReason.NO_LINEAR_NEIGHBOUR and len(site.skips) > 1 and site.skips[1].reason not in plain:

@@ -12,6 +12,8 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
+from folding.ir.types import Float64Array
+
 
 @dataclass(frozen=True, eq=False)
 class SetAttribute:
@@ -44,7 +46,26 @@ class SetConstantInput:
         return f"{_label(self.node)}: input {self.index} ({self.name}) = {self.value:g}"
 
 
-Patch: TypeAlias = SetAttribute | SetConstantInput
+@dataclass(frozen=True, eq=False)
+class SetConstantArray:
+    """The node's input at `index` becomes a constant array of `dtype`; `name` is the constant's purpose."""
+
+    node: ir.Node
+    index: int
+    name: str
+    values: Float64Array
+    dtype: ir.DataType
+
+    @property
+    def value(self) -> float:
+        """The largest magnitude."""
+        return float(np.abs(self.values).max(initial=0.0))
+
+    def __str__(self) -> str:
+        return f"{_label(self.node)}: input {self.index} ({self.name}), up to {self.value:g}"
+
+
+Patch: TypeAlias = SetAttribute | SetConstantInput | SetConstantArray
 
 
 def problem(patch: Patch) -> str | None:

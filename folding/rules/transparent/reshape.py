@@ -20,7 +20,7 @@ import onnx_ir as ir
 from folding.ir.types import Float64Array
 from folding.rules.affine import Affine
 from folding.rules.base import Skip
-from folding.rules.interface import Context, Move, Propagated, unknown
+from folding.rules.interface import Context, Move, Propagated, channel_axis_lost, label, unknown
 
 _MAX_ELEMENTS = 1 << 24  # numbers that one group of axes may be broadcast to
 Dim = int | str | None
@@ -53,8 +53,13 @@ class ReshapeRule:
     ) -> Affine | Skip:
         if old is None or new is None or len(old) != affine.rank:
             return unknown(node, "the shape before or after it is unknown")
-        mixed = unknown(node, f"{list(old)} to {list(new)} mixes the channels with unknown axes")
-        return regroup(affine, old, new) or mixed
+        moved = regroup(affine, old, new)
+        if moved is None and len(groups_touched(affine, old, new)) > 1:
+            along = list(affine.varying())
+            return channel_axis_lost(
+                f"{label(node)}: {list(old)} to {list(new)}, and the affine varies along {along}"
+            )
+        return moved or unknown(node, f"{list(old)} to {list(new)} mixes the channels with unknown axes")
 
 
 def regroup(affine: Affine, old: Sequence[Dim], new: Sequence[Dim]) -> Affine | None:

@@ -133,6 +133,39 @@ def test_rectifiers_are_passed_by_the_scale(name: str) -> None:
     assert difference(kept) < EXACT
 
 
+TURNED = {
+    "producer, a slope for each channel": ("c = Conv(x, w) r = PRelu(c, sl) y = Mul(r, s)", (8, 1, 1)),
+    "producer, one slope": ("c = Conv(x, w) r = PRelu(c, sl) y = Mul(r, s)", (1,)),
+    "producer, all negative, LeakyRelu": ("c = Conv(x, w) r = LeakyRelu<alpha=0.25>(c) y = Mul(r, minus)", ()),
+    "consumer": ("p = Mul(x, s) r = PRelu(p, sl) y = Conv(r, w)", (8, 1, 1)),
+    "consumer, Abs": ("p = Mul(x, s) r = Abs(p) y = Conv(r, w)", ()),
+    "a norm before pooling": (
+        ("c = Conv(x, w) r = PRelu(c, sl) h = BatchNormalization(r, g, b, m, v) "
+        "p = MaxPool<kernel_shape=[2,2]>(h) y = Conv(p, w)"), (8, 1, 1),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", TURNED)
+def test_negative_scales_turn_slopes_over(kind: str) -> None:
+    body, slopes = TURNED[kind]
+    known = {"w": n(8, 8, 1, 1), "s": n(8, 1, 1), "minus": -np.abs(n(8, 1, 1)), **NEGATIVE}
+    known |= {"sl": 0.1 + np.abs(n(*slopes))} if "sl" in body else {}
+    given = {name: a for name, a in known.items() if f" {name}" in body}
+    folded = fold(model("T[2,8,4,4] x", body, given))
+    assert not {"Mul", BN} & set(folded.ops), folded.ops
+    assert difference(folded) < EXACT
+
+
+@pytest.mark.parametrize("slope", [0.0, -0.5, 1e-6])
+def test_slopes_that_cannot_be_turned_over(slope: float) -> None:
+    body = "c = Conv(x, w) r = PRelu(c, sl) y = Mul(r, s)"
+    arrays = {"w": n(8, 6, 1, 1), "sl": np.full((8, 1, 1), slope), "s": n(8, 1, 1)}
+    folded = fold(model("T[2,6,4,4] x", body, arrays))
+    assert "Mul" in folded.ops
+    assert difference(folded) < EXACT
+
+
 # What stands between a norm over 8 channels (2, 8, 4, 4) and a consumer that absorbs.
 BETWEEN_CONSUMER = {
     "Identity": ("q = Identity(h) y = Conv(q, w)", {"w": n(3, 8, 1, 1)}),
