@@ -16,6 +16,7 @@ from folding.errors import UsageError
 from folding.options import FoldOptions
 from folding.progress import Listener
 from folding.report import Report, Verdict, Verification
+from folding.temporary_folder import temporary_folder
 
 MAX_BYTES = 2**31  # a protobuf message, and so an ONNX file without weights beside it, is never larger
 
@@ -145,5 +146,5 @@ def _beside(dst: str | os.PathLike[str] | None, scratch: Path) -> Iterator[Path]
         raise UsageError(f"There is no folder {str(target.parent)!r} to write the artifact to.")
     if target.is_dir():
         raise UsageError(f"{str(target)!r} is a folder, not a file for the artifact.")
-    with tempfile.TemporaryDirectory(prefix=".bnfold-", dir=target.parent) as folder:
-        yield Path(folder) / target.name
+    with temporary_folder(target.parent) as folder:
+        yield folder / target.name

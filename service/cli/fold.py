@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from folding.errors import UsageError
 from folding.progress import Listener
 from folding.progress_bar import STAGES
+from folding.temporary_folder import temporary_folder
 from service.cli import failures, native, parse
 from service.cli.output import Output
 
@@ -118,8 +118,8 @@ def _here(
     """In this process. The time limit is the sandbox's; here only Ctrl-C stops it."""
     from folding import pipeline
 
-    with tempfile.TemporaryDirectory(prefix=".bnfold-", dir=folder) as scratch:
-        made, spare = Path(scratch) / out.name, Path(scratch) / "second" / RECALIBRATED
+    with temporary_folder(folder) as scratch:
+        made, spare = scratch / out.name, scratch / "second" / RECALIBRATED
         spare.parent.mkdir()
         report = pipeline.fold(
             src,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from folding.progress import Listener
+from folding.temporary_folder import temporary_folder
 
 if TYPE_CHECKING:
     from folding.options import FoldOptions
@@ -49,8 +50,7 @@ def job(
     """Run one `fold`, `inspect` or `verify` job in the sandbox. Raises: BnfoldError as the job did."""
     from service.runner.base import JobSpec, Limits
 
-    with tempfile.TemporaryDirectory(prefix=".bnfold-", dir=scratch) as folder:
-        out_dir = Path(folder)
+    with temporary_folder(scratch or Path(tempfile.gettempdir())) as out_dir:
         spec = JobSpec(
             job_id="local",
             kind=kind,

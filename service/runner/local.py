@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import stat
-import tempfile
 import threading
 import time
 from dataclasses import replace
@@ -21,6 +20,7 @@ from folding.errors import BnfoldError, Cancelled, InternalError, TemporaryFailu
 from folding.options import FoldOptions
 from folding.progress import Listener, ignore_progress
 from folding.report import Report
+from folding.temporary_folder import temporary_folder
 from service.runner.base import Crash, JobOutcome, JobSpec, Limits, OnEvent, Status
 from service.runner.config import RunnerConfig
 from service.runner.file_transfer import Staged, bring_in
@@ -143,12 +143,12 @@ def fold_in_runner(
     Raises: BnfoldError as the job did; TemporaryFailure, TimedOut or Cancelled for what befell the process.
     """
     runner = LocalRunner(config)
-    with tempfile.TemporaryDirectory(prefix=".bnfold-", dir=dst.absolute().parent) as folder:
+    with temporary_folder(dst.absolute().parent) as folder:
         spec = JobSpec(
             job_id="local",
             kind="fold",
             input=src.absolute(),
-            out_dir=Path(folder),
+            out_dir=folder,
             options=(options or FoldOptions()).model_dump(mode="json"),
             calibration=calibration and calibration.absolute(),
             probe=probe and probe.absolute(),
@@ -157,7 +157,7 @@ def fold_in_runner(
         outcome = runner.run(spec, on_event=listener, cancel=cancel or threading.Event())
         if outcome.status is not Status.DONE:
             raise error_of(outcome)
-        report = Report.model_validate(json.loads((Path(folder) / "report.json").read_text()))
+        report = Report.model_validate(json.loads((folder / "report.json").read_text()))
         for name in ("model.onnx.data", "model.onnx"):
             if (Path(folder) / name).exists():
                 shutil.move(Path(folder) / name, dst.with_name(dst.name + name.removeprefix("model.onnx")))

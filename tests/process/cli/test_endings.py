@@ -22,7 +22,7 @@ CHECKPOINT = str(ROOT / "examples" / "tf1_checkpoint")
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One that takes a while on any machine: the signal must come before the fold ends."""
-    return networks.residual(tmp_path_factory.mktemp("model") / "deep.onnx", 400)
+    return networks.residual(tmp_path_factory.mktemp("model") / "deep.onnx", 1500)
 
 
 def at_work(process: subprocess.Popen[str], work: Path, *, told: bool) -> str:
