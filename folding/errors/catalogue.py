@@ -106,7 +106,7 @@ _ERRORS: Final[dict[str, Text]] = {
         "No supported format recognises these bytes",
         "Files are recognised by their content, never by their name. These bytes are none of: Keras .keras or .h5, "
         "SavedModel (folder or archive), TensorFlow checkpoint (V1 or V2, folder or archive), GraphDef (.pb or "
-        ".pbtxt), ONNX.",
+        ".pbtxt), TensorFlow Lite (.tflite), TensorFlow.js (model.json with its shards), ONNX.",
         "Check that the upload is complete and is the model itself, not a log or a README. A checkpoint needs all its "
         "files (.index and .data-*, better also .meta): send the folder, or an archive of it.",
     ),

@@ -25,6 +25,8 @@ from folding.sources.unpack import open_upload
 ONNX = "folding.sources.onnx.importer"
 FORMATS: tuple[str, ...] = (
     "folding.sources.tensorflow.keras_model",
+    "folding.sources.tflite.importer",
+    "folding.sources.tfjs.importer",
     ONNX,
     "folding.sources.tensorflow.saved_model",
     "folding.sources.tensorflow.checkpoint",
@@ -94,6 +96,6 @@ def recognise(src: Path, workdir: Path) -> tuple[Upload, Format]:
     raise UnknownFormat(
         f"None of the supported formats is among these files: {listed}.",
         hint="Supported: Keras .keras and .h5, SavedModel, TensorFlow checkpoint, GraphDef "
-        "(.pb, .pbtxt), ONNX. "
+        "(.pb, .pbtxt), TensorFlow Lite, TensorFlow.js, ONNX. "
         "Give the complete file or folder, or an archive of it.",
     )

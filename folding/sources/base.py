@@ -5,9 +5,10 @@ A format is one module with an object that satisfies `Format`, and one line in `
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import onnx_ir as ir
@@ -35,6 +36,40 @@ class Reference(Protocol):
 
     def close(self) -> None:
         """Free sessions and memory."""
+        ...
+
+
+@dataclass(frozen=True)
+class SourceLayer:
+    """What a source runtime computed for one operator, by the name that the unfolded graph has for it.
+
+    reads: names of the computed values that the operator reads. quantization: scale and zero point of a
+    value that is stored in integers. steps: how many quantization steps the runtime's kernel may lie from
+    real arithmetic; None where no bound is known.
+    """
+
+    name: str
+    op: str
+    value: np.ndarray
+    reads: tuple[str, ...]
+    quantization: tuple[float, int] | None
+    steps: float | None
+
+
+@runtime_checkable
+class LayeredReference(Protocol):
+    """A reference that hands out what it computed for each operator.
+
+    judged: False where its outputs, end to end, differ by more than float rounding because it rounds to
+    integers after every operator. Then the operators are judged, each fed the runtime's own values.
+    deployed: the same model as its users run it, where `run` had to leave such rounding out; reported only.
+    """
+
+    judged: bool
+    deployed: Reference | None
+
+    def layers(self, feeds: Feeds) -> Sequence[SourceLayer]:
+        """Every operator of the main graph, in order. Raises what `run` raises."""
         ...
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from folding.errors import CorruptModel, UnknownFormat
 from folding.sources.base import Upload
 from folding.sources.gates import archive
+from folding.sources.gates.tfjs import looks_like_model_json, shard_names
 
 _CHUNK = 1 << 20
 
@@ -62,7 +63,11 @@ def is_keras(path: Path) -> bool:
 
 
 def _siblings(src: Path) -> tuple[str, ...]:
-    """Files of one checkpoint, when `src` is its prefix, `.meta` or `.index`."""
+    """Files of one checkpoint (its prefix, `.meta` or `.index`), or a model.json and its shards."""
+    if src.is_file() and looks_like_model_json(src):
+        names = [name for name in shard_names(src) if (src.parent / name).is_file()]
+        plain = [name for name in names if not (src.parent / name).is_symlink()]
+        return tuple(sorted({src.name, *plain}))
     prefix = src.name
     for suffix in (".meta", ".index"):
         prefix = prefix.removesuffix(suffix)

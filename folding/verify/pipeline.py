@@ -14,7 +14,7 @@ from folding.options import FoldOptions
 from folding.progress import Progress
 from folding.report import Verification, VerificationRow
 from folding.rules.base import Decision
-from folding.sources.base import Reference
+from folding.sources.base import LayeredReference, Reference
 from folding.verify import providers
 from folding.verify.compare.rows import Answers, Candidate, row
 from folding.verify.context import GraphPair, ProbeSet
@@ -27,6 +27,7 @@ from folding.verify.providers.failures import raises_device_lost
 from folding.verify.steps.check_interface import check_interface, contradicted_shapes
 from folding.verify.steps.check_sensitivity import probe_sensitivity
 from folding.verify.steps.compare_layers import arithmetic_of, compare_layers, device_drift
+from folding.verify.steps.compare_source_layers import compare_source_layers
 from folding.verify.steps.find_hazards import find_hazards
 from folding.verify.steps.float64_reference import float64_answers
 from folding.verify.steps.force_branches import force_branches
@@ -76,6 +77,8 @@ def run_stages(
     pair: GraphPair, probes: ProbeSet, reference: Reference | None, known: Findings, certificates: int
 ) -> Outcome:
     """Run every stage on probes that the source runs on, and collect what they return."""
+    conversion = compare_source_layers(pair, probes, reference)
+    deployed = deployed_answers(probes, reference)
     framework = framework_answers(probes, reference)  # first, because it holds the weights until then
     noise = NoiseModel(pair, probes)
     measured = noise.measure()
@@ -87,15 +90,16 @@ def run_stages(
     if reference is not None and framework.answers:
         references[reference.name] = framework.answers
     rows = candidate_rows(runs.candidates, references, exact.answers, noise)
+    rows = reported_end_to_end(rows, reference, runs.candidates, deployed, noise)
     layers = compare_layers(pair, probes, noise)
     branches = force_branches(pair, probes, noise)
     drift = device_drift(pair, probes, layers.check)
     noise.release()
     hazards = find_hazards(pair, probes, noise, runs.candidates)
     speed = measure_latency(pair, probes, runs) if pair.options.latency else Latency()
-    stages = (probes, framework, exact, runs, layers, branches, drift, hazards, speed)
+    stages = (probes, framework, conversion, exact, runs, layers, branches, drift, hazards, speed)
     return Outcome(
-        rows=unjudged((*rows, *layers.rows, *branches.rows), hazards.unjudged),
+        rows=unjudged((*rows, *conversion.rows, *layers.rows, *branches.rows), hazards.unjudged),
         probes=probes,
         sensitivity=sensitivity,
         layers=layers.check,
@@ -118,6 +122,36 @@ def candidate_rows(
         if exact:
             rows.append(float64_row(noise, exact, candidate))
     return rows
+
+
+def deployed_answers(probes: ProbeSet, reference: Reference | None) -> dict[str, Answers]:
+    """What the source's own runtime answers where `reference` leaves its rounding out; nothing judges it."""
+    if not isinstance(reference, LayeredReference) or reference.deployed is None:
+        return {}
+    found = framework_answers(probes, reference.deployed)
+    return {reference.deployed.name: found.answers} if found.answers else {}
+
+
+def reported_end_to_end(
+    rows: list[VerificationRow],
+    reference: Reference | None,
+    candidates: Iterable[Candidate],
+    deployed: dict[str, Answers],
+    noise: NoiseModel,
+) -> list[VerificationRow]:
+    """Mark rows against a runtime that rounds to integers as reported, and add those of the deployed one."""
+    names = set(deployed)
+    if isinstance(reference, LayeredReference) and not reference.judged:
+        names.add(reference.name)
+    added = [row(name, answers, c, noise) for c in candidates for name, answers in deployed.items()]
+    return [as_reported(r) if r.reference in names else r for r in [*rows, *added]]
+
+
+def as_reported(found: VerificationRow) -> VerificationRow:
+    """The row with figures that nothing judges."""
+    status = "reported" if found.status in ("pass", "fail") else found.status
+    why = "the source's runtime rounds to integers inside: end to end it is reported only"
+    return found.model_copy(update={"judged": False, "status": status, "detail": found.detail or why})
 
 
 def unjudged(

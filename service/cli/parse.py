@@ -163,10 +163,19 @@ def existing(path: Path, what: str = "file") -> Path:
 
 @contextmanager
 def model(path: Path) -> Iterator[Path]:
-    """The model to read: the path itself, or a folder with all files of the checkpoint that it names.
+    """The model to read: the path itself, or a folder with all files that it stands for.
 
-    TensorFlow users name a checkpoint by its prefix (`model.ckpt-1000`) or by one of its files.
+    TensorFlow users name a checkpoint by its prefix (`model.ckpt-1000`) or by one of its files, those of
+    TensorFlow.js a model by its model.json.
     """
+    if (shards := _shards(path)) is not None:
+        with tempfile.TemporaryDirectory(prefix="bnfold-tfjs-") as scratch:
+            folder = Path(scratch) / (path.resolve().parent.name or "tfjs")
+            for name in (path.name, *shards):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path.parent / name, folder / name)
+            yield folder
+        return
     prefix = _checkpoint_prefix(path)
     if prefix is None:
         yield existing(path, "model")
@@ -179,6 +188,15 @@ def model(path: Path) -> Iterator[Path]:
             if _CHECKPOINT_PART.search(part.name) and part.is_file():
                 shutil.copy(part, folder)
         yield folder
+
+
+def _shards(path: Path) -> list[str] | None:
+    """The shards beside a model.json of TensorFlow.js; None for every other path."""
+    from folding.sources.gates.tfjs import looks_like_model_json, shard_names
+
+    if not path.is_file() or not looks_like_model_json(path):
+        return None
+    return [name for name in shard_names(path) if (path.parent / name).is_file()]
 
 
 _CHECKPOINT_PART = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")

@@ -10,7 +10,9 @@ from typing import Final
 ONNX_MODULES: Final = (
     "numpy", "onnx", "onnx_ir", "onnxruntime", "folding.pipeline", "folding.verify", "folding.calibrate",
 )  # fmt: skip
-TENSORFLOW_MODULES: Final = ("h5py", "tensorflow", "tf2onnx", "tf2onnx.tfonnx", "tf2onnx.convert")
+TENSORFLOW_MODULES: Final = (
+    "h5py", "tensorflow", "tf2onnx", "tf2onnx.tfonnx", "tf2onnx.convert", "ai_edge_litert.interpreter",
+)  # fmt: skip
 MODULES: Final = ONNX_MODULES + TENSORFLOW_MODULES
 
 

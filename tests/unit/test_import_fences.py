@@ -15,6 +15,7 @@ from tests.support.source_trees import source_trees
 ALLOWED = {
     "tensorflow": ("folding/sources/",),
     "tf2onnx": ("folding/sources/",),
+    "ai_edge_litert": ("folding/sources/",),
     "tf_keras": ("folding/sources/",),
     "keras": ("folding/sources/",),
     "onnxruntime": ("folding/ort.py",),

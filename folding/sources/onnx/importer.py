@@ -56,7 +56,7 @@ class OnnxFormat:
             source.notes.append("nodes stood in no topological order; sorted, as ONNX Runtime does")
         if imported:
             source.notes.append("the default operator set was not imported; the artifact imports it")
-        as_given = _apply_options(model, options, source) and not (respelt or unsorted)
+        as_given = apply_options(model, options, source) and not (respelt or unsorted)
         if model.ir_version > ir_version(model):  # runtimes refuse a version newer than themselves
             as_given = False
         source.inputs = [tensor_info(value) for value in _true_inputs(model.graph)]
@@ -166,7 +166,7 @@ def _true_inputs(graph: ir.Graph) -> list[ir.Value]:
     return [value for value in graph.inputs if value.name not in graph.initializers]
 
 
-def _apply_options(model: ir.Model, options: FoldOptions, source: SourceReport) -> bool:
+def apply_options(model: ir.Model, options: FoldOptions, source: SourceReport) -> bool:
     """Feeds, input shapes and outputs as asked. False when the graph is no longer the file's own."""
     inputs = {value.name or "": value for value in model.graph.inputs}
     for name, given in options.feeds.items():

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from folding.ir.evaluate.quantization import per_axis
 from folding.verify.bounds.base import ZERO, Application, Array, Rule
 from folding.verify.bounds.movement import cast
 
@@ -72,14 +73,16 @@ def quantize(a: Application) -> Array | None:
 
 
 def dequantize(a: Application) -> Array | None:
-    """Return |scale| times the steps that the operand may be off by, plus u |y|."""
+    """Return |scale|, per tensor or per axis, times the steps that the operand may be off by, plus u |y|."""
     scale = a.operand(1)
     e = a.x.total()
     if np.any(e) and scale.value.size != 1:
         return None
-    return np.asarray(
-        np.abs(scale.value) * e + (2 * a.u + scale.relative) * (np.abs(a.y) + np.abs(scale.value) * e)
-    )
+    rank = a.x.value.ndim
+    if scale.value.ndim > 1:  # in blocks: e is 0, so only the rounding is left
+        return np.asarray((2 * a.u + scale.relative) * np.abs(a.y))
+    step_size = np.abs(per_axis(scale.value, rank, int(a.get("axis", 1))))
+    return np.asarray(step_size * e + (2 * a.u + scale.relative) * (np.abs(a.y) + step_size * e))
 
 
 RULES: dict[str, Rule] = {

@@ -35,10 +35,16 @@ Entry = tuple[str, Callable[[Path], Path | None], frozenset[str]]
 
 def build(folder: Path) -> list[Case]:
     """Write every case below `folder`, each in a folder of its own."""
-    from tests.process.security import corpus_archives, corpus_keras, corpus_onnx, corpus_tensorflow
+    from tests.process.security import (
+        corpus_archives,
+        corpus_formats,
+        corpus_keras,
+        corpus_onnx,
+        corpus_tensorflow,
+    )
 
     cases = []
-    for module in (corpus_archives, corpus_tensorflow, corpus_keras, corpus_onnx):
+    for module in (corpus_archives, corpus_tensorflow, corpus_keras, corpus_onnx, corpus_formats):
         kind = module.__name__.rsplit("_", 1)[-1]
         for name, write, codes in _entries(module.entries()):
             home = folder / kind / name

@@ -36,10 +36,10 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
 def test_the_corpus_is_large_and_of_every_kind(ran: Ran) -> None:
     assert len(ran.cases) >= 150
     kinds = {case.name.split("/")[0] for case in ran.cases}
-    assert kinds == {"archives", "tensorflow", "keras", "onnx"}
+    assert kinds == {"archives", "tensorflow", "keras", "onnx", "formats"}
 
 
-@pytest.mark.parametrize("kind", ["archives", "tensorflow", "keras", "onnx"])
+@pytest.mark.parametrize("kind", ["archives", "tensorflow", "keras", "onnx", "formats"])
 def test_each_is_refused_by_its_own_code(ran: Ran, kind: str) -> None:
     wrong = {}
     for case in ran.cases:

@@ -148,7 +148,7 @@ def _to_onnx(
                     opset=opset,
                     input_names=inputs,
                     output_names=outputs,
-                    custom_rewriter=[_select_by_where, _floor_of_negative_integers],
+                    custom_rewriter=[select_by_where, floor_of_negative_integers],
                     initialized_tables={name.encode(): held for name, held in tables.items()} or None,
                 )
         if check:
@@ -156,14 +156,14 @@ def _to_onnx(
         else:  # our own passes clean a flat graph as well, in a fifth of the time
             onnx_graph.delete_unused_nodes(onnx_graph.outputs)
         proto = onnx_graph.make_model("bnfold", producer_name="bnfold")
-    _no_unknown_ops(proto)
+    no_unknown_ops(proto)
     if check:
         drop_false_scalars(proto)
-        _checked(proto)
+        checked(proto)
     return proto
 
 
-def _select_by_where(graph: Any, ops: Any) -> Any:
+def select_by_where(graph: Any, ops: Any) -> Any:
     """Have tf2onnx convert every Select of floats to Where.
 
     Its `x * cond + y * (1 - cond)` is NaN where the side that is not taken is NaN or infinite. It asks
@@ -175,7 +175,7 @@ def _select_by_where(graph: Any, ops: Any) -> Any:
     return ops
 
 
-def _floor_of_negative_integers(graph: Any, ops: Any) -> Any:
+def floor_of_negative_integers(graph: Any, ops: Any) -> Any:
     """Round quotients of integers down, as TensorFlow does: tf2onnx rounds them towards zero.
 
     ONNX's Mod takes the sign of the divisor, and (x - Mod(x, y)) / y has no rest to round.
@@ -248,7 +248,7 @@ def has_control_flow(graph: TfGraph) -> bool:
     return any(node.op in _FLOW for node in graph.nodes.values())
 
 
-def _checked(proto: Any) -> None:
+def checked(proto: Any) -> None:
     """Refuse a graph whose loop bodies contradict their declared types, as some conversions do."""
     import onnx
 
@@ -263,7 +263,7 @@ def _raised(graph_def: Any) -> Any:
     return graph_def
 
 
-def _no_unknown_ops(proto: Any) -> None:
+def no_unknown_ops(proto: Any) -> None:
     import onnx
 
     unknown: dict[str, str] = {}

@@ -214,3 +214,23 @@ def test_a_decision_that_rounding_may_turn_is_undecided() -> None:
     node = helper.make_node("Greater", ["a", "b"], ["y"])
     values, errors = [np.array([1.0, 2.0]), np.array([1.0 + 1e-9, 1.0])], [np.full(2, 1e-6), np.zeros(())]
     assert applied(node, values, errors, FOLD).full().tolist() == [np.inf, 0.0]
+
+
+@pytest.mark.parametrize("shape", [(10, 8), (10, 10), (10, 3, 3, 2)])
+def test_scales_along_any_axis_bound_a_dequantized_constant(shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    node = helper.make_node("DequantizeLinear", ["x", "s", "z"], ["y"], axis=0)
+    stored = rng.integers(-128, 128, shape).astype(np.int8)
+    scale, zero = rng.uniform(0.01, 1, shape[0]).astype(np.float32), np.zeros(shape[0], np.int8)
+    wide = [stored, scale.astype(np.float64), zero]
+    results = apply_node(node, wide, OPSET)
+    bounded = propagate(
+        Application("DequantizeLinear", [Bounded(v) for v in wide], results,
+                    lambda changed: apply_node(node, list(changed), OPSET), attributes(node, OPSET), OPSET,
+                    FLOAT32, {})
+    )[0]  # fmt: skip
+    float32 = (stored - zero.reshape(-1, *[1] * (len(shape) - 1))) * scale.reshape(
+        -1, *[1] * (len(shape) - 1)
+    )
+    assert bounded.full().shape == shape
+    assert (np.abs(float32.astype(np.float32) - bounded.value) <= bounded.full()).all()
