@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any, Final, Literal
 
 from folding.errors import UnsupportedModel
-from folding.sources.gates import tf_ops
+from folding.sources.gates import operation_hints, tf_ops
 from folding.sources.gates.function_calls import check_calls, reachable, reachable_functions
 from folding.sources.gates.graph_growth import check_growth, initial_values
 from folding.sources.gates.limits import LIMITS, Limits, corrupt, refuse, shown
@@ -99,7 +99,7 @@ def check_inference(graph: Any, limits: Limits = LIMITS) -> None:
             f"No ONNX form is known for {named}.",
             code="unsupported_op",
             layer=shown(next(iter(unknown.values()))),
-            hint="Name outputs that lie before these ops (--output NAME), or replace the layer.",
+            hint=operation_hints.hint(unknown),
             details={"ops": sorted(map(shown, unknown))[:100]},
         )
 

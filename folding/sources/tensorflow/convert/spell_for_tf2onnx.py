@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from folding.errors import UnsupportedModel
+from folding.sources.gates import operation_hints
 from folding.sources.tensorflow.convert.prepare_inference_graph import Prepared
 from folding.sources.tensorflow.graph.constant_eval import evaluate
 from folding.sources.tensorflow.graph.program import Weights
@@ -22,7 +23,11 @@ from folding.sources.tensorflow.graph.tf_graph import Node, TfGraph, data_inputs
 from folding.sources.tensorflow.graph.weights import read_slot
 from folding.sources.tensorflow.rewrite import channels_last, dilated_conv, fake_quant, space_to_batch
 
-_INT32 = 3
+_INT32, _TEXT, _INT64 = 3, 7, 9
+_GENERATORS = frozenset(
+    {"TruncatedNormal", "ParameterizedTruncatedNormal", "StatefulTruncatedNormal", "StatefulStandardNormalV2",
+     "StatefulUniform", "StatefulUniformInt", "StatefulUniformFullInt", "RandomGamma", "RandomPoissonV2"}
+)  # fmt: skip
 _TRANSPOSED = frozenset({"Conv2DBackpropInput", "Conv3DBackpropInputV2"})
 
 
@@ -193,11 +198,63 @@ def _batches_of_space(state: Spelling) -> None:
         space_to_batch.spell(state.graph, node, [int(b) for b in block.reshape(-1)], rank)
 
 
+def _random_numbers(state: Spelling) -> None:
+    """tf2onnx takes generators without inputs, but for `Random*`, for constants: one draw for ever."""
+    for node in state.graph.nodes.values():
+        if node.op in _GENERATORS or (node.op == "Multinomial" and _without_inputs(state.graph, node)):
+            raise UnsupportedModel(
+                f"{node.name!r} ({node.op}) draws random numbers, and no ONNX operator draws from the same "
+                "distribution.",
+                code="unsupported_op",
+                layer=node.name,
+                hint=operation_hints.hint([node.op]),
+                details={"ops": [node.op]},
+            )
+
+
+def _shapes_of_numbers(state: Spelling) -> None:
+    """A stateless generator of a fixed seed is a constant as soon as its shape is one."""
+    nodes = list(state.graph.nodes.values())
+    if not any(node.op.startswith(("StatelessRandom", "StatelessTruncated")) for node in nodes):
+        return
+    for node in nodes:
+        if node.op == "Shape" and (dims := state.shapes.of(data_inputs(node)[0])) is not None:
+            sizes = [d for d in dims if d is not None]
+            if len(sizes) == len(dims):
+                wide = node.attr["out_type"].type == _INT64
+                state.graph.set_constant(node.name, np.asarray(sizes, np.int64 if wide else np.int32))
+
+
+def _without_inputs(graph: TfGraph, node: Node) -> bool:
+    names = graph.ancestors([node.name], control=False)
+    return not any(graph.nodes[name].op.startswith("Placeholder") for name in names)
+
+
+def _single_buckets(state: Spelling) -> None:
+    """The hash of any text modulo one is 0: what StaticVocabularyTable computes for one bucket."""
+    graph = state.graph
+    for node in list(graph.nodes.values()):
+        if not node.op.startswith("StringToHashBucket") or node.attr["num_buckets"].i != 1:
+            continue
+        ref = data_inputs(node)[0]
+        shape = graph.add("Shape", f"{node.name}/shape", [ref], T=_TEXT, out_type=_INT32).name
+        zero = graph.add("Const", f"{node.name}/zero").name
+        graph.set_constant(zero, np.asarray(0, np.int64))
+        node.op = "Fill"
+        node.attr.clear()
+        node.attr["T"].type, node.attr["index_type"].type = _INT64, _INT32
+        del node.input[:]
+        node.input.extend([shape, zero])
+
+
 def _sized_at_run_time(graph: TfGraph, node: Node) -> bool:
     return evaluate(graph, data_inputs(node)[0]) is None
 
 
 STEPS: tuple[Callable[[Spelling], None], ...] = (
+    _random_numbers,
+    _shapes_of_numbers,
+    _single_buckets,
     _dilated_convolutions,
     _batches_of_space,
     _short_kernels,

@@ -17,6 +17,7 @@ import onnx_ir as ir
 
 from folding.errors import BnfoldError, CorruptModel, UnsupportedModel
 from folding.options import FoldOptions
+from folding.sources.gates import operation_hints
 from folding.sources.tensorflow.convert import precompute_weights, spell_for_tf2onnx, tf2onnx_speed
 from folding.sources.tensorflow.convert.bind_weights import bind
 from folding.sources.tensorflow.convert.loop_shapes import drop_false_scalars
@@ -285,7 +286,6 @@ def no_unknown_ops(proto: Any) -> None:
             f"{', '.join(f'{op} ({name})' for op, name in sorted(unknown.items())[:6])}.",
             code="unsupported_op",
             layer=next(iter(unknown.values())),
-            hint="Name outputs that lie before these ops (--output NAME), or begin behind them "
-            "(--input NAME=SHAPE), or replace the layer before export.",
+            hint=operation_hints.hint(unknown),
             details={"ops": sorted(unknown)},
         )

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from folding.errors import CorruptModel, UnsupportedModel
+from folding.sources.gates import operation_hints
 from folding.sources.tensorflow.graph.constant_eval import evaluate
 from folding.sources.tensorflow.graph.tf_graph import Node, TfGraph, const_value, data_inputs, dtype_of, split
 from folding.sources.tensorflow.rewrite.inline import Inliner
@@ -55,7 +56,18 @@ def demand(graph: TfGraph, tables: Tables) -> None:
     """Raises UnsupportedModel `missing_table` for a table that is looked up and has no known contents."""
     for node in graph.nodes.values():
         handle = _handle(graph, data_inputs(node)[0]) if _LOOKUPS.match(node.op) else None
-        if handle is not None and table_name(handle) not in tables:
+        if handle is None:
+            continue
+        _convertible(node, handle)
+        if handle.op.startswith("Mutable") and table_name(handle) not in tables:
+            raise UnsupportedModel(
+                f"The lookup table {handle.name!r} is filled while the program runs ({handle.op}), so that "
+                "the graph does not hold its contents.",
+                code="missing_table",
+                layer=node.name,
+                hint=operation_hints.hint([handle.op]),
+            )
+        if table_name(handle) not in tables:
             raise UnsupportedModel(
                 f"The contents of the lookup table {handle.name!r} are in none of the files: what fills it "
                 "is not in this graph, or its vocabulary file is not in the upload.",
@@ -64,6 +76,21 @@ def demand(graph: TfGraph, tables: Tables) -> None:
                 hint="Give the SavedModel with its assets/ folder, or name outputs that lie before the "
                 "lookup (--output NAME).",
             )
+
+
+def _convertible(node: Node, handle: Node) -> None:
+    """ONNX maps texts to integers, and integers to texts."""
+    kinds = {handle.attr[key].type for key in ("key_dtype", "value_dtype") if key in handle.attr}
+    if kinds and kinds != {_TEXT, _INT64}:
+        raise UnsupportedModel(
+            f"The lookup table {handle.name!r} maps neither texts to int64 nor int64 to texts; ONNX has no "
+            "other.",
+            code="unsupported_op",
+            layer=node.name,
+            hint="Look the values up before the model, and begin behind the table (--input NAME=SHAPE with "
+            "the name of the lookup), or use texts as keys (tf.strings.as_string).",
+            details={"ops": [node.op]},
+        )
 
 
 def name_assets(graph: TfGraph, assets: Iterable[Any]) -> None:
