@@ -172,19 +172,32 @@ def _bound_arenas() -> None:
 
 
 class _Server(uvicorn.Server):
-    """Followers and long polls are answered when the end is asked for, instead of holding it up."""
+    """Followers and long polls are answered when the end is asked for, instead of holding it up.
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+    With a time to drain, `/readyz` says 503 first and every answer closes its connection, until whoever sends
+    requests has noticed. A second signal ends that.
+    """
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, drain_seconds: float) -> None:
         super().__init__(config)
-        self._app = app
+        self._app, self._drain_seconds = app, drain_seconds
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """SIGTERM or SIGINT."""
+        if self._drain_seconds and not getattr(self._app.state, "draining", False):
+            self._app.state.draining = True
+            timer = threading.Timer(self._drain_seconds, self._end, (sig,))
+            timer.daemon = True
+            timer.start()
+            return
+        self._end(sig)
+
+    def _end(self, sig: int) -> None:
         ports: Services | None = getattr(self._app.state, "services", None)
         if ports is not None:
             # Not in the handler itself: the lock that it needs may be held by the code it interrupts.
             threading.Thread(target=ports.changes.interrupt_waits, daemon=True).start()
-        super().handle_exit(sig, frame)
+        super().handle_exit(sig, None)
 
 
 def _run(settings: Settings, listener: socket.socket) -> None:
@@ -207,7 +220,7 @@ def _run(settings: Settings, listener: socket.socket) -> None:
     # uvicorn raises the signal again when it is done; an orderly end is exit code 0.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    _Server(config, app).run(sockets=[listener])
+    _Server(config, app, settings.drain_seconds).run(sockets=[listener])
 
 
 def _die_with_parent() -> None:
@@ -260,7 +273,7 @@ def _run_several(settings: Settings, listener: socket.socket) -> int:
             if child.is_alive():
                 os.kill(child.pid, signal.SIGTERM)
         for child in children:
-            child.join(timeout=25)
+            child.join(timeout=25 + settings.drain_seconds)
             if child.is_alive():
                 child.kill()
         shutil.rmtree(shared, ignore_errors=True)

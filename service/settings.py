@@ -74,6 +74,12 @@ class Settings(BaseSettings):
     max_json_bytes: int = Field(default=MIB, ge=1024, description="Largest JSON body.")
     header_timeout: float = Field(default=10.0, gt=0, description="Seconds until a request's headers are in.")
     body_idle_timeout: float = Field(default=30.0, gt=0, description="Seconds between two pieces of a body.")
+    drain_seconds: float = Field(
+        default=0.0,
+        ge=0,
+        description="After SIGTERM, seconds in which `/readyz` says 503 and requests are still answered, so "
+        "that a balancer can send them elsewhere.",
+    )
     body_timeout: float = Field(default=3600.0, gt=0, description="Seconds until a body is in.")
     max_connections: int = Field(
         default=8192,

@@ -150,6 +150,8 @@ class RequestMiddleware:
                 more = [(name, value) for name, value in SECURITY.items() if name not in have]
                 if b"cache-control" not in have:
                     more.append((b"cache-control", b"no-store"))
+                if _draining(scope) and b"connection" not in have:
+                    more.append((b"connection", b"close"))
                 old = list(message.get("headers", []))
                 if message["status"] == 307:
                     old = _relative(old)
@@ -194,6 +196,10 @@ class RequestMiddleware:
         except ServiceError as error:
             return problems.of_error(error)
         return None
+
+
+def _draining(scope: Scope) -> bool:
+    return "app" in scope and getattr(scope["app"].state, "draining", False)
 
 
 def _route(scope: Scope) -> str:

@@ -94,6 +94,9 @@ async def readyz(request: Request, ports: Ports) -> JSONResponse:
         known = (time.monotonic(), await run_in_threadpool(look, ports))
         request.app.state.ready = known
     found = known[1]
+    if getattr(request.app.state, "draining", False):
+        ending = {"process": Check(ok=False, detail="this process is about to end")}
+        found = found.model_copy(update={"ready": False, "checks": found.checks | ending})
     return JSONResponse(found.model_dump(), 200 if found.ready else 503)
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -14,10 +18,12 @@ from sqlalchemy import func, insert, select, text
 from service.jobs import leases
 from service.jobs.model import State
 from service.store import tables
-from service.store.db import Database
+from service.store.db import Database, now
 from service.store.migrate import HEAD, SCRIPTS, migrate, revision, upgrade
 from tests.support.in_process import open_services, orders, settings, submit, upload, worker
+from tests.support.paths import ROOT
 
+FIXTURES = ROOT / "tests" / "fixtures"
 OLD_COLUMNS = (
     "id tenant kind state pool filename input_digest options cache_key attempt losses crashes not_before "
     "event_seq created_at updated_at"
@@ -83,7 +89,36 @@ def test_a_hundred_thousand_rows(tmp_path: Path) -> None:
     db.close()
 
 
-def test_a_job_of_the_version_before_finishes_under_this_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", ["schema_0001", "schema_0006"])
+def test_jobs_that_earlier_versions_submitted_finish_under_this_one(tmp_path: Path, version: str) -> None:
+    """A database and blobs as the first version, and the last one before these indexes, left them.
+
+    One job waits, one is an inspection, one was running when the old worker ended, one had ended.
+    """
+    left = json.loads((FIXTURES / "service" / f"{version}.json").read_text())
+    known = left["known"]
+    with closing(sqlite3.connect(tmp_path / "bnfold.db")) as database:
+        database.executescript("\n".join(left["sql"]))
+    for name, content in left["blobs"].items():
+        path = tmp_path / "blobs" / "sha256" / name[:2] / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode("latin-1"))
+    services = open_services(tmp_path, pepper="fixture-pepper")
+    assert revision(services.db) == HEAD
+    assert leases.reap(services.db, services.queue, services.settings) == 1
+    for job_id in leases.next_queued(services.db, ["cpu"], 8):
+        assert worker(services).run(job_id)
+    for name in ("queued", "inspection", "running", "finished"):
+        job = services.jobs.get("default", known[name])
+        assert job.state is State.SUCCEEDED, name
+        services.verifier.check(str(job.report_digest), now())
+    assert services.keys.check(known["key"]).tenant == "default"
+    again = json.dumps({"nonce": "old0", "bytes": 200}).encode()
+    assert upload(services, again) == services.jobs.get("default", known["finished"]).input_digest
+    services.close()
+
+
+def test_a_row_without_the_columns_that_came_later_is_run(tmp_path: Path) -> None:
     """Its row has none of the columns that came later."""
     services = open_services(tmp_path)
     data = orders()
