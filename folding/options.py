@@ -41,6 +41,11 @@ class FoldOptions(BaseModel):
     recalibrate: bool = Field(
         default=False, description="Replace moving statistics by those measured on the calibration data."
     )
+    artifact_inputs: dict[str, list[int | str | None]] = Field(
+        default_factory=dict,
+        description="Shapes of the artifact's inputs by name: fixed sizes, verified at these sizes (null "
+        "or a name keeps a dimension dynamic).",
+    )
     opset: int | None = Field(
         default=None, ge=7, le=26, description="ONNX opset of the artifact. Default: the source's own, or 18."
     )
@@ -66,7 +71,8 @@ class FoldOptions(BaseModel):
         """No name of a graph has a NUL or half a surrogate pair, and no database or answer takes them."""
         try:
             text = json.dumps(
-                [self.inputs, self.outputs, self.feeds, self.signature, self.tags], ensure_ascii=False
+                [self.inputs, self.artifact_inputs, self.outputs, self.feeds, self.signature, self.tags],
+                ensure_ascii=False,
             )
             text.encode()
         except UnicodeEncodeError:

@@ -194,6 +194,9 @@ class _Run:
     def report(self, calibration: Feeds | None, probe: Feeds | None) -> Report:
         """All stages after reading, in order."""
         model, options = self.imported.model, self.options
+        if options.artifact_inputs:
+            self.imported.source.notes += passes.fix_input_shapes(model, options.artifact_inputs)
+            self.imported.onnx_path = None  # the file has other sizes
         nodes_before = model.graph.num_nodes()
         seen = graph_map.look(model.graph)
         unfolded = self.imported.onnx_path

@@ -32,6 +32,7 @@ from folding.passes.branches import resolve
 from folding.passes.constants import fold_all, fold_structure, lift_constants
 from folding.passes.dead_code import remove_dead_code
 from folding.passes.duplicates import merge_initializers, merge_nodes
+from folding.passes.fix_input_shapes import fix_input_shapes as fix_input_shapes
 from folding.passes.freeze import freeze_inputs
 from folding.passes.layout import eliminate_transposes
 from folding.passes.opsets import convert

@@ -26,6 +26,7 @@ FIELDS: Final = {
     "use_ema": Field("bool", "Take ExponentialMovingAverage shadows for the weights."),
     "missing_stats": Field("str", "Moving statistics absent from the checkpoint: stop, or take 0 and 1.", ("error", "init")),
     "recalibrate": Field("bool", "Replace moving statistics by those measured on the calibration data."),
+    "artifact_inputs": Field("list", "Shapes of the artifact's inputs by name: fixed sizes, verified at these sizes (null or a name keeps a dimension dynamic)."),
     "opset": Field("int", "ONNX opset of the artifact. Default: the source's own, or 18."),
     "freeze_inputs": Field("bool", "Turn initializers that are also graph inputs into constants, and fold them."),
     "providers": Field("list", "Execution providers to verify on, by short name."),

@@ -38,6 +38,9 @@ class Spelling:
 
 SPELLINGS: Final = {
     "inputs": Spelling("--input", "NAME=SHAPE", "Graph input and its shape, e.g. images:0=?,224,224,3."),
+    "artifact_inputs": Spelling(
+        "--artifact-input", "NAME=SHAPE", "Fixed shape of an input of the artifact, e.g. images=1,3,224,224."
+    ),
     "outputs": Spelling("--output", "NAME", "Graph output by name. Default: inferred."),
     "feeds": Spelling(
         "--feed", "NAME=VALUE", "Constant for an input such as is_training; overrides every assumption."
@@ -55,7 +58,7 @@ PANELS: Final = {
         "inputs", "outputs", "feeds", "signature", "tags", "step", "use_ema", "freeze_inputs",
     ),
     "Statistics": ("missing_stats", "recalibrate", "strict"),
-    "The artifact": ("opset",),
+    "The artifact": ("opset", "artifact_inputs"),
     "Verification": ("providers", "require", "rtol", "atol", "seed", "latency"),
 }  # fmt: skip
 _PANEL = {name: panel for panel, names in PANELS.items() for name in names}

@@ -17,7 +17,7 @@ Kind = Literal["flag", "choice", "integer", "number", "text", "names", "picks", 
 
 # Order and grouping for people; what is not listed comes last, under "More".
 GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("Result", ("opset", "providers", "require", "latency", "strict")),
+    ("Result", ("opset", "artifact_inputs", "providers", "require", "latency", "strict")),
     ("Reading the model", ("inputs", "outputs", "feeds", "signature", "tags", "step", "use_ema")),
     ("Statistics", ("missing_stats", "recalibrate")),
     ("Proof", ("verify", "rtol", "atol", "seed")),
@@ -25,6 +25,7 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
 TITLES = {
     "opset": "ONNX opset",
     "latency": "Measure latency",
+    "artifact_inputs": "Fixed input shapes",
     "strict": "Stop on health warnings",
     "use_ema": "Use moving averages of the weights",
     "missing_stats": "Missing statistics",
@@ -109,7 +110,7 @@ def _offer(item: Field, inspection: Inspection | None, providers: Sequence[str])
         return _with(item, kind="picks", choices=[(name, name.upper()) for name in providers])
     if inspection is None:
         return item
-    if item.name == "inputs":
+    if item.name in ("inputs", "artifact_inputs"):
         return _with(item, rows=[_row(info) for info in inspection.inputs or inspection.input_candidates])
     if item.name == "outputs":
         names = [info.name for info in inspection.outputs or inspection.output_candidates]

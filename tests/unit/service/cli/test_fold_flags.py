@@ -18,7 +18,7 @@ GIVEN = {
     "inputs": "x=?,3", "outputs": "y", "feeds": "training=false", "signature": "serve", "tags": "serve",
     "step": "7", "missing_stats": "init", "opset": "17", "providers": "CPU",
     "require": "cuda", "rtol": "0.5", "atol": "0.25",
-    "seed": "9",
+    "seed": "9", "artifact_inputs": "x=1,3",
 }  # fmt: skip
 
 
