@@ -105,7 +105,8 @@ def npz(path: Path | None, option: str) -> None:
         return
     import zipfile
 
-    from folding.sources.gates.archive import READ_ERRORS, check_zip_directory
+    from folding.sources.gates.archive.budget import READ_ERRORS
+    from folding.sources.gates.archive.zip_members import check_zip_directory
 
     try:
         with path.open("rb") as file:

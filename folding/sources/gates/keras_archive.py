@@ -10,10 +10,9 @@ import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from folding.sources.gates.archive import (
-    READ_ERRORS,
-    Budget,
-    Names,
+from folding.sources.gates.archive.budget import READ_ERRORS, Budget
+from folding.sources.gates.archive.member_names import Names
+from folding.sources.gates.archive.zip_members import (
     check_zip_directory,
     check_zip_member,
     is_folder,

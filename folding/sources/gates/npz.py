@@ -15,8 +15,8 @@ from typing import IO, Final, NoReturn
 import numpy as np
 
 from folding.errors import BnfoldError, UsageError
-from folding.sources.gates.archive import (
-    READ_ERRORS,
+from folding.sources.gates.archive.budget import READ_ERRORS
+from folding.sources.gates.archive.zip_members import (
     check_zip_directory,
     check_zip_member,
     open_member,

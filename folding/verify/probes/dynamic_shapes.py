@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 
 from folding.ir.types import Feeds
 from folding.verify.model import FedSession, Loaded, all_nodes
-from folding.verify.probes.arguments import Proposal
 from folding.verify.probes.generate import Dims, Probe, batch_symbols, make, shape_of, with_batch
 from folding.verify.probes.input_ranges import (
     InputSpec,
@@ -24,6 +23,7 @@ from folding.verify.probes.input_ranges import (
     inferred,
     stored_array,
 )
+from folding.verify.probes.operator_reading import Proposal
 
 # By rank of the largest input: spatial sizes of images (deep nets need 32 and more), lengths of sequences.
 CANDIDATES = {

@@ -15,7 +15,8 @@ import onnx
 from onnx import helper, numpy_helper, shape_inference
 
 from folding.verify.model import Loaded, variant
-from folding.verify.probes.arguments import ARGUMENTS, OF_ANY_TYPE, Proposal, Reading, Shape, proposals
+from folding.verify.probes.arguments import ARGUMENTS, OF_ANY_TYPE, proposals
+from folding.verify.probes.operator_reading import Proposal, Reading, Shape
 
 # Nodes through which an input keeps its values; the set says whether the axes stay as they are too.
 SAME_VALUES = frozenset(
