@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from folding.report.records import Headline, HeadlineState, HealthCode, NormReport, Report, Verdict
+from folding.report.records import Headline, HeadlineState, HealthCode, NormReport, Report
+from folding.report.verification_records import Verdict
 
 # What a reader should hear about first, when several findings come together: worst first.
 ORDER = (

@@ -5,21 +5,20 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
+
+from folding.report.record_base import ReportPart
+from folding.report.verification_records import (
+    BoundCoverage,
+    Conditioning,
+    DriftRow,
+    Hazard,
+    SegmentReport,
+    Verdict,
+    VerificationRow,
+)
 
 SCHEMA = "bnfold.report/1"
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings", defer_build=True)
-
-
-class Verdict(StrEnum):
-    """The word that gates the artifact: only `pass` is published."""
-
-    PASS = "pass"
-    FAIL = "fail"
-    INCONCLUSIVE = "inconclusive"
 
 
 class HealthCode(StrEnum):
@@ -35,7 +34,7 @@ class HealthCode(StrEnum):
     LAGGING = "lagging"
 
 
-class Health(_Part):
+class Health(ReportPart):
     """One finding about one batch norm: the code, the numbers it rests on, and what to do."""
 
     code: HealthCode = Field(description="What was found.")
@@ -56,7 +55,7 @@ class HeadlineState(StrEnum):
     NOT_SHOWN = "not_shown"  # grey: equivalence could not be shown
 
 
-class Headline(_Part):
+class Headline(ReportPart):
     """What the report means, in one sentence: the verdict and the health of the statistics together."""
 
     state: HeadlineState = Field(description="The four states that faces colour.")
@@ -66,7 +65,7 @@ class Headline(_Part):
     remedy: str = Field(default="", description="What the user can do, in one or two sentences.")
 
 
-class ArrayStats(_Part):
+class ArrayStats(ReportPart):
     """Summary of one parameter array (float64 arithmetic), with a histogram for the pages."""
 
     variable: str | None = Field(default=None, description="Name in the source, as its author knows it.")
@@ -79,7 +78,7 @@ class ArrayStats(_Part):
     histogram: list[int] = Field(default_factory=list, description="Counts in equal bins over [min, max].")
 
 
-class Certificate(_Part):
+class Certificate(ReportPart):
     """Closed-form proof of one fold site: both sides are affine in the same input.
 
     `max_relative_rounding` is over all folded weights, |rounded - exact| / |exact|, exact in float64.
@@ -94,7 +93,7 @@ class Certificate(_Part):
     detail: str = Field(default="", description="Remarks, in words.")
 
 
-class NormReport(_Part):
+class NormReport(ReportPart):
     """One batch norm and what became of it."""
 
     name: str = Field(description="The layer's own name where the source has one.")
@@ -125,7 +124,7 @@ class NormReport(_Part):
     certificate: Certificate | None = Field(default=None, description="Closed-form proof of this fold.")
 
 
-class TensorInfo(_Part):
+class TensorInfo(ReportPart):
     """A graph input or output. Symbolic dimensions are strings, unknown ones null."""
 
     name: str = Field(description="As in the graph.")
@@ -135,7 +134,7 @@ class TensorInfo(_Part):
     )
 
 
-class Assumption(_Part):
+class Assumption(ReportPart):
     """A value or choice that the source did not settle, and how to override it."""
 
     what: str = Field(description="The input or choice concerned.")
@@ -144,7 +143,7 @@ class Assumption(_Part):
     override: str = Field(default="", description="The option that says otherwise.")
 
 
-class SourceReport(_Part):
+class SourceReport(ReportPart):
     """Where the model came from."""
 
     format: str = Field(description="As recognised by content.")
@@ -157,7 +156,7 @@ class SourceReport(_Part):
     notes: list[str] = Field(default_factory=list, description="Remarks, in words.")
 
 
-class GraphReport(_Part):
+class GraphReport(ReportPart):
     """Sizes before and after."""
 
     opset: int = Field(description="Of the artifact.")
@@ -171,134 +170,7 @@ class GraphReport(_Part):
     bytes: int = Field(default=0, description="Size of the artifact.")
 
 
-class ToleranceReport(_Part):
-    """|candidate - reference| <= atol + rtol * |reference|, and why these two numbers."""
-
-    rtol: float = Field(description="Relative part.")
-    atol: float = Field(description="Absolute part.")
-    why: str = Field(description="Where the two numbers come from.")
-
-
-class OutputComparison(_Part):
-    """One output over all probes. `max_rel` is relative to the output's scale, not to each element."""
-
-    name: str = Field(description="Output of the graph.")
-    max_abs: float = Field(description="Largest absolute difference.")
-    max_rel: float = Field(description="The same, relative to the output's scale.")
-    worst_index: list[int] = Field(default_factory=list, description="Where it is.")
-    worst_probe: str = Field(default="", description="On which input.")
-    tolerance: ToleranceReport = Field(description="What is allowed.")
-    passed: bool = Field(description="Whether the difference is within it.")
-
-
-class VerificationRow(_Part):
-    """One reference against one candidate session."""
-
-    reference: str = Field(description="What the artifact is compared with.")
-    provider: str = Field(description="ONNX Runtime execution provider.")
-    optimization_level: str = Field(description="Of ONNX Runtime: `disable_all` or `enable_all`.")
-    status: Literal["pass", "fail", "reported", "unavailable", "not_compared"] = Field(
-        description="`reported` (figures that are not judged), `unavailable` (no such provider here) and "
-        "`not_compared` (one of the two values could not be had; `detail` says why): neither pass nor fail."
-    )
-    judged: bool = Field(default=True, description="False: reported only (TF32 on, for instance).")
-    detail: str = Field(default="", description="Remarks, in words.")
-    outputs: list[OutputComparison] = Field(
-        default_factory=list, description="One comparison for each output."
-    )
-    figures: dict[str, Any] = Field(default_factory=dict, description="Further numbers of this row.")
-
-
-class Hazard(_Part):
-    """A runtime that answers differently at different optimization levels, and the way around it."""
-
-    code: str = Field(description="See hazards.md.")
-    optimizer: str | None = Field(default=None, description="The optimization that causes it.")
-    provider: str = Field(default="cpu", description="Where it was seen.")
-    max_abs: float | None = Field(default=None, description="How far the answers are apart.")
-    detail: str = Field(description="In words.")
-    workaround: str = Field(default="", description="The session option that avoids it.")
-
-
-class DriftRow(_Part):
-    """Error of one intermediate value, in graph order."""
-
-    value: str = Field(description="Name of the intermediate value.")
-    max_abs: float = Field(description="Largest absolute difference.")
-    max_rel: float = Field(description="Relative to the value's scale.")
-    scale: float = Field(description="Largest absolute element of the reference.")
-    provider: str = Field(default="cpu", description="Where it was measured.")
-
-
-class SegmentReport(_Part):
-    """One part of the graph between values that source and artifact share, judged on the source's inputs."""
-
-    value: str = Field(description="The value at the segment's end.")
-    step: Literal["fold", "runtime"] = Field(
-        description="`fold`: artifact against source in float64. `runtime`: a provider against float64."
-    )
-    status: Literal["bounded", "measured"] = Field(
-        description="`bounded`: a sound bound of rounding decides. `measured`: noise decides."
-    )
-    passed: bool | None = Field(description="None where only the measured noise judges it.")
-    difference: float = Field(description="At the element whose difference is largest beside its bound.")
-    bound: float = Field(description="What rounding can do there.")
-    ratio: float = Field(description="difference / bound; above 1 is a fault.")
-    scale: float = Field(description="Largest absolute element of the source's value.")
-    worst_index: list[int] = Field(default_factory=list, description="Where that element is.")
-    elements: int = Field(default=0, description="Elements of the value.")
-    undecided: int = Field(default=0, description="Elements that no bound below 1e-4 of the scale decides.")
-    detail: str = Field(default="", description="Why there is no bound, in words.")
-
-
-class BoundCoverage(_Part):
-    """How much of the fold is decided by sound bounds."""
-
-    segments: int = Field(default=0, description="Segments compared.")
-    bounded: int = Field(default=0, description="Segments that a bound decides; noise decides the others.")
-    elements: int = Field(default=0, description="Elements compared.")
-    bounded_elements: int = Field(default=0, description="Elements that a bound decides.")
-    undecided: int = Field(default=0, description="Undecided elements of bounded segments.")
-    worst_ratio: float = Field(default=0.0, description="Largest difference / bound.")
-
-
-class Conditioning(_Part):
-    """Finding `ill_conditioned`: the model itself amplifies rounding, so correct runs of it differ."""
-
-    code: Literal["ill_conditioned"] = Field(default="ill_conditioned", description="The finding.")
-    probe: str = Field(description="The input on which it shows most.")
-    output: str = Field(description="The output that moves.")
-    difference: float = Field(description="Largest difference of correct runs, of the output's scale.")
-    layer: str = Field(default="", description="The first value at which the difference grows most.")
-    factor: float = Field(default=1.0, description="How much it grows there.")
-
-
-class Verification(_Part):
-    """The proof: rows of reference against candidate, and the verdict that follows from them."""
-
-    verdict: Verdict = Field(description="The word that follows from the rows.")
-    summary: str = Field(default="", description="The verdict in one sentence.")
-    rows: list[VerificationRow] = Field(default_factory=list, description="Every comparison.")
-    probes: list[dict[str, Any]] = Field(
-        default_factory=list, description="The inputs, so that they can be made again."
-    )
-    drift: list[DriftRow] = Field(default_factory=list, description="Layer by layer, in graph order.")
-    first_divergence: str | None = Field(default=None, description="The first value that is off.")
-    segments: list[SegmentReport] = Field(default_factory=list, description="Segments, in graph order.")
-    coverage: BoundCoverage | None = Field(default=None, description="What sound bounds decide.")
-    conditioning: list[Conditioning] = Field(default_factory=list, description="Findings `ill_conditioned`.")
-    hazards: list[Hazard] = Field(
-        default_factory=list, description="Runtimes that answer otherwise when they optimize."
-    )
-    latency: dict[str, Any] | None = Field(
-        default=None, description="Before and after the fold, where it was measured."
-    )
-
-    def __bool__(self) -> bool:
-        return self.verdict is Verdict.PASS
-
-
-class GraphSide(_Part):
+class GraphSide(ReportPart):
     """One graph as columns, nodes in topological order. Graph inputs come first, outputs last, as nodes of
     the pseudo operators `input` and `output`."""
 
@@ -308,7 +180,7 @@ class GraphSide(_Part):
     inputs: list[list[int]] = Field(default_factory=list, description="Indices of the producing nodes.")
 
 
-class NormSite(_Part):
+class NormSite(ReportPart):
     """Where one batch norm was and where it went; `scale` and `shift` of the first channels."""
 
     name: str = Field(description="Name of the batch norm.")
@@ -318,7 +190,7 @@ class NormSite(_Part):
     shift: list[float] = Field(default_factory=list, description="beta - mean * scale.")
 
 
-class GraphMap(_Part):
+class GraphMap(ReportPart):
     """The graphs before and after, aligned: what the pages draw."""
 
     op_types: list[str] = Field(default_factory=list, description="Operators of both graphs.")
@@ -330,14 +202,14 @@ class GraphMap(_Part):
     sites: list[NormSite] = Field(default_factory=list, description="One for each batch norm.")
 
 
-class ArtifactReport(_Part):
+class ArtifactReport(ReportPart):
     """The bytes that were written."""
 
     digest: str = Field(description="sha256 of the file.")
     bytes: int = Field(description="Its size.")
 
 
-class CodeChange(_Part):
+class CodeChange(ReportPart):
     """A line of the training or inference program, and what to write instead."""
 
     where: str = Field(description="Which part of the program, in words.")
@@ -345,7 +217,7 @@ class CodeChange(_Part):
     after: str = Field(description="The line, or lines, to write.")
 
 
-class Diagnosis(_Part):
+class Diagnosis(ReportPart):
     """Why the model is right in training and wrong at inference, for one kind of finding."""
 
     code: HealthCode = Field(description="The finding.")
@@ -356,7 +228,7 @@ class Diagnosis(_Part):
     changes: list[CodeChange] = Field(default_factory=list, description="The lines to change.")
 
 
-class Recalibrated(_Part):
+class Recalibrated(ReportPart):
     """A second artifact with the statistics of the calibration data, beside the faithful one."""
 
     file: str = Field(description="Its name, beside the artifact.")
@@ -365,7 +237,7 @@ class Recalibrated(_Part):
     summary: str = Field(default="", description="That verdict in one sentence.")
 
 
-class Report(_Part):
+class Report(ReportPart):
     """The whole of it."""
 
     schema_: Literal["bnfold.report/1"] = Field(
@@ -427,7 +299,7 @@ class Report(_Part):
         return self.model_dump_json(by_alias=True, indent=indent)
 
 
-class Inspection(_Part):
+class Inspection(ReportPart):
     """What `inspect` tells without converting: a checkpoint with no graph at all is enough."""
 
     schema_: Literal["bnfold.inspection/1"] = Field(

@@ -10,7 +10,6 @@ import numpy as np
 
 from folding.sources.gates.onnx.external_data import EXTERNAL
 
-
 # Operators whose result may be far larger than the constants that decide its size.
 MAKERS: Final = frozenset(
     ("ConstantOfShape", "Expand", "Tile", "Range", "OneHot", "Pad", "RandomNormal", "RandomUniform")
