@@ -17,7 +17,7 @@ from folding.rules.engine import Propagator
 from folding.rules.interface import Context, Rule
 from folding.rules.outcome import completed
 from folding.rules.registry import RULES
-from folding.rules.rounding import forget_all
+from folding.rules.writing.rounding import forget_all
 
 _ROUNDS = 8  # each takes affines into other nodes, so this ends; far above what is needed
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from folding.rules import emit_affine
-from folding.rules.bias import forget
 from folding.rules.interface import Context
 from folding.rules.patch import Patch, SetAttribute, SetConstantArray
+from folding.rules.writing import emit_affine
+from folding.rules.writing.bias import forget
 
 
 def apply(patch: Patch, ctx: Context) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from folding.norms.base import BatchNorm
-from folding.rules import emit_affine, joins
+from folding.rules import joins
 from folding.rules.absorbers import constant
 from folding.rules.absorbers.linear import Linear
 from folding.rules.affine import Affine
@@ -26,7 +26,8 @@ from folding.rules.interface import Absorbed, Context, Propagated, Rule, Side, l
 from folding.rules.transparent.branches import forwarded_by_if
 from folding.rules.transparent.select import SliceCoverage, alone_among_slices, slice_coverage
 from folding.rules.transparent.shape_only import reads_shape_only
-from folding.rules.write import Writer
+from folding.rules.writing import emit_affine
+from folding.rules.writing.write import Writer
 
 _QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv",
                          "QLinearMatMul", "ConvInteger", "MatMulInteger"})  # fmt: skip

@@ -29,12 +29,12 @@ from folding.rules.absorbers import conv, quantized
 from folding.rules.absorbers.linear import Linear
 from folding.rules.affine import Affine
 from folding.rules.base import Skip
-from folding.rules.bias import dtype_of, forget, refuse, store
-from folding.rules.emit_affine import constant
 from folding.rules.engine import AffineSite
 from folding.rules.interface import Context
-from folding.rules.rounding import remember, rounded
-from folding.rules.write import Writer
+from folding.rules.writing.bias import dtype_of, forget, refuse, store
+from folding.rules.writing.emit_affine import constant
+from folding.rules.writing.rounding import remember, rounded
+from folding.rules.writing.write import Writer
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from sqlalchemy import Row, func, select
 
 from service.errors import ServiceError
 from service.jobs.model import Kind, State
+from service.process.supervision import FAULTS
 from service.store import tables, tallies, workers
 from service.store.db import Database, now
-from service.supervision import FAULTS
 from service.wiring import Services
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST

@@ -26,10 +26,10 @@ from service.errors import ServiceError
 from service.jobs import leases
 from service.jobs.model import Kind
 from service.jobs.worker import Worker
+from service.process.supervision import FAULTS, start_thread
 from service.settings import Settings
 from service.store.change_feed import Changes
 from service.store.db import QUEUED
-from service.supervision import FAULTS, start_thread
 
 log = logging.getLogger("bnfold.engine")
 

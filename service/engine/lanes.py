@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass
 
 from service.jobs.queue import Consumer
-from service.supervision import start_thread, supervise
+from service.process.supervision import start_thread, supervise
 
 
 @dataclass(frozen=True)

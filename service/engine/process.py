@@ -17,10 +17,10 @@ from service.jobs.collector import Collector
 from service.jobs.heartbeat import Heartbeat
 from service.jobs.queue import Consumer, Queue
 from service.jobs.worker import Worker
-from service.machine_faults import as_machine_fault
-from service.runner import scratch
+from service.process.machine_faults import as_machine_fault
+from service.process.supervision import FAULTS, start_thread, supervise
 from service.runner.base import JobRunner
-from service.supervision import FAULTS, start_thread, supervise
+from service.runner.files import scratch
 from service.webhooks.dispatch import Dispatcher
 
 log = logging.getLogger("bnfold.engine")

@@ -11,9 +11,9 @@ from service.errors import ServiceError
 from service.jobs import leases
 from service.jobs.model import State
 from service.jobs.worker import Attempt, Worker
+from service.process.supervision import FAULTS, start_thread
 from service.store import workers
 from service.store.change_feed import Changes
-from service.supervision import FAULTS, start_thread
 
 log = logging.getLogger("bnfold.worker")
 

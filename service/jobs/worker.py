@@ -28,14 +28,14 @@ from service.jobs.queue import Queue
 from service.jobs.service import find_cached
 from service.jobs.transitions import Cause
 from service.logs import storable
-from service.machine_faults import as_machine_fault, machine_faults
-from service.runner import scratch
+from service.process.machine_faults import as_machine_fault, machine_faults
+from service.process.supervision import FAULTS
 from service.runner.base import Crash, JobOutcome, JobRunner, JobSpec, Limits, Status
+from service.runner.files import scratch
 from service.runner.pools import PoolRunner
 from service.settings import Settings
 from service.store.blobs import Blobs, Verifier, fetch
 from service.store.db import Database, now
-from service.supervision import FAULTS
 
 log = logging.getLogger("bnfold.worker")
 T = TypeVar("T")

@@ -16,7 +16,7 @@ from folding.options import FoldOptions
 from folding.progress import Event
 from folding.sources.gates.npz import read_npz
 from service.errors import StorageFull
-from service.machine_faults import as_machine_fault
+from service.process.machine_faults import as_machine_fault
 
 # How frameworks word it when an allocation failed in C++.
 _OUT_OF_MEMORY = re.compile(

@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from folding.errors import Cancelled, TemporaryFailure
-from service.machine_faults import as_machine_fault
-from service.runner import scratch
-from service.runner.cgroup import Cgroup
+from service.process.machine_faults import as_machine_fault
 from service.runner.config import NOBODY, RunnerConfig, environment
+from service.runner.files import scratch
 from service.runner.jail import bubblewrap
 from service.runner.jail.canary import Trap, level_of
+from service.runner.jail.cgroup import Cgroup
 from service.runner.jail.sandbox import JailSpec, installation
 
 _LINE_BYTES: Final = 4 << 20

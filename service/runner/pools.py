@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from folding.errors import BnfoldError, TemporaryFailure
+from service.process.supervision import start_thread
 from service.runner.base import Crash, JobOutcome, JobRunner, JobSpec, OnEvent, Status
 from service.runner.device_check import DeviceState
-from service.supervision import start_thread
 
 _LOG = logging.getLogger("bnfold.runner")
 AGAIN_SECONDS: Final = 60.0

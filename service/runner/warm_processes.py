@@ -9,8 +9,8 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from service.process.supervision import FAULTS, FIRST_PAUSE, LONGEST_PAUSE
 from service.runner.launch import Child
-from service.supervision import FAULTS, FIRST_PAUSE, LONGEST_PAUSE
 
 _LOG = logging.getLogger("bnfold.runner")
 _REFILL_SECONDS: Final = 2.0

@@ -23,8 +23,8 @@ from service.errors import ServiceError
 from service.logs import storable
 from service.runner.base import Crash, Limits, OnEvent
 from service.runner.consumption import Consumption, consumption
+from service.runner.files.safe_rmtree import usage
 from service.runner.launch import Child
-from service.runner.safe_rmtree import usage
 
 _LOG = logging.getLogger("bnfold.runner")
 TICK: Final = 0.05

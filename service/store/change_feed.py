@@ -14,8 +14,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from service.process.supervision import start_thread
 from service.store.db import CHANNEL, PROGRESS, QUEUED, Database
-from service.supervision import start_thread
 
 log = logging.getLogger("bnfold.store")
 TICK = 0.02

@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.web.templating import render
+from service.web.rendering.templating import render
 
 router = APIRouter(include_in_schema=False)
 _METHODS = ("get", "head", "put", "post", "patch", "delete", "options")

@@ -21,7 +21,7 @@ from service.web.charts import calibration, latency
 from service.web.forms import options_form
 from service.web.graph import netron
 from service.web.norm_pages import NormPage, model_norms, norm_page, without_totals
-from service.web.templating import render
+from service.web.rendering.templating import render
 
 router = APIRouter(include_in_schema=False)
 UPLOADS = "/v1/uploads"

@@ -22,9 +22,9 @@ from folding.report import (
 )
 from folding.report.headline import headline
 from folding.report.render import words
-from service.web import formats
 from service.web.charts import svg
 from service.web.norm_pages import NormPage
+from service.web.rendering import formats
 
 ROLES = (
     ("moving_mean", "mean"),

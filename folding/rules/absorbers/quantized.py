@@ -21,12 +21,12 @@ import onnx_ir as ir
 from folding.ir import query as g
 from folding.ir.evaluate.quantization import along_axis, per_axis
 from folding.ir.types import Array, Float64Array
-from folding.rules import emit_affine
 from folding.rules.absorbers.linear import Linear
 from folding.rules.base import Skip, SkipReason
 from folding.rules.certificate import Rounding
 from folding.rules.interface import Context, Side, label
-from folding.rules.rounding import rounded
+from folding.rules.writing import emit_affine
+from folding.rules.writing.rounding import rounded
 
 _PER_CHANNEL_SINCE = 13
 

@@ -17,8 +17,8 @@ from folding.options import FoldOptions
 from service.api import metrics
 from service.api.deps import Ports, Reader
 from service.api.jobs_view import FORMS
+from service.process.supervision import FAULTS
 from service.store import workers
-from service.supervision import FAULTS
 from service.wiring import Services
 
 router = APIRouter(tags=["system"])

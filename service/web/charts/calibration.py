@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.web.formats import DASH, number
+from service.web.rendering.formats import DASH, number
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from service.web.formats import duration
+from service.web.rendering.formats import duration
 
 WIDTH = 200.0
 

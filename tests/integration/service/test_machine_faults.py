@@ -24,13 +24,14 @@ from service.errors import StorageFull, Unavailable
 from service.jobs import worker as worker_module
 from service.jobs.model import State
 from service.jobs.worker import cpu_budget
-from service.machine_faults import as_machine_fault
+from service.process.machine_faults import as_machine_fault
+from service.process.supervision import FAULTS, Faults, start_thread
 from service.runner import job as runner_job
-from service.runner import process, scratch
+from service.runner import process
 from service.runner.base import Crash, JobOutcome, JobSpec, OnEvent, Status
+from service.runner.files import scratch
 from service.runner.memory import MemoryRunner
 from service.runner.process import ProcessRunner
-from service.supervision import FAULTS, Faults, start_thread
 from service.wiring import Services
 from tests.process.security.conftest import configured, run_act
 from tests.support.deployment import eventually

@@ -19,7 +19,7 @@ from tests.support.in_process import TestClient, digest_of
 
 LOOK = """
 import resource, sys
-from service.process_limits import connection_limit, raise_descriptor_limit
+from service.process.process_limits import connection_limit, raise_descriptor_limit
 resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), int(sys.argv[2])))
 print(raise_descriptor_limit(), connection_limit(8192))
 """

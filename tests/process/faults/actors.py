@@ -29,9 +29,9 @@ from service.app import create_app
 from service.errors import ServiceError
 from service.jobs.heartbeat import Heartbeat
 from service.jobs.worker import Worker
+from service.process.supervision import FAULTS, start_thread
 from service.runner.memory import MemoryRunner
 from service.settings import Settings
-from service.supervision import FAULTS, start_thread
 from service.wiring import Services, build, build_worker
 
 SIZE = 1 << 16

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from service.runner import scratch
+from service.runner.files import scratch
 from service.runner.jail.canary.acts import Facts
 
 NAMESPACES: Final = ("mnt", "pid", "net", "ipc")

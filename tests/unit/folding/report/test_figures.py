@@ -9,7 +9,7 @@ import pytest
 from folding.report import figures
 from folding.report.render import text as report_text
 from service.cli import text as cli_text
-from service.web import formats
+from service.web.rendering import formats
 
 
 def test_the_examples_hold() -> None:

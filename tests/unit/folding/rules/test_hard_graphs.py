@@ -12,8 +12,8 @@ from onnx import numpy_helper
 
 from folding import norms, rules
 from folding.options import FoldOptions
-from folding.rules import write
 from folding.rules.base import SkipReason
+from folding.rules.writing import write
 from tests.support.numbers import running_rng
 from tests.unit.folding.rules.models import difference, fold, model, norm_arrays
 

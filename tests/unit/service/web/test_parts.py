@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from folding.options import FoldOptions
 from folding.report import ArrayStats, DriftRow
-from service.web import apidocs, formats, snippets, views
+from service.web import apidocs, snippets, views
 from service.web.api_records import download_name
 from service.web.charts import calibration, latency, svg
 from service.web.forms import options_form
+from service.web.rendering import formats
 from tests.unit.service.web import sample
 
 

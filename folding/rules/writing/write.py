@@ -17,9 +17,9 @@ from folding.rules import certificate as cert
 from folding.rules.absorbers import quantized
 from folding.rules.absorbers.linear import Linear
 from folding.rules.base import Skip, SkipReason
-from folding.rules.bias import Bias, dtype_of, forget, refuse, store
 from folding.rules.interface import Context, Side
-from folding.rules.rounding import remember, scaled
+from folding.rules.writing.bias import Bias, dtype_of, forget, refuse, store
+from folding.rules.writing.rounding import remember, scaled
 
 _NARROW = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 _WIDE_RANGE = 2.0**40  # float32 weights times less than this are nowhere near the ends of the range

@@ -6,11 +6,11 @@ import numpy as np
 import onnx_ir as ir
 
 from folding.ir import query as g
-from folding.rules import emit_affine
 from folding.rules.absorbers.linear import Linear
 from folding.rules.affine import Affine
 from folding.rules.engine import AffineSite
 from folding.rules.interface import Context
+from folding.rules.writing import emit_affine
 
 
 def spell_out(ctx: Context, linear: Linear) -> None:

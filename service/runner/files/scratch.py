@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from service.runner import safe_rmtree
+from service.runner.files import safe_rmtree
 
 # Runners, canaries, and attempts of jobs (`<job>-<attempt>`, see `Worker`).
 _OURS: Final = re.compile(r"(?:runner|bnfold-canary)-.+|job_[0-9A-Za-z]{16,40}-[0-9]{1,6}")

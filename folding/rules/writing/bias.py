@@ -16,12 +16,12 @@ import onnx_ir as ir
 from folding.ir import query as g
 from folding.ir.types import Array, Float64Array
 from folding.rules import certificate as cert
-from folding.rules import emit_affine
 from folding.rules.absorbers.linear import Linear
 from folding.rules.affine import Affine
 from folding.rules.base import Skip, SkipReason
 from folding.rules.interface import Context
-from folding.rules.rounding import remember, rounded
+from folding.rules.writing import emit_affine
+from folding.rules.writing.rounding import remember, rounded
 
 
 @dataclass(eq=False)

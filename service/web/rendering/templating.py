@@ -12,17 +12,17 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from service.web.formats import FILTERS
-from service.web.icons import icon
+from service.web.rendering.formats import FILTERS
+from service.web.rendering.icons import icon
+from service.web.rendering.static_files import static
 from service.web.session import key_of
-from service.web.static import static
 
 
 @cache
 def environment() -> Environment:
     """Made once; templates compile on first use."""
     made = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=FileSystemLoader(Path(__file__).parents[1] / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

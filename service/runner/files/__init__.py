@@ -1,0 +1,1 @@
+"""A runner's folders: made, filled, emptied and removed."""

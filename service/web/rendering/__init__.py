@@ -1,0 +1,1 @@
+"""How pages become HTML: the Jinja environment, its filters and icons, scripts and style sheets."""
