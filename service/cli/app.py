@@ -47,11 +47,13 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Options of the command as a whole."""
+    context.obj = app  # for commands that describe all commands
 
 
 @app.command()

@@ -22,11 +22,9 @@ def _nothing() -> None:
     """The one command of the small application."""
 
 
-def script(shell: str) -> str:
+def script(app: typer.Typer, shell: str) -> str:
     """Return the completion script of a shell: `bash`, `zsh` or `fish`."""
     from typer.testing import CliRunner
-
-    from service.cli.app import app
 
     register_shells()
     asked = CliRunner().invoke(app, [], prog_name="bnfold", env={VARIABLE: f"source_{shell}"})

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from folding import toolchain
 from folding.errors import UsageError
 from service.cli.output import Output
@@ -35,13 +37,13 @@ ENVIRONMENT = [
 _MARKUP = re.compile(r"\[/?(?:bold|italic|dim)\]")
 
 
-def run(words: list[str], to: Path | None, as_json: bool, quiet: bool) -> int:
+def run(app: typer.Typer, words: list[str], to: Path | None, as_json: bool, quiet: bool) -> int:
     """Show one page, or write all."""
     output = Output(as_json, quiet)
     if to is not None:
-        return _write(to, output)
+        return _write(app, to, output)
     path = " ".join(["bnfold", *words])
-    known = dict(commands())
+    known = dict(commands(app))
     if path not in known:
         raise UsageError(f"no command {path!r}", hint="`bnfold --help` lists the commands")
     text = page(path, known[path])
@@ -53,10 +55,10 @@ def run(words: list[str], to: Path | None, as_json: bool, quiet: bool) -> int:
     return 0
 
 
-def _write(to: Path, output: Output) -> int:
+def _write(app: typer.Typer, to: Path, output: Output) -> int:
     to.mkdir(parents=True, exist_ok=True)
     written = []
-    for path, command in commands():
+    for path, command in commands(app):
         target = to / f"{path.replace(' ', '-')}.1"
         target.write_text(page(path, command), encoding="utf-8")
         written.append(str(target))
@@ -65,12 +67,8 @@ def _write(to: Path, output: Output) -> int:
     return 0
 
 
-def commands() -> Iterator[tuple[str, Any]]:
-    """Every command with its path, `bnfold` first."""
-    import typer
-
-    from service.cli.app import app
-
+def commands(app: typer.Typer) -> Iterator[tuple[str, Any]]:
+    """Yield every command of `app` with its path, `bnfold` first."""
     pending = [("bnfold", typer.main.get_command(app))]
     while pending:
         path, command = pending.pop(0)

@@ -26,6 +26,7 @@ def register(app: typer.Typer) -> None:
 
 
 def completion(
+    context: typer.Context,
     shell: Annotated[Shell, typer.Argument(help="The shell.")],
     as_json: f.Json = False,
     quiet: f.Quiet = False,
@@ -43,7 +44,7 @@ def completion(
     from service.cli import completion as scripts
     from service.cli.output import Output
 
-    script = scripts.script(shell.value)
+    script = scripts.script(context.obj, shell.value)
     output = Output(as_json, quiet)
     output.say(script)
     output.document({"shell": shell.value, "script": script})
@@ -51,6 +52,7 @@ def completion(
 
 
 def man(
+    context: typer.Context,
     command: Annotated[
         list[str] | None, typer.Argument(metavar="[COMMAND...]", help="The command; default: bnfold itself.")
     ] = None,
@@ -72,4 +74,4 @@ def man(
     """
     from service.cli import manual
 
-    return manual.run(command or [], to, as_json, quiet)
+    return manual.run(context.obj, command or [], to, as_json, quiet)

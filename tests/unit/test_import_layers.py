@@ -27,8 +27,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("folding.pipeline",),
     ("folding",),
     ("service.errors", "service.settings"),
-    ("service.logs", "service.telemetry", "service.process.machine_faults", "service.process.supervision",
-     "service.process.process_limits", "service.provenance", "service.exports", "service.client"),
+    ("service.logs", "service.telemetry", "service.process",
+     "service.client"),
     ("service.web.graph", "service.web.headers"),
     ("service.store",),
     ("service.auth", "service.uploads", "service.runner"),
@@ -41,11 +41,6 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("service.cli",),
     ("service",),
 )  # fmt: skip
-# Arrows that close a circle for a reason; one that is gone has to leave this list.
-ALLOWED = {
-    ("service.cli.manual", "service.cli.app"): "a command that describes all commands, itself among them",
-    ("service.cli.completion", "service.cli.app"): "likewise",
-}
 
 Graph = dict[str, dict[str, int]]
 
@@ -113,36 +108,24 @@ def circle(graph: Graph) -> list[str]:
     return []
 
 
-def without_allowed(graph: Graph) -> Graph:
-    return {
-        name: {target: line for target, line in targets.items() if (name, target) not in ALLOWED}
-        for name, targets in graph.items()
-    }
-
-
 @cache
 def ours() -> Graph:
     return arrows(modules(ROOT, "folding", "service"))
 
 
 def test_no_circle() -> None:
-    found = circle(without_allowed(ours()))
+    found = circle(ours())
     assert not found, " -> ".join(found)
 
 
 def test_no_arrow_to_a_higher_layer() -> None:
-    graph = without_allowed(ours())
     upward = [
         f"{name}:{line} -> {target}"
-        for name, targets in graph.items()
+        for name, targets in ours().items()
         for target, line in targets.items()
         if layer(target) > layer(name)
     ]
     assert not upward, "\n".join(upward)
-
-
-def test_every_allowed_arrow_is_still_there() -> None:
-    assert all(target in ours()[name] for name, target in ALLOWED)
 
 
 def test_circles_and_hidden_imports_are_seen(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from service.cli import manual
+from service.cli.app import app
 from tests.support.paths import ROOT
 
 LINES = [
@@ -94,12 +95,12 @@ def test_a_shell_that_nobody_knows(home: dict[str, str]) -> None:
     assert "bash" in done.stderr
 
 
-PATHS = [path for path, _ in manual.commands()]
+PATHS = [path for path, _ in manual.commands(app)]
 
 
 @pytest.mark.parametrize("path", PATHS)
 def test_a_manual_page_has_its_sections_and_no_trouble(path: str) -> None:
-    text = manual.page(path, dict(manual.commands())[path])
+    text = manual.page(path, dict(manual.commands(app))[path])
     sections = [line[4:] for line in text.splitlines() if line.startswith(".SH ")]
     assert sections[:3] == ["NAME", "SYNOPSIS", "DESCRIPTION"]
     assert "EXIT STATUS" in sections
