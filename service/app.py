@@ -29,11 +29,11 @@ from service.api.middleware import RequestMiddleware
 from service.api.routes import ROUTERS
 from service.auth.keys import Keys, load_pepper
 from service.errors import Forbidden
+from service.files.private_files import private_folder
 from service.process.process_limits import connection_limit, raise_descriptor_limit
 from service.settings import Settings
 from service.store.db import Database
 from service.store.migrate import migrate
-from service.store.private_files import private_folder
 from service.wiring import Services, build
 
 log = logging.getLogger("bnfold.app")

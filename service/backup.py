@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from service.errors import Unprocessable
-from service.store.private_files import private_file, private_folder
+from service.files.private_files import private_file, private_folder
 from service.wiring import Services
 
 _SECRETS = ("pepper", "provenance.key", "provenance.pub")

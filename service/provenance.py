@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from folding.errors import BnfoldError, UsageError
 from folding.report import Report, Verdict
 from folding.report.headline import headline
-from service.store.durable import sync_folder
+from service.files.durable import sync_folder
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"

@@ -10,6 +10,7 @@ from service.auth.limits import FailedKeys, RateLimit
 from service.engine.embedded import EmbeddedConsumer, EmbeddedQueue
 from service.engine.lanes import Lanes
 from service.engine.process import WorkerProcess
+from service.files.private_files import private_folder
 from service.jobs.collector import Collector
 from service.jobs.heartbeat import Heartbeat
 from service.jobs.model import Kind
@@ -26,7 +27,6 @@ from service.store.change_feed import Changes
 from service.store.db import Database
 from service.store.migrate import migrate
 from service.store.open_blobs import open_blobs
-from service.store.private_files import private_folder
 from service.uploads import Uploads
 from service.webhooks.dispatch import Dispatcher
 from service.webhooks.registry import Webhooks, encrypt_old_secrets

@@ -14,11 +14,11 @@ from sqlalchemy import ColumnElement, Row, delete, insert, or_, select, update
 
 from service.auth.principal import SCOPES, Principal
 from service.errors import Conflict, NotFound, Unauthorized, Unprocessable
+from service.files.durable import sync_folder
+from service.files.private_files import private_folder
 from service.settings import Settings
 from service.store import ids, tables
 from service.store.db import Database, now
-from service.store.durable import sync_folder
-from service.store.private_files import private_folder
 
 K = tables.api_keys.c
 _FORM = re.compile(r"bnf_([0-9a-z]{20})\.([A-Za-z0-9_-]{43})")

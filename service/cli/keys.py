@@ -108,9 +108,9 @@ def settings(given: dict[str, Any]) -> Settings:
 @contextmanager
 def _keys(data_dir: Path | None) -> Iterator[Keys]:
     from service.auth.keys import Keys, load_pepper
+    from service.files.private_files import private_folder
     from service.store.db import Database
     from service.store.migrate import migrate
-    from service.store.private_files import private_folder
 
     chosen = settings({"data_dir": data_dir})
     private_folder(chosen.data_dir)

@@ -12,10 +12,10 @@ import threading
 from folding.errors import BnfoldError
 from service import logs, telemetry
 from service.engine.embedded import CANNOT_START, Lock, lock_path
+from service.files.private_files import private_folder
 from service.process.process_limits import raise_descriptor_limit
 from service.process.supervision import start_thread
 from service.settings import Settings
-from service.store.private_files import private_folder
 from service.wiring import build, build_worker
 
 log = logging.getLogger("bnfold.engine")

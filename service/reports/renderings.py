@@ -17,12 +17,12 @@ from pathlib import Path
 from sqlalchemy import select
 
 from service.errors import STORAGE_FAILED, StorageFull, Unavailable, Unprocessable
+from service.files.private_files import private_folder
 from service.reports import VERSION
 from service.settings import Settings
 from service.store import tables
 from service.store.blobs import Blobs, Verifier, fetch, put_file
 from service.store.db import Database, now
-from service.store.private_files import private_folder
 
 log = logging.getLogger("bnfold.reports")
 R = tables.renderings.c

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import queue
 import selectors
 import signal
 import stat
@@ -15,12 +14,10 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from folding.errors import Cancelled, TemporaryFailure
 from service.process.machine_faults import as_machine_fault
@@ -30,42 +27,10 @@ from service.runner.jail import bubblewrap
 from service.runner.jail.canary import Trap, level_of
 from service.runner.jail.cgroup import Cgroup
 from service.runner.jail.sandbox import JailSpec, installation
+from service.runner.spawn import spawner
 
 _LINE_BYTES: Final = 4 << 20
 _LOG_LINES: Final = 200
-_T = TypeVar("_T")
-
-
-class _Spawner:
-    """One thread that starts all children: a child dies with the *thread* that made it."""
-
-    def __init__(self) -> None:
-        self._calls: queue.Queue[Callable[[], None]] = queue.Queue()
-        threading.Thread(target=self._work, name="runner-spawner", daemon=True).start()
-
-    def _work(self) -> None:
-        while True:
-            with contextlib.suppress(MemoryError):  # this thread never ends: runners would end with it
-                self._calls.get()()
-
-    def call(self, function: Callable[[], _T]) -> _T:
-        """Run it on the thread and hand its result back."""
-        future: Future[_T] = Future()
-
-        def work() -> None:
-            try:
-                future.set_result(function())
-            except BaseException as error:  # noqa: BLE001  raised again where it was asked for
-                future.set_exception(error)
-
-        self._calls.put(work)
-        return future.result()
-
-
-@cache
-def _spawner(pid: int) -> _Spawner:
-    """The spawner of this process (threads do not survive a fork, hence the key)."""
-    return _Spawner()
 
 
 def reachable(path: str | Path, uid: int) -> bool:
@@ -140,7 +105,7 @@ class Child:
         self._spec = self._jail(read)
         self._out, out = os.pipe()
         try:
-            self.process = _spawner(os.getpid()).call(lambda: self._spawn(out))
+            self.process = spawner(os.getpid()).call(lambda: self._spawn(out))
         finally:
             os.close(out)
         assert self.process.stdout is not None

@@ -13,8 +13,8 @@ import obstore
 from obstore.store import LocalStore
 
 from service.errors import EXHAUSTED, STORAGE_FAILED, NotFound, StorageFull, Unavailable
+from service.files.durable import make_folder, sync_folder
 from service.store.blobs import CHUNK, BlobStat, key_of, write_all
-from service.store.durable import make_folder, sync_folder
 
 
 class FolderBlobs:

@@ -18,7 +18,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 
 from service.errors import ServiceError, StorageFull, Unavailable, Unprocessable
-from service.store.private_files import close_to_others, private_file
+from service.files.private_files import close_to_others, private_file
 
 CHANNEL = "bnfold_jobs"
 QUEUED, PROGRESS = "+", "~"  # the job has come into the queue; only its progress changed

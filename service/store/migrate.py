@@ -9,9 +9,9 @@ from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
+from service.files.private_files import private_file
 from service.settings import Settings
 from service.store.db import Database
-from service.store.private_files import private_file
 
 HEAD = "0007"
 _LOCK = 0x626E666F  # "bnfo", the advisory lock's number

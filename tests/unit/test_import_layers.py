@@ -28,7 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("folding",),
     ("service.errors", "service.settings"),
     ("service.logs", "service.telemetry", "service.process",
-     "service.client"),
+     "service.files", "service.provenance", "service.exports", "service.client"),
     ("service.web.graph", "service.web.headers"),
     ("service.store",),
     ("service.auth", "service.uploads", "service.runner"),

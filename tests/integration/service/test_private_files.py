@@ -13,8 +13,8 @@ from sqlalchemy import select, update
 from service.app import create_app
 from service.backup import backup, restore
 from service.errors import Unprocessable
+from service.files.private_files import private_folder
 from service.store import tables
-from service.store.private_files import private_folder
 from service.webhooks.secret_box import SecretBox
 from service.wiring import Services
 from tests.support.in_process import TestClient, open_services, submit, worker

@@ -8,7 +8,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from service.store.durable import make_folder, sync_folder
+from service.files.durable import make_folder, sync_folder
 
 log = logging.getLogger("bnfold.store")
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
