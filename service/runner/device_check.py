@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from folding.errors import BnfoldError
+from service.runner.children.launch import best_way, start_child
 from service.runner.config import RunnerConfig
 from service.runner.jail.sandbox import LAYERS
-from service.runner.launch import best_way, start_child
 
 ENTRY: Final = "service.runner.device_check"
 

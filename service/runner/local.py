@@ -22,9 +22,9 @@ from folding.progress import Listener, ignore_progress
 from folding.report import Report
 from folding.temporary_folder import temporary_folder
 from service.runner.base import Crash, JobOutcome, JobSpec, Limits, OnEvent, Status
+from service.runner.children.launch import Child, reachable, runner_user, start_best, start_child
 from service.runner.config import RunnerConfig
 from service.runner.files.file_transfer import Staged, bring_in
-from service.runner.launch import Child, reachable, runner_user, start_best, start_child
 from service.runner.minimum_versions import assert_floors
 from service.runner.process import require, run_in
 

@@ -17,12 +17,12 @@ from folding.errors import BnfoldError, Cancelled, TemporaryFailure
 from service.errors import StorageFull, Unavailable
 from service.process.machine_faults import as_machine_fault, machine_faults
 from service.runner.base import Crash, JobOutcome, JobSpec, OnEvent, Status
+from service.runner.children.launch import Child, best_way, start_child
+from service.runner.children.warm_processes import WarmProcesses
 from service.runner.config import RunnerConfig
 from service.runner.files.file_transfer import Staged, bring_in, safe_name, take_out
-from service.runner.launch import Child, best_way, start_child
 from service.runner.minimum_versions import assert_floors
 from service.runner.warm import ONNX_MODULES
-from service.runner.warm_processes import WarmProcesses
 from service.runner.watch import End, Watch, bind_memory, bind_processor
 
 _LOG = logging.getLogger("bnfold.runner")

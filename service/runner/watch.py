@@ -22,9 +22,9 @@ from folding.progress import Event
 from service.errors import ServiceError
 from service.logs import storable
 from service.runner.base import Crash, Limits, OnEvent
+from service.runner.children.launch import Child
 from service.runner.consumption import Consumption, consumption
 from service.runner.files.safe_rmtree import usage
-from service.runner.launch import Child
 
 _LOG = logging.getLogger("bnfold.runner")
 TICK: Final = 0.05

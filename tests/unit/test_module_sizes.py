@@ -12,6 +12,7 @@ MOST_LINES, MEDIAN_LINES, MOST_MODULES = 400, 150, 14
 LISTS = {
     "folding/passes": "one pass a module",
     "folding/rules/transparent": "one kind of node a module",
+    "folding/sources/gates": "one format a module, and what several of them check",
     "folding/ir/evaluate": "one family of operators a module",
     "service/cli": "one command a module",
 }

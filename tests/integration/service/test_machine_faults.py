@@ -102,7 +102,7 @@ def test_a_fault_while_warming_does_not_stop_later_jobs(
             raise failure(name)
         return real(place, kind)
 
-    monkeypatch.setattr("service.runner.launch.scratch.make", make)
+    monkeypatch.setattr("service.runner.children.launch.scratch.make", make)
     assert run_act(runner, tmp_path, "succeed").status is Status.DONE  # the one that was warm already
     began = time.monotonic()
     for _ in range(3):

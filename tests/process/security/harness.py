@@ -11,8 +11,8 @@ from pathlib import Path
 
 from folding.progress import Event
 from service.runner.base import JobSpec, Limits, Status
+from service.runner.children.launch import best_way, start_child
 from service.runner.config import GIB, RunnerConfig
-from service.runner.launch import best_way, start_child
 from service.runner.process import run_in
 from tests.process.security.corpus import Case
 from tests.support.paths import ROOT

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from service.runner.base import Status
+from service.runner.children.launch import start_child
 from service.runner.jail import bubblewrap, canary, landlock, seccomp
 from service.runner.jail.canary import Trap, level_of
 from service.runner.jail.sandbox import LAYERS
-from service.runner.launch import start_child
 from service.runner.process import ProcessRunner
 from tests.process.security.conftest import configured, run_act
 

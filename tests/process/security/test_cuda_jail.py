@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 
 from service.runner.base import Status
+from service.runner.children.launch import runner_user, start_child
 from service.runner.config import environment
 from service.runner.jail import bubblewrap, canary, landlock, seccomp
 from service.runner.jail.bpf import ALLOW, ERRNO, KILL, Instruction
 from service.runner.jail.canary import level_of
 from service.runner.jail.syscalls import MACHINES
-from service.runner.launch import runner_user, start_child
 from service.runner.process import ProcessRunner
 from tests.process.security.conftest import configured, run_act
 from tests.process.security.fake_driver import MISUSES

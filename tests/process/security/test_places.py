@@ -164,7 +164,7 @@ def test_a_checkpoint_is_folded_in_a_jail(place: Place, levels: set[str], home: 
 
 
 def test_root_starts_its_runners_as_nobody(home: Path) -> None:
-    ask = "from service.runner.launch import runner_user; print(runner_user())"
+    ask = "from service.runner.children.launch import runner_user; print(runner_user())"
     assert in_container([sys.executable, "-c", ask], home).split() == [str(NOBODY)]
 
 

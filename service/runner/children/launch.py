@@ -21,13 +21,13 @@ from typing import Any, Final
 
 from folding.errors import Cancelled, TemporaryFailure
 from service.process.machine_faults import as_machine_fault
+from service.runner.children.spawn import spawner
 from service.runner.config import NOBODY, RunnerConfig, environment
 from service.runner.files import scratch
 from service.runner.jail import bubblewrap
 from service.runner.jail.canary import Trap, level_of
 from service.runner.jail.cgroup import Cgroup
 from service.runner.jail.sandbox import JailSpec, installation
-from service.runner.spawn import spawner
 
 _LINE_BYTES: Final = 4 << 20
 _LOG_LINES: Final = 200

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from service.process.supervision import FAULTS, FIRST_PAUSE, LONGEST_PAUSE
-from service.runner.launch import Child
+from service.runner.children.launch import Child
 
 _LOG = logging.getLogger("bnfold.runner")
 _REFILL_SECONDS: Final = 2.0

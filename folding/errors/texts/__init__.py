@@ -1,0 +1,1 @@
+"""What each code means, in the words of `bnfold explain`: one table a module."""

@@ -1,0 +1,1 @@
+"""Child processes of a runner: started, kept warm, spoken to."""
