@@ -7,12 +7,15 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from service.runner.config import environment
+from service.runner.jail.sandbox import CUDA_FILES
 from service.settings import Settings
 from tests.support.deployment import Deployment, deployment, free_port, http
 from tests.support.paths import ROOT
@@ -87,6 +90,48 @@ def test_every_package_of_the_images_is_pinned_and_hashed() -> None:
     assert cuda is not None
     assert plain[1] == cuda[1], "scripts/lock.sh writes both"
     assert "--hash=sha256:" in pinned[1]
+
+
+def test_the_cuda_image_is_the_one_that_the_how_to_describes() -> None:
+    text, guide = (ROOT / "Dockerfile").read_text(), (ROOT / "docs" / "how-to" / "cuda.md").read_text()
+    stage = next(part for part in text.split("FROM ") if part.startswith("nvidia/cuda:"))
+    base = re.match(r"nvidia/cuda:(\d+)\.\S+-cudnn-runtime-\S+ AS cuda\n", stage)
+    assert base is not None
+    built = f"built for CUDA {base[1]} and cuDNN 9; the host needs a driver of R580 or newer"
+    assert built in text
+    for words in (
+        f"CUDA {base[1]} and cuDNN 9",
+        "a driver of R580 or newer",
+        "the driver comes from the host",
+    ):
+        assert words in guide
+    service = SERVICES["bnfold-cuda"]
+    assert f"docker compose --profile {service['profiles'][0]} up" in guide
+    assert service["build"]["target"] == "cuda"
+    (asked,) = service["deploy"]["resources"]["reservations"]["devices"]
+    assert asked == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}, "the how-to: one device"
+    pools = f"BNFOLD_POOLS={service['environment']['BNFOLD_POOLS']}"
+    assert pools == "BNFOLD_POOLS=cpu,cuda"
+    assert pools in stage
+    assert pools in guide
+    capabilities = re.search(r"NVIDIA_DRIVER_CAPABILITIES=(\S+)", stage)
+    assert capabilities is not None
+    assert "compute" in capabilities[1].split(",")
+
+
+def test_what_the_cuda_how_to_names_exists(monkeypatch: pytest.MonkeyPatch) -> None:
+    guide = (ROOT / "docs" / "how-to" / "cuda.md").read_text()
+    named = set(re.findall(r"`(BNFOLD_[A-Z_]+|LD_LIBRARY_PATH)", guide))
+    assert {"BNFOLD_POOLS", "BNFOLD_DEVICE_MEMORY_BYTES", "LD_LIBRARY_PATH"} <= named
+    for name in named - SETTINGS:
+        monkeypatch.setenv(name, "given")
+        assert environment(Path("/tmp"), cuda=True)[name] == "given", "a CUDA runner does not get it"
+        assert name not in environment(Path("/tmp"), cuda=False)
+    assert "/usr/local/nvidia" in guide
+    assert "/usr/local/nvidia" in CUDA_FILES
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["cuda"]
+    assert any(package.startswith("onnxruntime-gpu") for package in extra)
+    assert "'bnfold[cuda]'" in guide
 
 
 def test_kubernetes_example() -> None:
