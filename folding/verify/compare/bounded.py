@@ -78,6 +78,7 @@ class ArtifactStream(GraphStream):
     def advance(self) -> onnx.NodeProto:
         """Compute the next node and the bounds of its results."""
         proto: onnx.NodeProto = self.nodes[self.position]
+        self.widened.clear()
         numbers = [self.number(proto, i) if name else -1 for i, name in enumerate(proto.output)]
         clean = all(n in self.source.names for n, name in zip(numbers, proto.output, strict=True) if name)
         shared = [self.source.equal(n) for n in numbers] if clean and all(proto.output) else [None]
@@ -148,7 +149,7 @@ class ArtifactStream(GraphStream):
         if arithmetic is FOLD and stored is not None:
             relative = unit_roundoff(stored.dtype)
         as_stored = relative == 0 and proto.op_type in COPIED
-        return Bounded(value if as_stored else widen(value), relative=relative)
+        return Bounded(value if as_stored else self.wide(name, value), relative=relative)
 
     def read_source(self, cut: Cut, value: np.ndarray) -> None:
         """From here on, consumers of the cut read the source's value, which is exact."""

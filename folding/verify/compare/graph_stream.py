@@ -6,7 +6,6 @@ number: two values with one number are the same expression of the same values an
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Hashable, Mapping
 from dataclasses import replace
 
@@ -15,13 +14,14 @@ import onnx
 
 from folding.ir.types import Feeds
 from folding.verify.float64 import Float64UnavailableError, apply_node, inlined, widen
-from folding.verify.model import Loaded, bodies, body_reads, read_tensor
+from folding.verify.model import Loaded, bodies, body_reads, read_tensor, same
 
 RANDOM = frozenset(
     ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial")
 )
 # What copies elements is widened behind it: a table of which a few rows are read is never wide as a whole.
 COPIED = frozenset(("Gather",))
+ENDS = 64  # elements at either end of a constant that tell most from each other
 
 
 class Numbering:
@@ -29,15 +29,28 @@ class Numbering:
 
     def __init__(self) -> None:
         self._numbers: dict[Hashable, int] = {}
+        self._arrays: dict[Hashable, list[tuple[np.ndarray, int]]] = {}
 
     def of(self, expression: Hashable) -> int:
         """Return the number of an expression; a new one gets a new number."""
         return self._numbers.setdefault(expression, len(self._numbers))
 
     def constant(self, array: np.ndarray) -> int:
-        """Return the number of a stored array: equal type, shape and bytes."""
-        digest = hashlib.blake2b(np.ascontiguousarray(array).view(np.uint8).data, digest_size=16).digest()
-        return self.of(("constant", array.dtype.str, array.shape, digest))
+        """Return the number of a stored array: equal type, shape and bytes.
+
+        Arrays that begin and end alike are compared; most of those are one object, or differ at once.
+        """
+        if array.dtype.hasobject:
+            return self.of(("unique", object()))
+        flat = np.ascontiguousarray(array).reshape(-1)
+        ends = flat[:ENDS].tobytes(), flat[-ENDS:].tobytes()
+        alike = self._arrays.setdefault((array.dtype.str, array.shape, ends), [])
+        for held, number in alike:
+            if held is array or same(held, array):
+                return number
+        number = self.of(("constant", object()))
+        alike.append((array, number))
+        return number
 
     def node(self, proto: onnx.NodeProto, inputs: tuple[int | None, ...], index: int) -> int:
         """Return the number of one output of a node whose inputs have these numbers."""
@@ -65,6 +78,7 @@ class GraphStream:
         self.numbers.update({name: numbering.of(("input", name)) for name in feeds})
         self.last = self._last_uses()
         self.why: dict[str, str] = {}
+        self.widened: dict[str, np.ndarray] = {}
 
     def _stored(self) -> dict[str, np.ndarray]:
         """Weights, and initializers that stayed in the graph."""
@@ -95,8 +109,14 @@ class GraphStream:
             if name and value is None:
                 self.why[proto.output[0]] = self.why.get(name, f"no value for {name!r}")
                 return None
-            found.append(value if value is None or proto.op_type in COPIED else widen(value))
+            found.append(value if value is None or proto.op_type in COPIED else self.wide(name, value))
         return found
+
+    def wide(self, name: str, value: np.ndarray) -> np.ndarray:
+        """Return a value of the node at hand with floats in float64: one copy for all that read it there."""
+        if name not in self.widened:
+            self.widened[name] = widen(value)
+        return self.widened[name]
 
     def evaluate(self, proto: onnx.NodeProto) -> tuple[np.ndarray, ...] | None:
         """Return the node's results, or None with the reason in `why`."""
@@ -162,6 +182,7 @@ class SourceStream(GraphStream):
     def _step(self) -> None:
         """Compute the next node."""
         proto = self.nodes[self.position]
+        self.widened.clear()
         results = self.evaluate(proto)
         for i, name in enumerate(proto.output):
             if not name:

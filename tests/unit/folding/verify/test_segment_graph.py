@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from folding.verify.compare.cuts import dtypes
+from folding.verify.compare.graph_stream import Numbering
 from folding.verify.compare.segment_graph import cut_out
 from folding.verify.model import load
 from tests.unit.folding.verify.models import array, write
@@ -54,3 +55,17 @@ g (bool c, float[3] x) => (float[3] y) {
     feeds, forced = {"c": np.array(False), "x": array(3)}, {"a": array(3, salt=1)}
     found = part.session(["y"], dtypes(forced)).run(feeds, None, forced)
     assert np.allclose(found["y"], forced["a"] * np.exp(feeds["x"]))
+
+
+def test_constants_have_one_number_where_type_shape_and_bytes_are_equal() -> None:
+    numbering = Numbering()
+    first = array(40, 50)
+    number = numbering.constant(first)
+    assert numbering.constant(first) == numbering.constant(first.copy()) == number
+    middle = first.copy()
+    middle[20, 20] += 1  # alike at both ends
+    others = [middle, first.reshape(50, 40), first.view(np.int32), first.T, np.zeros(3), -np.zeros(3)]
+    assert len({number, *(numbering.constant(each) for each in others)}) == 7
+    assert numbering.constant(middle.copy()) == numbering.constant(middle)
+    texts = np.array(["a", "b"], object)
+    assert numbering.constant(texts) != numbering.constant(texts)  # never said to be equal
