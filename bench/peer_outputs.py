@@ -8,6 +8,9 @@ Each pattern of the tests of rules (float32) goes through each peer in a process
     wrong       it answers otherwise than the source by more than 1e-3 of its scale, optimizations off
     right       none of these
 
+Trained files (`--real`) go the same way, and `folding.verify` judges what comes out, by its bounds; there
+`unshown` stands for an inconclusive verdict.
+
 Exit code 1 when bnfold's own output is anything but right.
 """
 
@@ -17,10 +20,11 @@ import argparse
 import datetime
 import importlib.metadata
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +58,22 @@ def patterns() -> dict[str, onnx.ModelProto]:
         if "z = Shape" not in between:
             weights = {"w": test_transparent.n(8, 6, 1, 1), **arrays, **test_transparent.N8}
             made[f"through {name}"] = model("T[2,6,4,4] x", body, weights, dtype="float32")
+    for name, (body, arrays) in test_transparent.BETWEEN_CONSUMER.items():
+        if "z = Shape" not in body:
+            whole = f"h = BatchNormalization(x, g, b, m, v) {body}"
+            arrays = {**arrays, **test_transparent.N8}
+            made[f"before {name}"] = model("T[2,8,4,4] x", whole, arrays, dtype="float32")
+    n = test_transparent.n
+    for name, (body, slopes) in test_transparent.TURNED.items():
+        known = {
+            "w": n(8, 8, 1, 1),
+            "s": n(8, 1, 1),
+            "minus": -np.abs(n(8, 1, 1)),
+            "sl": 0.1 + np.abs(n(*slopes)),
+        }
+        known |= test_transparent.NEGATIVE
+        arrays = {key: array for key, array in known.items() if f" {key}" in body}
+        made[f"negative scales, {name}"] = model("T[2,8,4,4] x", body, arrays, dtype="float32")
     training = "c = Conv(x, w) y, mm, vv = BatchNormalization<training_mode=1>(c, g, b, m, v)"
     weights = {**test_peers.W, **test_peers.N8}
     made["training mode"] = model(test_peers.X, training, weights, dtype="float32")
@@ -96,11 +116,13 @@ def optimize_all(tool: str, folder: Path) -> None:
             raise RuntimeError(f"{tool} does not start")
 
 
-def judge(source: Path, made: Path) -> str:
+def judge(source: Path, made: Path, *, trained: bool = False) -> str:
     """The end of one output, as the module lists them; with nodes left where it is right."""
     end = json.loads(made.with_suffix(".json").read_text())["end"]
     if end or not made.exists():
         return f"crashed: {end or 'no output'}"
+    if trained:
+        return _verdict(source, made)
     try:
         onnx.checker.check_model(onnx.load(made), full_check=True)
         answers = _answers(made, source)
@@ -112,6 +134,21 @@ def judge(source: Path, made: Path) -> str:
     if not worst <= WRONG:
         return f"wrong: off by {worst:.1e}"
     return f"right: {len([node for node in onnx.load(made).graph.node if node.op_type != 'Constant'])}"
+
+
+def _verdict(source: Path, made: Path) -> str:
+    """What `folding.verify` says of the output of a trained file."""
+    from folding import verify
+    from folding.errors import BnfoldError
+
+    try:
+        found = verify(source, made)
+    except BnfoldError as error:
+        return f"invalid: {error.message[:120]}"
+    words = found.summary.splitlines()[0][:160] if found.summary else ""
+    if found.verdict == "fail":
+        return f"wrong: {words}" + (f" first at `{found.first_divergence}`" if found.first_divergence else "")
+    return f"right: {found.verdict}" if found.verdict == "pass" else f"unshown: {words}"
 
 
 def _answers(path: Path, source: Path) -> dict[str, np.ndarray]:
@@ -146,26 +183,27 @@ def _differences(want: dict[str, np.ndarray], have: dict[str, np.ndarray]) -> It
             yield float(np.abs(exact.astype(np.float64) - other).max(initial=0)) / scale
 
 
-def run(folder: Path, tools: Iterable[str]) -> dict[str, dict[str, str]]:
-    """tool -> pattern -> end."""
+def run(folder: Path, tools: Iterable[str], files: Sequence[Path] = ()) -> dict[str, dict[str, str]]:
+    """tool -> pattern -> end; of trained files where some are given, of the patterns else."""
     names = {}
-    for index, (name, proto) in enumerate(patterns().items()):
+    for index, path in enumerate(files):
+        names[f"{index:03}"] = path.name
+        shutil.copyfile(path, folder / f"{index:03}.onnx")
+    for index, (name, proto) in enumerate([] if files else patterns().items()):
         names[f"{index:03}"] = name
         onnx.save(proto, folder / f"{index:03}.onnx")
     ends: dict[str, dict[str, str]] = {}
     for tool in tools:
         optimize_all(tool, folder)
         ends[tool] = {
-            name: judge(folder / f"{stem}.onnx", folder / tool / f"{stem}.onnx")
+            name: judge(folder / f"{stem}.onnx", folder / tool / f"{stem}.onnx", trained=bool(files))
             for stem, name in names.items()
         }
     return ends
 
 
-def page(ends: dict[str, dict[str, str]]) -> str:
+def page(ends: dict[str, dict[str, str]], real: dict[str, dict[str, str]]) -> str:
     """The committed page: counts, and every output that is not right."""
-    kinds = ("right", "wrong", "invalid", "interface", "crashed")
-    rows = [[tool, *(str(_count(found, kind)) for kind in kinds)] for tool, found in ends.items()]
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
     count = len(next(iter(ends.values())))
     lines = [
@@ -179,15 +217,34 @@ def page(ends: dict[str, dict[str, str]]) -> str:
         "took an input",
         "away that callers could set.",
         "",
-        "```text", grid(["", *kinds], rows), "```", "", "## Outputs that are not right", "",
-        "| optimizer | pattern | what is the matter |", "|---|---|---|",
+        *_table(ends), "",
     ]  # fmt: skip
+    if real:
+        count = len(next(iter(real.values())))
+        lines += [
+            "## Trained files", "",
+            f"{count} trained files of public packages (see [real files](real-files.md)), judged by",
+            "`bnfold verify` with its default options; *unshown* is an inconclusive verdict.", "",
+            *_table(real), "",
+        ]  # fmt: skip
+    lines += ["Olive was not run: it is not among the packages of the bench.", ""]
+    lines += ["`bnfold verify SOURCE OUTPUT` gives the verdict on any of them, and on yours."]
+    return "\n".join(lines) + "\n"
+
+
+def _table(ends: dict[str, dict[str, str]]) -> list[str]:
+    """Counts, and a row for each output that is not right."""
+    kinds = ("right", "wrong", "invalid", "interface", "crashed", "unshown")
+    unshown = any(_count(found, "unshown") for found in ends.values())
+    used = kinds if unshown else kinds[:-1]
+    rows = [[tool, *(str(_count(found, kind)) for kind in used)] for tool, found in ends.items()]
+    lines = ["```text", grid(["", *used], rows), "```", ""]
+    lines += ["| optimizer | model | what is the matter |", "|---|---|---|"]
     for tool, found in ends.items():
         for name, end in found.items():
             if not end.startswith("right"):
-                lines.append(f"| {tool} | {name} | {end.replace('|', '/')} |")
-    lines += ["", "`bnfold verify SOURCE OUTPUT` gives the verdict on any of them, and on yours."]
-    return "\n".join(lines) + "\n"
+                lines.append(f"| {tool} | {name} | {' '.join(end.replace('|', '/').split())} |")
+    return lines
 
 
 def _count(found: dict[str, str], kind: str) -> int:
@@ -198,6 +255,9 @@ def main() -> int:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", type=Path, metavar="PAGE", help="write the page here")
+    parser.add_argument(
+        "--real", type=Path, nargs="*", default=[], metavar="FILE", help="trained files as well"
+    )
     parser.add_argument("--tools", nargs="+", default=TOOLS, choices=TOOLS)
     parser.add_argument("--child", nargs=2, metavar=("TOOL", "FOLDER"), help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -206,7 +266,11 @@ def main() -> int:
         return 0
     with tempfile.TemporaryDirectory(prefix="bnfold-peers-") as folder:
         ends = run(Path(folder), asked.tools)
-    text = page(ends)
+    real: dict[str, dict[str, str]] = {}
+    if asked.real:
+        with tempfile.TemporaryDirectory(prefix="bnfold-peers-") as folder:
+            real = run(Path(folder), asked.tools, asked.real)
+    text = page(ends, real)
     if asked.write:
         asked.write.write_text(text)
     print(text)

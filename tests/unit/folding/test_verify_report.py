@@ -65,3 +65,23 @@ def test_a_wrong_artifact_says_where(tmp_path: Path, rng: np.random.Generator) -
     assert report.verdict is Verdict.FAIL
     assert report.first_divergence in ("n", "y")  # tools may use inner names for other values
     assert report.graph_map is not None
+
+
+def test_a_file_for_each_weight(tmp_path: Path, rng: np.random.Generator) -> None:
+    """Weights in several files, one of them in a folder, are folded and verified like any others."""
+    path = source(tmp_path / "a.onnx", rng)
+    plain = tmp_path / "plain.onnx"
+    assert pipeline.fold(path, plain, FoldOptions()).verdict is Verdict.PASS
+    sharded = onnx.load(path)
+    (tmp_path / "shards").mkdir()
+    for index, tensor in enumerate(sharded.graph.initializer):
+        location = f"weights-{index}.bin" if index else "shards/weights.bin"
+        (tmp_path / location).write_bytes(tensor.raw_data)
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value=location)
+    (tmp_path / "s.onnx").write_bytes(sharded.SerializeToString())
+    report = pipeline.fold(tmp_path / "s.onnx", tmp_path / "out.onnx", FoldOptions())
+    assert report.verdict is Verdict.PASS
+    one, other = onnx.load(plain), onnx.load(tmp_path / "out.onnx")
+    assert one.graph == other.graph
