@@ -134,13 +134,18 @@ def moved(
 
 def element_types(loaded: Loaded) -> dict[str, int]:
     """Element types of inner values, as far as shape inference reaches."""
+    return {name: found.elem_type for name, found in tensor_types(loaded).items()}
+
+
+def tensor_types(loaded: Loaded) -> dict[str, onnx.TypeProto.Tensor]:
+    """Element types and shapes of tensors, as far as shape inference reaches."""
     model = variant(loaded, (), {})
     try:
         graph = shape_inference.infer_shapes(model).graph
     except Exception:  # noqa: BLE001 - then what the file says is all there is
         graph = model.graph
     return {
-        value.name: value.type.tensor_type.elem_type
+        value.name: value.type.tensor_type
         for value in (*graph.input, *graph.value_info, *graph.output)
         if value.type.HasField("tensor_type")
     }

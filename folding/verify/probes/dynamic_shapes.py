@@ -34,7 +34,9 @@ CANDIDATES = {
 SHORT = (8, 16, 4, 2, 1, 3, 32, 64, 128)
 LONG = (256, 512, 1024, 2048, 4096, 8192, 16000, 16384, 32000)
 BATCHES = (1, 2, 4, 8)
-OTHER_FACTORS = (2.0, 1.5, 1.25, 0.5)
+# Further sizes, in turn: multiples keep what a network of strides needs; shifts leave other remainders modulo
+# small numbers (from 32: 33, 64, 35), where code that counts in blocks goes wrong.
+OTHER_SIZES = ((1.0, 1), (2.0, 0), (1.0, 3), (1.5, 0), (1.25, 0), (0.5, 0))
 MOST_ELEMENTS = 1 << 22  # of one input of an attempt
 ATTEMPTS = 300
 SECONDS = 10.0  # of the processor, for attempts that fail
@@ -193,9 +195,16 @@ def settle(specs: Sequence[InputSpec], session: FedSession, seed: int) -> tuple[
 
 
 def other_sizes(specs: Sequence[InputSpec], sizes: Dims) -> Iterator[Dims]:
-    """Further sizes for the same dimensions, larger first; the caller keeps those that run."""
+    """Further sizes for the same dimensions; the caller keeps those that run.
+
+    A shifted size differs from dimension to dimension, so that two that were equal no longer are.
+    """
     keys = dynamic(specs)
-    for factor in OTHER_FACTORS if keys else ():
-        changed = {key: max(1, round(sizes.get(key, sizes["*"]) * factor)) for key in keys}
-        if changed != {key: sizes.get(key, sizes["*"]) for key in keys}:
-            yield {**sizes, **changed, "*": max(1, round(sizes["*"] * factor))}
+    known = {key: sizes.get(key, sizes["*"]) for key in keys}
+    for factor, shift in OTHER_SIZES if keys else ():
+        changed = {
+            key: max(1, round(size * factor) + (shift + 2 * i if shift else 0))
+            for i, (key, size) in enumerate(known.items())
+        }
+        if changed != known:
+            yield {**sizes, **changed, "*": max(1, round(sizes["*"] * factor) + shift)}

@@ -135,3 +135,20 @@ def test_many_outputs_and_discrete_ones(tmp_path: Path) -> None:
     assert found.verdict is Verdict.FAIL
     wrong = {o.name for row in found.rows for o in row.outputs if not o.passed}
     assert wrong == {"k"}
+
+
+@pytest.mark.parametrize(("axis", "modulus"), [(1, 2), (2, 2), (1, 3), (2, 4), (1, 5), (2, 7)])
+def test_a_fault_at_sizes_that_are_no_multiple_of_a_small_number(
+    tmp_path: Path, axis: int, modulus: int
+) -> None:
+    """Sizes are also tried that leave a remainder, and another one for each dimension."""
+    right = write(tmp_path / "a.onnx", "g (float[N,H,W] x) => (float[N,H,W] y) { y = Relu(x) }")
+    wrong = write(
+        tmp_path / "b.onnx",
+        """g (float[N,H,W] x) => (float[N,H,W] y) {
+            r = Relu(x) s = Shape(x) d = Gather(s, axis) m = Mod(d, modulus) e = Equal(m, usual)
+            o = Not(e) f = Cast<to=1>(o) y = Add(r, f) }""",
+        axis=np.int64(axis), modulus=np.int64(modulus), usual=np.int64(16 % modulus),
+    )  # fmt: skip
+    assert check(right, right).verdict is Verdict.PASS
+    assert check(right, wrong).verdict is Verdict.FAIL
