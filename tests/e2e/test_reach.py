@@ -32,7 +32,7 @@ def finished(service: Live, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     folder = tmp_path_factory.mktemp("reach")
     paths = {"home": "/", "jobs": "/jobs", "releases": "/releases", "docs": "/docs", "session": "/session",
              "explain": "/problems/ambiguous_model", "missing": "/jobs/nope"}  # fmt: skip
-    with httpx.Client(base_url=service.url, trust_env=False, timeout=120) as client:
+    with httpx.Client(base_url=service.url, trust_env=False, timeout=300) as client:
         for name, options in (("passed", {"latency": True}), ("failed", {"rtol": 0.0, "atol": 0.0})):
             body = networks.residual(folder / f"{name}.onnx", 6).read_bytes()
             uploaded = client.post("/v1/uploads", headers={"Tus-Resumable": "1.0.0", "Upload-Length": str(len(body)),
@@ -40,9 +40,9 @@ def finished(service: Live, tmp_path_factory: pytest.TempPathFactory) -> dict[st
             digest = uploaded.headers["bnfold-digest"]
             model = client.post("/v1/models", json={"digest": digest, "filename": f"{name}.onnx"}).json()
             job = client.post("/v1/jobs", json={"model": model["id"], "options": options}).json()
-            done = client.get(f"/v1/jobs/{job['id']}", params={"wait": 60}).json()
+            done = client.get(f"/v1/jobs/{job['id']}", params={"wait": 240}).json()
             assert done["verdict"] == ("pass" if name == "passed" else "fail"), done
-            client.get(f"/v1/jobs/{model['inspection_job']['id']}", params={"wait": 60})
+            client.get(f"/v1/jobs/{model['inspection_job']['id']}", params={"wait": 240})
             paths |= {name: f"/jobs/{job['id']}", "model": f"/models/{model['id']}"}
     return paths
 
@@ -216,7 +216,7 @@ SCROLL = """async (steps) => {
 def test_a_graph_of_ten_thousand_nodes_stays_usable(visit: Visit, tmp_path: Path) -> None:
     model = networks.residual(tmp_path / "ten-thousand.onnx", 2500).read_bytes()
     digest = "sha256:" + hashlib.sha256(model).hexdigest()
-    with httpx.Client(base_url=visit.url, trust_env=False, timeout=120) as client:
+    with httpx.Client(base_url=visit.url, trust_env=False, timeout=300) as client:
         client.put(f"/v1/blobs/{digest}", content=model).raise_for_status()
         # Without the proof: what is tried here is the page.
         job = client.post("/v1/jobs", json={"input": digest, "options": {"verify": False}}).json()
