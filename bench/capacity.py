@@ -26,6 +26,7 @@ from typing import Any
 from bench.table import grid
 
 DAY = 86_400.0
+_WORKERS = 4
 TABLE = Path(__file__).parent.parent / "tests" / "real" / "files.tsv"
 
 
@@ -125,54 +126,77 @@ def picture(points: Sequence[tuple[float, float]], path: Path) -> None:
 
 
 def check(folder: Path, count: int, postgres: Any) -> list[list[str]]:
-    """The same arrivals through four workers with one slot each, and through the model."""
-    from bench.service import alive, digest, orders, seconds_of, wait_drained
+    """The same arrivals through four workers with one slot each, and through the model.
+
+    Measured before: what a job adds to its service on a busy slot, and how long an idle one takes to pick a
+    job up.
+    """
+    from bench.service import alive, seconds_of
     from tests.support.deployment import deployment, eventually, http
 
     chance = random.Random(4)
-    jobs, at = [], 0.0
-    for _ in range(count):
-        at += chance.expovariate(4 * 0.8 / 0.9)
-        jobs.append(Job(at, chance.uniform(0.3, 1.5)))
     env = {"BNFOLD_ENGINE": "procrastinate", "BNFOLD_SLOTS": "1",
            "BNFOLD_DATABASE_URL": postgres.database(f"capacity_{secrets.token_hex(3)}")}  # fmt: skip
     with deployment(folder, **env) as made:
         url = made.api(wait=False)
         eventually(lambda: alive(url), 120)
-        for _ in range(4):
+        for _ in range(_WORKERS):
             made.worker()
-        eventually(lambda: made.logs().count("worker ready") >= 4, 120, "workers")
+        eventually(lambda: made.logs().count("worker ready") >= _WORKERS, 120, "workers")
         with http(url) as client:
-            began = time.monotonic()
-            for job in jobs:
-                data = orders(seconds=job.seconds, bytes=100)
-                client.put(f"/v1/blobs/{digest(data)}", content=data)
-                time.sleep(max(0.0, began + job.arrives - time.monotonic()))
-                client.post("/v1/jobs", json={"input": digest(data)}).raise_for_status()
-            wait_drained(url, count)
-            found = _all(client)
-    real = sorted(found, key=lambda job: str(job["created_at"]))
-    waited = [seconds_of(job["started_at"]) - seconds_of(job["created_at"]) for job in real]
-    arrived = [seconds_of(job["created_at"]) for job in real]
-    held = sum(seconds_of(job["finished_at"]) - seconds_of(job["started_at"]) for job in real)
-    overhead = max(0.0, held - sum(job.seconds for job in jobs)) / count
+            alone = [_run(client, [Job(0.0, 0.1)])[1][0] for _ in range(9)]
+            pick_up = percentile(
+                [seconds_of(job["started_at"]) - seconds_of(job["created_at"]) for job in alone], 0.5
+            )
+            # All at once first: what a job costs beside its service, up to the start of the next one.
+            batch = [Job(0.0, chance.uniform(0.3, 1.5)) for _ in range(count // 2)]
+            took, _ = _run(client, batch)
+            overhead = max(0.0, _WORKERS * took / len(batch) - sum(job.seconds for job in batch) / len(batch))
+            rate, at, jobs = 0.75 * _WORKERS / (0.9 + overhead), 0.0, []
+            for _ in range(count):
+                at += chance.expovariate(rate)
+                jobs.append(Job(at, chance.uniform(0.3, 1.5)))
+            _, found = _run(client, jobs)
+    waited = [seconds_of(job["started_at"]) - seconds_of(job["created_at"]) for job in found]
+    arrived = [seconds_of(job["created_at"]) for job in found]
     same = [Job(at - arrived[0], job.seconds) for at, job in zip(arrived, jobs, strict=True)]
     rows = []
-    for name, waits in (("4 workers on PostgreSQL", waited), ("model", simulate(same, 4, overhead))):
+    for name, waits in (
+        ("4 workers on PostgreSQL", waited),
+        ("model", [wait + pick_up for wait in simulate(same, _WORKERS, overhead)]),
+    ):
         figures = [sum(waits) / count, *(percentile(waits, share) for share in (0.5, 0.95))]
-        rows.append([name, *(f"{value:.2f} s" for value in figures), f"{overhead * 1e3:.0f} ms"])
+        rows.append(
+            [
+                name,
+                *(f"{value:.2f} s" for value in figures),
+                f"{overhead * 1e3:.0f} ms",
+                f"{pick_up * 1e3:.0f} ms",
+            ]
+        )
     return rows
 
 
-def _all(client: Any) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    token = None
-    while True:
-        page = client.get("/v1/jobs", params={"limit": 200} | ({"page_token": token} if token else {})).json()
-        found += page["jobs"]
-        token = page["next"]
-        if token is None:
-            return found
+def _run(client: Any, jobs: list[Job]) -> tuple[float, list[dict[str, Any]]]:
+    """Submit at the times given and wait for the end: seconds from the first start, jobs by arrival."""
+    from bench.service import digest, orders, seconds_of
+    from tests.support.deployment import eventually
+
+    data = [orders(seconds=job.seconds, bytes=100) for job in jobs]
+    for each in data:
+        client.put(f"/v1/blobs/{digest(each)}", content=each)
+    began, ids = time.monotonic(), []
+    for job, each in zip(jobs, data, strict=True):
+        time.sleep(max(0.0, began + job.arrives - time.monotonic()))
+        ids.append(client.post("/v1/jobs", json={"input": digest(each)}).raise_for_status().json()["id"])
+    ends = ("queued", "running")
+    eventually(
+        lambda: not any(client.get("/v1/jobs", params={"state": s, "limit": 1}).json()["jobs"] for s in ends),
+        600, "drained",
+    )  # fmt: skip
+    found = [client.get(f"/v1/jobs/{job_id}").json() for job_id in ids]
+    first = min(seconds_of(job["started_at"]) for job in found)
+    return max(seconds_of(job["finished_at"]) for job in found) - first, found
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -185,7 +209,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.check:
         _with_postgres(lambda postgres, folder: print(grid(
-            ["", "mean wait", "p50", "p95", "overhead"], check(folder, options.check, postgres)
+            ["", "mean wait", "p50", "p95", "overhead", "pick-up"], check(folder, options.check, postgres)
         )))  # fmt: skip
         return 0
     rows, points = table(options.jobs, options.overhead)

@@ -222,6 +222,51 @@ def latency(folder: Path) -> list[Row]:
     return rows
 
 
+def connections(folder: Path, idle: int = 3000) -> list[Row]:
+    """Requests beside connections that say nothing. Each side needs a descriptor for every one of them."""
+    from service.process_limits import raise_descriptor_limit
+
+    raise_descriptor_limit()
+    held: list[socket.socket] = []
+    env = {"BNFOLD_HEADER_TIMEOUT": "120"}
+    with deployment(folder / "connections", **env) as made, http(made.api()) as client:
+        port = int(made.urls[0].rsplit(":", 1)[1])
+        try:
+            held += (socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(idle))
+            took = [timed(lambda: client.get("/v1/jobs")) for _ in range(300)]
+            alone = held[0].fileno() >= 0 and len(held) == idle
+        finally:
+            for each in held:
+                each.close()
+    late = percentile(took, 0.99) * 1e3
+    name = f"GET /v1/jobs beside {len(held)} idle connections, p99"
+    return [
+        [name, f"{late:.0f} ms", f"p50 {statistics.median(took) * 1e3:.0f} ms; bar 500 ms; all held: {alone}"]
+    ]
+
+
+def lanes(folder: Path) -> list[Row]:
+    """Inspections while twenty folds wait, real runner and model."""
+    model = sample(folder)
+    env = {"BNFOLD_RUNNER": "process", "BNFOLD_LEASE": "30"}
+    with deployment(folder / "lanes", **env) as made, http(made.api()) as client:
+        name = digest(model)
+        client.put(f"/v1/blobs/{name}", content=model)
+        ask = {"input": name, "kind": "inspect", "fresh": True}
+        for _ in range(3):  # a service that has just started has nothing warm yet
+            client.post("/v1/jobs", json=ask, headers={"prefer": "wait=60"})
+        for _ in range(20):
+            options = {"seed": secrets.randbits(16)}
+            client.post("/v1/jobs", json={"input": name, "fresh": True, "options": options})
+        took = []
+        for _ in range(40):
+            time.sleep(0.25)
+            took.append(timed(lambda: client.post("/v1/jobs", json=ask, headers={"prefer": "wait=60"})))
+        left = len(client.get("/v1/jobs", params={"state": "queued"}).json()["jobs"])
+    told = f"p50 {statistics.median(took):.2f} s; bar 2 s; {left} folds still waited at the end"
+    return [["inspection beside 20 folds, p95", f"{percentile(took, 0.95):.2f} s", told]]
+
+
 def timed(act: Any) -> float:
     """Seconds of one call."""
     began = time.perf_counter()
@@ -348,7 +393,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.service", description=__doc__)
     parser.add_argument("--size", type=int, default=2048, help="MiB of the transferred file (default 2048)")
     parser.add_argument("--jobs", type=int, default=1000, help="queued jobs (default 1000)")
-    parser.add_argument("--only", choices=("transfer", "latency", "throughput"))
+    parser.add_argument("--only", choices=("transfer", "latency", "connections", "lanes", "throughput"))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(argv)
     folder = Path(tempfile.mkdtemp(prefix="bnfold-bench-"))
@@ -359,6 +404,10 @@ def main(argv: list[str] | None = None) -> int:
             results["transfer"] = transfer(folder, options.size * MIB)
         if options.only in (None, "latency"):
             results["latency"] = latency(folder)
+        if options.only in (None, "connections"):
+            results["connections"] = connections(folder)
+        if options.only in (None, "lanes"):
+            results["lanes"] = lanes(folder)
         if options.only in (None, "throughput"):
             if reason_no_postgres() is None:
                 postgres = Postgres(port=free_port())

@@ -128,7 +128,8 @@ class ProcrastinateConsumer:
             work = asyncio.create_task(
                 app.run_worker_async(
                     queues=pools, concurrency=slots, name=self._worker.name,
-                    fetch_job_polling_interval=2.0, delete_jobs="always", install_signal_handlers=False,
+                    # A notification that comes while it fetches is forgotten: it must look soon again.
+                    fetch_job_polling_interval=0.5, delete_jobs="always", install_signal_handlers=False,
                     update_heartbeat_interval=self._worker.settings.lease / 3,
                     stalled_worker_timeout=self._worker.settings.lease,
                 )
