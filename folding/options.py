@@ -41,6 +41,18 @@ class FoldOptions(BaseModel):
     recalibrate: bool = Field(
         default=False, description="Replace moving statistics by those measured on the calibration data."
     )
+    rename_inputs: dict[str, str] = Field(
+        default_factory=dict, description="New names of inputs, by the source's own."
+    )
+    rename_outputs: dict[str, str] = Field(
+        default_factory=dict, description="New names of outputs, by the source's own."
+    )
+    inputs_as_nchw: list[str] = Field(
+        default_factory=list, description="Channels-last inputs that the artifact takes channels-first."
+    )
+    outputs_as_nchw: list[str] = Field(
+        default_factory=list, description="Channels-last outputs that the artifact gives channels-first."
+    )
     artifact_inputs: dict[str, list[int | str | None]] = Field(
         default_factory=dict,
         description="Shapes of the artifact's inputs by name: fixed sizes, verified at these sizes (null "
@@ -71,7 +83,18 @@ class FoldOptions(BaseModel):
         """No name of a graph has a NUL or half a surrogate pair, and no database or answer takes them."""
         try:
             text = json.dumps(
-                [self.inputs, self.artifact_inputs, self.outputs, self.feeds, self.signature, self.tags],
+                [
+                    self.inputs,
+                    self.artifact_inputs,
+                    self.outputs,
+                    self.feeds,
+                    self.signature,
+                    self.tags,
+                    self.rename_inputs,
+                    self.rename_outputs,
+                    self.inputs_as_nchw,
+                    self.outputs_as_nchw,
+                ],
                 ensure_ascii=False,
             )
             text.encode()

@@ -31,6 +31,7 @@ from folding.report.diagnosis import diagnose
 from folding.report.headline import headline
 from folding.report.norm_rows import norm_report
 from folding.rules.base import FoldResult
+from folding.sources import interface
 from folding.sources.base import Imported
 
 if TYPE_CHECKING:
@@ -194,6 +195,7 @@ class _Run:
     def report(self, calibration: Feeds | None, probe: Feeds | None) -> Report:
         """All stages after reading, in order."""
         model, options = self.imported.model, self.options
+        interface.adapt(self.imported, options)
         if options.artifact_inputs:
             self.imported.source.notes += passes.fix_input_shapes(model, options.artifact_inputs)
             self.imported.onnx_path = None  # the file has other sizes

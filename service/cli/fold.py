@@ -69,6 +69,8 @@ def fold_options(given: dict[str, Any]) -> FoldOptions:
     """Command-line values as FoldOptions; repeatable NAME=VALUE become dictionaries."""
     given = dict(given)
     given["inputs"] = dict(parse.shape(item) for item in given.get("inputs") or []) or None
+    for name in ("rename_inputs", "rename_outputs"):
+        given[name] = dict(parse.rename(item) for item in given.get(name) or []) or None
     given["artifact_inputs"] = dict(parse.shape(item) for item in given.get("artifact_inputs") or []) or None
     given["feeds"] = dict(parse.feed(item) for item in given.get("feeds") or []) or None
     return parse.options(**{name: value for name, value in given.items() if value not in (None, [], ())})

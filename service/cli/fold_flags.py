@@ -38,6 +38,14 @@ class Spelling:
 
 SPELLINGS: Final = {
     "inputs": Spelling("--input", "NAME=SHAPE", "Graph input and its shape, e.g. images:0=?,224,224,3."),
+    "rename_inputs": Spelling("--rename-input", "OLD=NEW", "New name of an input of the artifact."),
+    "rename_outputs": Spelling("--rename-output", "OLD=NEW", "New name of an output of the artifact."),
+    "inputs_as_nchw": Spelling(
+        "--inputs-as-nchw", "NAME", "Channels-last input that the artifact takes channels-first."
+    ),
+    "outputs_as_nchw": Spelling(
+        "--outputs-as-nchw", "NAME", "Channels-last output that the artifact gives channels-first."
+    ),
     "artifact_inputs": Spelling(
         "--artifact-input", "NAME=SHAPE", "Fixed shape of an input of the artifact, e.g. images=1,3,224,224."
     ),
@@ -58,7 +66,9 @@ PANELS: Final = {
         "inputs", "outputs", "feeds", "signature", "tags", "step", "use_ema", "freeze_inputs",
     ),
     "Statistics": ("missing_stats", "recalibrate", "strict"),
-    "The artifact": ("opset", "artifact_inputs"),
+    "The artifact": (
+        "opset", "artifact_inputs", "rename_inputs", "rename_outputs", "inputs_as_nchw", "outputs_as_nchw",
+    ),
     "Verification": ("providers", "require", "rtol", "atol", "seed", "latency"),
 }  # fmt: skip
 _PANEL = {name: panel for panel, names in PANELS.items() for name in names}

@@ -59,6 +59,18 @@ def _dim(part: str, text: str) -> int | str | None:
     )
 
 
+def rename(text: str) -> tuple[str, str]:
+    """`OLD=NEW`; names of tensors may hold colons and slashes, and no equals sign.
+
+    >>> rename("serving_default_x:0=image")
+    ('serving_default_x:0', 'image')
+    """
+    old, equals, new = text.rpartition("=")
+    if not equals or not old or not new:
+        raise UsageError(f"{text!r} is not OLD=NEW", hint="for example --rename-input serving_default_x:0=x")
+    return old, new
+
+
 def feed(text: str) -> tuple[str, Any]:
     """`NAME=VALUE`, where VALUE is JSON or a Python literal; anything else is taken as a string.
 

@@ -18,7 +18,8 @@ GIVEN = {
     "inputs": "x=?,3", "outputs": "y", "feeds": "training=false", "signature": "serve", "tags": "serve",
     "step": "7", "missing_stats": "init", "opset": "17", "providers": "CPU",
     "require": "cuda", "rtol": "0.5", "atol": "0.25",
-    "seed": "9", "artifact_inputs": "x=1,3",
+    "seed": "9", "artifact_inputs": "x=1,3", "rename_inputs": "x=a", "rename_outputs": "y=b",
+    "inputs_as_nchw": "x", "outputs_as_nchw": "y",
 }  # fmt: skip
 
 
