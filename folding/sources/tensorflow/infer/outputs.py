@@ -330,7 +330,7 @@ class _Forward:
         `distance` of `Sqrt(distance + 1e-6)`, which a contrastive loss reads: no weight lies between.
         """
         before = self._before_loss(name)
-        if before == name or not self._automatic(before):
+        if not self._automatic(before) or (before == name and not self._is_a_penalty(name)):
             return before
         found: set[str] = set()
         stack = [before]
@@ -344,6 +344,11 @@ class _Forward:
                 return before
             stack.extend(inputs & self.nodes)
         return found.pop() if len(found) == 1 else before
+
+    def _is_a_penalty(self, name: str) -> bool:
+        """A square or a magnitude whose mean or sum over the whole batch is taken."""
+        aside = [self.graph.nodes[each] for each in self.readers.get(name, ()) if each in self._aside]
+        return self.graph.nodes[name].op in ("Square", "Pow", "Abs") and any(map(self._full_reduction, aside))
 
     def _by_author(self, name: str) -> bool:
         return "/" not in name and not self._unnamed(name)
