@@ -128,10 +128,7 @@ def test_a_hint_without_a_trace_is_reported() -> None:
 
 @pytest.mark.parametrize("reason", list(SkipReason), ids=str)
 def test_every_reason_is_explained(reason: SkipReason) -> None:
-    title, meaning, remedy = catalogue.SKIPS[reason.value]
-    assert title
-    assert meaning
-    assert remedy
+    assert all(catalogue.SKIPS[reason.value])
     page = ROOT / "docs" / "reference" / "skip-reasons.md"
     assert reason.value in page.read_text(encoding="utf-8")
 
