@@ -16,7 +16,7 @@ PYTEST_ARGS ?=
 # Processes that share the tests; a group of tests (tests/conftest.py) stays in one of them.
 WORKERS ?= 2
 # One thread per process for BLAS: threads that wait for each other in busy loops cost more than they bring.
-PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadgroup
+PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadscope
 TIERS := tests/unit tests/integration tests/process tests/e2e
 
 export TF_CPP_MIN_LOG_LEVEL := 3

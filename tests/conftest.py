@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.support import numbers
 
@@ -33,18 +36,30 @@ ORDER = (
 )
 
 
-# First of all hooks: pytest-xdist reads the marks in its own.
-@pytest.hookimpl(tryfirst=True)
+class Groups(LoadScopeScheduling):
+    """A worker runs all of a group, in the order of the items.
+
+    `--dist loadgroup` of pytest-xdist 3.8 would do, but it writes a field of an item that pytest 9.2 does not
+    read: every test is then a group of its own, and every fixture of a module is made by every worker.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.split("::")[0]
+        return next((folder for folder in TOGETHER if module.startswith(folder)), module)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Groups:
+    """Give each group to one worker, the first groups first."""
+    config.option.loadscopereorder = False
+    return Groups(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip long sweeps unless they are asked for, and say which tests must run on the same worker."""
+    """Skip long sweeps unless they are asked for, and let long groups begin first."""
     long = "slow" in config.getoption("markexpr", "")
     for item in items:
         if not long and item.get_closest_marker("slow") is not None:
             item.add_marker(pytest.mark.skip(reason=LONG))
-        if item.get_closest_marker("xdist_group") is None:
-            module = item.nodeid.split("::")[0]
-            group = next((folder for folder in TOGETHER if module.startswith(folder)), module)
-            item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: _place(item.nodeid))
 
 

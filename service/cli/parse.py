@@ -205,9 +205,11 @@ def model(path: Path) -> Iterator[Path]:
 
 def _shards(path: Path) -> list[str] | None:
     """The shards beside a model.json of TensorFlow.js; None for every other path."""
+    if path.suffix.lower() != ".json" or not path.is_file():
+        return None  # the command itself loads no library that reads models, for any other file
     from folding.sources.gates.tfjs import looks_like_model_json, shard_names
 
-    if not path.is_file() or not looks_like_model_json(path):
+    if not looks_like_model_json(path):
         return None
     return [name for name in shard_names(path) if (path.parent / name).is_file()]
 
