@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
-from folding import export, health, norms, passes, rules, sources, toolchain
+from folding import export, health, norms, passes, rules, sources
 from folding.errors import BnfoldError, InternalError, UnsupportedModel
 from folding.ir import gc_pause
 from folding.ir.query import is_op
@@ -28,8 +28,8 @@ from folding.report import (
     graph_map,
 )
 from folding.report.diagnosis import diagnose
-from folding.report.headline import headline
 from folding.report.norm_rows import norm_report
+from folding.report.proved_report import proved_report
 from folding.rules.base import FoldResult
 from folding.sources import interface
 from folding.sources.base import Imported
@@ -236,29 +236,17 @@ class _Run:
             aligned = graph_map.build(seen, model.graph, result.decisions, norm_nodes)
         _release(model)
         proof = self._prove(unfolded, result, probe)
-        report = Report(
-            verdict=proof.verdict,
-            summary=proof.summary,
+        report = proved_report(
+            proof,
+            options,
             source=self.imported.source,
             batch_norms=[norm_report(d, findings[id(d.norm)]) for d in result.decisions],
             graph=graph,
             graph_map=aligned,
-            verification=proof.rows,
-            probes=proof.probes,
-            drift=proof.drift,
-            first_divergence=proof.first_divergence,
-            segments=proof.segments,
-            coverage=proof.coverage,
-            conditioning=proof.conditioning,
-            hazards=proof.hazards,
-            calibration=calibrated.summary if calibrated is not None else None,
-            latency=proof.latency,
             artifact=artifact,
+            calibration=calibrated.summary if calibrated is not None else None,
             timings=self.progress.timings,
-            toolchain=toolchain.versions(),
-            options=options.model_dump(mode="json", exclude_defaults=True),
         )
-        report.headline = headline(report)
         report.diagnosis = diagnose(report.batch_norms, report.source.framework, report.calibration)
         return report
 

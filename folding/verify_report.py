@@ -14,7 +14,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from folding import export, health, norms, passes, pipeline, rules, sources, toolchain
+from folding import export, health, norms, passes, pipeline, rules, sources
 from folding.errors import BnfoldError
 from folding.ir.query import is_op
 from folding.ir.types import Feeds
@@ -22,8 +22,8 @@ from folding.norms.base import BatchNorm
 from folding.options import FoldOptions
 from folding.progress import Listener, Progress, ignore_progress
 from folding.report import ArtifactReport, GraphReport, Report, Verification, graph_map
-from folding.report.headline import headline
 from folding.report.norm_rows import norm_report
+from folding.report.proved_report import proved_report
 from folding.rules.base import Decision
 from folding.sources.base import Imported
 
@@ -91,28 +91,15 @@ def _report(
     ]
     graph.batch_norms_before = len(found)
     graph.batch_norms_after = max(there.count, sum(not decision.folded for decision in decisions))
-    report = Report(
-        verdict=proof.verdict,
-        summary=proof.summary,
+    return proved_report(
+        proof,
+        options,
         source=source.source,
         batch_norms=[norm_report(d, findings[id(d.norm)]) for d in decisions],
         graph=graph,
         graph_map=graph_map.build(seen, made.graph, decisions, norm_nodes),
-        verification=proof.rows,
-        probes=proof.probes,
-        drift=proof.drift,
-        first_divergence=proof.first_divergence,
-        segments=proof.segments,
-        coverage=proof.coverage,
-        conditioning=proof.conditioning,
-        hazards=proof.hazards,
-        latency=proof.latency,
         artifact=ArtifactReport(digest=artifact.source.digest, bytes=graph.bytes),
-        toolchain=toolchain.versions(),
-        options=options.model_dump(mode="json", exclude_defaults=True),
     )
-    report.headline = headline(report)
-    return report
 
 
 def _own_decisions(

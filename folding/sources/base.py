@@ -5,7 +5,7 @@ A format is one module with an object that satisfies `Format`, and one line in `
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -13,6 +13,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import onnx_ir as ir
 
+from folding.errors import AmbiguousModel
 from folding.ir.types import Feeds
 from folding.norms.base import NormHint
 from folding.options import FoldOptions
@@ -103,6 +104,24 @@ class Upload:
     root: Path
     files: tuple[str, ...]
     digest: str
+
+    def matching(self, accepts: Callable[[Path], bool]) -> list[Path]:
+        """Return the files, or the path as given where there are none, that `accepts` takes."""
+        paths = [self.root / name for name in self.files] or [self.path]
+        return [path for path in paths if path.is_file() and accepts(path)]
+
+
+def only(paths: Sequence[Path], what: str, code: str = "ambiguous_graphs") -> Path:
+    """Return the one path. `what` names several of them. Raises: AmbiguousModel when there are several."""
+    if len(paths) > 1:
+        names = [path.name for path in paths]
+        raise AmbiguousModel(
+            f"The upload holds {len(paths)} {what}: {', '.join(names)}.",
+            code=code,
+            hint="Give one of them.",
+            details={"candidates": names},
+        )
+    return paths[0]
 
 
 class Format(Protocol):

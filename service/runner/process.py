@@ -134,12 +134,12 @@ class ProcessRunner:
             for processes in others:
                 child = child or processes.take(0)
             if child is None and not own.making:
-                return self._make(self.config.warm if own is self._any else ONNX_MODULES, cancel)
+                return own.make(cancel)
             child = child or own.take(0.1)
             if child is not None:
                 return child
 
-    def _make(self, modules: tuple[str, ...], cancel: threading.Event | None = None) -> Child:
+    def _make(self, modules: tuple[str, ...], cancel: threading.Event | None) -> Child:
         """Return a new warm child. Raises: TemporaryFailure, SandboxUnavailable, Cancelled."""
         cancel = cancel or self._closed
         child = start_child(self.config, wrapped=self._wrapped, modules=modules, cancel=cancel)

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from folding.errors import AmbiguousModel, CorruptModel
+from folding.errors import CorruptModel
 from folding.ir import protobuf_wire
 from folding.options import FoldOptions
 from folding.progress import Progress
 from folding.report import Inspection
-from folding.sources.base import Imported, Upload
+from folding.sources.base import Imported, Upload, only
 from folding.sources.tensorflow.convert import importer
 from folding.sources.tensorflow.graph import protobuf_io
 from folding.sources.tensorflow.graph.program import NoWeights, Program
@@ -42,15 +42,7 @@ class GraphDefFormat:
         return importer.inspect_program(self.name, upload, self._program(upload, options), options)
 
     def _program(self, upload: Upload, options: FoldOptions) -> Program:
-        found = graph_files(upload)
-        if len(found) > 1:
-            raise AmbiguousModel(
-                f"The upload holds {len(found)} graphs: {', '.join(p.name for p in found)}.",
-                code="ambiguous_graphs",
-                hint="Give one of them.",
-                details={"candidates": [p.name for p in found]},
-            )
-        graph = read_graph(found[0])
+        graph = read_graph(only(graph_files(upload), "graphs"))
         held = [name for name, node in graph.nodes.items() if node.op in VARIABLE_OPS]
         program = Program(
             graph,
@@ -87,8 +79,7 @@ def read_graph(path: Path) -> TfGraph:
 
 def graph_files(upload: Upload) -> list[Path]:
     """The files of an upload that begin like a GraphDef."""
-    paths = [upload.root / name for name in upload.files] or [upload.path]
-    return [path for path in paths if path.is_file() and looks_like_graphdef(path)]
+    return upload.matching(looks_like_graphdef)
 
 
 def looks_like_graphdef(path: Path) -> bool:

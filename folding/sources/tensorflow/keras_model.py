@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from folding.errors import AmbiguousModel, BnfoldError, CorruptModel, UnsupportedModel
+from folding.errors import BnfoldError, CorruptModel, UnsupportedModel
 from folding.options import FoldOptions
 from folding.progress import Progress
 from folding.report import Inspection
-from folding.sources.base import Imported, Upload
+from folding.sources.base import Imported, Upload, only
 from folding.sources.tensorflow import keras_h5
 from folding.sources.tensorflow import weights_only as weights_inspection
 from folding.sources.tensorflow.convert import importer
@@ -40,7 +40,7 @@ class KerasFormat:
 
     def load(self, upload: Upload, options: FoldOptions, workdir: Path, progress: Progress) -> Imported:
         """See `folding.sources.base.Format`."""
-        model, flavour = open_model(_only(_files(upload)))
+        model, flavour = open_model(only(_files(upload), "Keras files", "ambiguous_keras_files"))
         progress.report("read", 0.1, f"traced with {flavour}")
         program = trace(model, flavour, options)
         runs_here = not channels_last.has_channels_first(program.graph)  # eager kernels: channels last only
@@ -53,7 +53,7 @@ class KerasFormat:
         self, upload: Upload, options: FoldOptions, workdir: Path
     ) -> tuple[Inspection, dict[str, np.ndarray]]:
         """See `folding.sources.base.Format`; a weights-only `.h5` is read without a graph."""
-        path = _only(_files(upload))
+        path = only(_files(upload), "Keras files", "ambiguous_keras_files")
         if (weights := weights_only(path)) is not None:
             return weights_inspection.inspect_weights(self.name, upload, weights, "keras weights file")
         model, flavour = open_model(path)
@@ -61,19 +61,7 @@ class KerasFormat:
 
 
 def _files(upload: Upload) -> list[Path]:
-    paths = [upload.root / name for name in upload.files] or [upload.path]
-    return [path for path in paths if path.is_file() and (is_hdf5(path) or is_keras(path))]
-
-
-def _only(paths: list[Path]) -> Path:
-    if len(paths) > 1:
-        raise AmbiguousModel(
-            f"The upload holds {len(paths)} Keras files: {', '.join(p.name for p in paths)}.",
-            code="ambiguous_keras_files",
-            hint="Give one of them.",
-            details={"candidates": [p.name for p in paths]},
-        )
-    return paths[0]
+    return upload.matching(lambda path: is_hdf5(path) or is_keras(path))
 
 
 def open_model(path: Path) -> tuple[Any, str]:

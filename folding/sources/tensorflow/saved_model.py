@@ -62,8 +62,7 @@ class SavedModelFormat:
 
 
 def _roots(upload: Upload) -> list[Path]:
-    paths = [upload.root / name for name in upload.files] or [upload.path]
-    return [path for path in paths if path.is_file() and looks_like_saved_model(path)]
+    return upload.matching(looks_like_saved_model)
 
 
 def looks_like_saved_model(path: Path) -> bool:

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from folding.errors import AmbiguousModel, UnsupportedModel
+from folding.errors import UnsupportedModel
 from folding.options import FoldOptions
 from folding.progress import Progress
 from folding.report import Inspection
-from folding.sources.base import Imported, Upload
+from folding.sources.base import Imported, Upload, only
 from folding.sources.gates.limits import corrupt
 from folding.sources.gates.tfjs import CODE, TfjsModel, check_model_json, looks_like_model_json
 from folding.sources.tensorflow.convert import importer
@@ -47,21 +47,11 @@ FORMAT = TfjsFormat()
 
 
 def _candidates(upload: Upload) -> list[Path]:
-    paths = [upload.root / name for name in upload.files] or [upload.path]
-    return [path for path in paths if path.is_file() and looks_like_model_json(path)]
+    return upload.matching(looks_like_model_json)
 
 
 def _program(upload: Upload, options: FoldOptions) -> Program:
-    found = _candidates(upload)
-    if len(found) > 1:
-        names = [path.name for path in found]
-        raise AmbiguousModel(
-            f"The upload holds {len(found)} TensorFlow.js models: {', '.join(names)}.",
-            code="ambiguous_graphs",
-            hint="Give one of them.",
-            details={"candidates": names},
-        )
-    path = found[0]
+    path = only(_candidates(upload), "TensorFlow.js models")
     model = check_model_json(path, upload.root, upload.files or (path.name,))
     _graph_model(model)
     graph_def = graph.build(model.document["modelTopology"], weights.read(model, path.parent))

@@ -10,13 +10,13 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from folding.errors import AmbiguousModel, BnfoldError, UnsupportedModel
+from folding.errors import BnfoldError, UnsupportedModel
 from folding.ir import gc_pause
 from folding.options import FoldOptions
 from folding.progress import Progress
 from folding.report import Assumption, Inspection, SourceReport
 from folding.report.tensor_info import tensor_info
-from folding.sources.base import Imported, Upload
+from folding.sources.base import Imported, Upload, only
 from folding.sources.gates.limits import shown
 from folding.sources.gates.tflite import IDENTIFIER, check_tflite
 from folding.sources.gates.tflite_growth import check_growth
@@ -43,7 +43,7 @@ class TfliteFormat:
 
     def load(self, upload: Upload, options: FoldOptions, workdir: Path, progress: Progress) -> Imported:
         """See `folding.sources.base.Format`."""
-        path = _choose(upload)
+        path = only(_candidates(upload), "TensorFlow Lite models")
         progress.report("read", 0.1, f"reading {path.name}")
         given = _read(path, workdir)
         progress.report("read", 0.4, "converting")
@@ -94,8 +94,7 @@ class _Given:
 
 
 def _candidates(upload: Upload) -> list[Path]:
-    paths = [upload.root / name for name in upload.files] or [upload.path]
-    return [path for path in paths if path.is_file() and looks_like_tflite(path)]
+    return upload.matching(looks_like_tflite)
 
 
 def looks_like_tflite(path: Path) -> bool:
@@ -105,19 +104,6 @@ def looks_like_tflite(path: Path) -> bool:
             return file.read(8)[4:] == IDENTIFIER
     except OSError:
         return False
-
-
-def _choose(upload: Upload) -> Path:
-    found = _candidates(upload)
-    if len(found) > 1:
-        names = [path.name for path in found]
-        raise AmbiguousModel(
-            f"The upload holds {len(found)} TensorFlow Lite models: {', '.join(names)}.",
-            code="ambiguous_graphs",
-            hint="Give one of them.",
-            details={"candidates": names},
-        )
-    return found[0]
 
 
 def _read(path: Path, workdir: Path) -> _Given:

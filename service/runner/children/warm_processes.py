@@ -21,12 +21,13 @@ class WarmProcesses:
 
     Args:
         wanted: how many should wait.
-        make: returns a new warm process, or raises.
+        make: returns a new warm process, or raises; an event given to it ends the wait for one.
     """
 
-    def __init__(self, wanted: int, make: Callable[[], Child]) -> None:
+    def __init__(self, wanted: int, make: Callable[[threading.Event | None], Child]) -> None:
         self.making = 0
-        self._wanted, self._make = wanted, make
+        self.make = make
+        self._wanted = wanted
         self._idle: queue.Queue[Child] = queue.Queue()
         self._lock = threading.Lock()
         self._warmers = 0
@@ -94,7 +95,7 @@ class WarmProcesses:
             self.making += 1
         child, done = None, False
         try:
-            child = self._make()
+            child = self.make(None)
             FAULTS.clear("runner-warm")
         except Exception as error:  # noqa: BLE001  whatever it is, the next try may succeed
             if not self._closed.is_set():

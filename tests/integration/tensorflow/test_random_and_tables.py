@@ -13,20 +13,10 @@ from folding import pipeline
 from folding.errors import UnsupportedModel
 from folding.options import FoldOptions
 from folding.sources.tensorflow.graph.runtime import tensorflow
+from tests.integration.tensorflow.frozen_graphs import Build, write_graph
 from tests.integration.tensorflow.test_product_table import _answer, _run, _written
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-Build = Callable[[Any, Any], Any]
-
-
-def _graph(folder: Path, build: Build, shape: list[int | None]) -> Any:
-    tf = tensorflow()
-    graph = tf.Graph()
-    with graph.as_default():
-        x = tf.compat.v1.placeholder("float32", shape, "x")
-        tf.identity(build(tf, x), name="y")
-    (folder / "net.pb").write_bytes(graph.as_graph_def().SerializeToString())
-    return graph
 
 
 FIXED: dict[str, Build] = {
@@ -41,7 +31,7 @@ FIXED: dict[str, Build] = {
 
 @pytest.mark.parametrize("name", FIXED)
 def test_stateless_numbers_of_a_fixed_seed_are_constants(name: str, tmp_path: Path) -> None:
-    graph = _graph(tmp_path, FIXED[name], [None, 4])
+    graph = write_graph(tmp_path, FIXED[name], [None, 4])
     report = pipeline.fold(tmp_path / "net.pb", tmp_path / "out.onnx")
     data = np.random.default_rng(1).normal(size=[3, 4]).astype(np.float32)
     assert report.verdict.value == "pass"
@@ -52,7 +42,7 @@ def test_stateless_numbers_of_a_dynamic_shape_become_constants_with_a_fixed_one(
     def build(tf: Any, x: Any) -> Any:
         return x + tf.random.stateless_uniform(tf.shape(x), seed=[1, 2])
 
-    graph = _graph(tmp_path, build, [None, 4])
+    graph = write_graph(tmp_path, build, [None, 4])
     with pytest.raises(UnsupportedModel, match="StatelessRandomUniform") as caught:
         pipeline.fold(tmp_path / "net.pb", tmp_path / "out.onnx")
     assert "--input NAME=SHAPE" in (caught.value.hint or "")
@@ -73,7 +63,7 @@ DRAWN: dict[str, Build] = {
 @pytest.mark.parametrize("name", DRAWN)
 def test_numbers_that_are_drawn_anew_never_become_constants(name: str, tmp_path: Path) -> None:
     """tf2onnx runs such a generator once and keeps what it drew."""
-    _graph(tmp_path, DRAWN[name], [None, 4])
+    write_graph(tmp_path, DRAWN[name], [None, 4])
     with pytest.raises(UnsupportedModel) as caught:
         pipeline.fold(tmp_path / "net.pb", tmp_path / "out.onnx")
     assert caught.value.error_code == "unsupported_op"
@@ -85,7 +75,7 @@ def test_numbers_that_onnx_draws_as_well_are_drawn_and_not_compared(op: str, tmp
     def build(tf: Any, x: Any) -> Any:
         return x + getattr(tf.raw_ops, op)(shape=[4], dtype=tf.float32, seed=1, seed2=2)
 
-    _graph(tmp_path, build, [None, 4])
+    write_graph(tmp_path, build, [None, 4])
     report = pipeline.fold(tmp_path / "net.pb", tmp_path / "out.onnx")
     assert report.verdict.value == "inconclusive"
     assert "random numbers" in report.summary

@@ -16,6 +16,7 @@ from folding.sources.tensorflow.graph.static_shapes import StaticShapes
 from folding.sources.tensorflow.graph.symbolic_sizes import Linear, SymbolicSizes
 from folding.sources.tensorflow.graph.tf_graph import TfGraph
 from folding.sources.tensorflow.rewrite.fake_quant import nudge
+from tests.integration.tensorflow.frozen_graphs import write_graph
 from tests.integration.tensorflow.test_product_table import _answer, _run, _written
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -23,12 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 def _fold(folder: Path, shape: list[int | None], build: Callable[[Any, Any], Any], data: np.ndarray) -> Any:
     """Fold the graph that `build` makes of tf and x; the artifact must answer as TensorFlow does."""
-    tf = tensorflow()
-    graph = tf.Graph()
-    with graph.as_default():
-        x = tf.compat.v1.placeholder("float32", shape, "x")
-        tf.identity(build(tf, x), name="y")
-    (folder / "net.pb").write_bytes(graph.as_graph_def().SerializeToString())
+    graph = write_graph(folder, build, shape)
     report = pipeline.fold(folder / "net.pb", folder / "out.onnx")
     wanted = _answer(graph, data)
     found = _run(_written(folder), data)
