@@ -234,3 +234,16 @@ def test_scales_along_any_axis_bound_a_dequantized_constant(shape: tuple[int, ..
     )
     assert bounded.full().shape == shape
     assert (np.abs(float32.astype(np.float32) - bounded.value) <= bounded.full()).all()
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 3.0, 100.0])
+def test_a_sixth_that_was_written_out_in_float32_is_within_the_bound_of_hard_swish(scale: float) -> None:
+    """TensorFlow turns `/ 6.0` into `* 0.16666667`; the operator multiplies by 1/6."""
+    x = np.linspace(-scale, scale, 4001, dtype=np.float32)
+    wide = x.astype(np.float64)
+    written = wide * np.clip(wide + 3, 0, 6) * np.float64(np.float32(1 / 6))
+    found = applied(helper.make_node("HardSwish", ["x"], ["y"]), [x], [np.zeros(())], FOLD)
+    difference, bound = np.abs(written - found.value), np.broadcast_to(found.full(), x.shape)
+    assert (difference <= bound).all()
+    assert difference.max() > 0.01 * bound.max()
+    assert (np.abs(found.value * 1e-6)[difference > 0] > bound[difference > 0]).any()
