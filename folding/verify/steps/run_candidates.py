@@ -70,7 +70,7 @@ def run_candidates(pair: GraphPair, probes: ProbeSet) -> CandidateRuns:
             for level in ("disable_all", DEFAULTS):
                 candidate = Candidate(label, level, judged, unavailable=missing or "")
                 session = run_candidate(pair, probes, provider, candidate) if missing is None else None
-                if session is not None and pair.options.latency and level == DEFAULTS:
+                if session is not None:
                     sessions[name, label] = session
                 found.append(candidate)
         if (
@@ -86,7 +86,8 @@ def run_candidate(
 ) -> Session | None:
     """Open, run on all probes, and repeat one where the provider's determinism is in question.
 
-    Returns: the session, None where it did not open.
+    Returns: the session where its latency will be measured, else None: a session holds the weights, and the
+        next one opens only when it is gone.
     """
     try:
         session = provider.open(pair.artifact.path, candidate.level, candidate.provider)
@@ -103,7 +104,7 @@ def run_candidate(
         candidate.figures["deterministic"] = all(
             np.array_equal(again[n], first[n], equal_nan=True) for n in first
         )
-    return session
+    return session if pair.options.latency and candidate.level == DEFAULTS else None
 
 
 def float64_row(noise: NoiseModel, answers: Answers, candidate: Candidate) -> VerificationRow:

@@ -395,7 +395,7 @@ def test_a_supervised_thread_is_tried_again_with_pauses() -> None:
 HOLDING = """
 import sys, time
 from pathlib import Path
-from service.runner import scratch
+from service.runner.files import scratch
 made = scratch.make(Path(sys.argv[1]), "runner")
 (made.path / "model").write_bytes(b"secret")
 print(made.path, flush=True)
