@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
+from folding.calibrate.channel_axis import axis_of, named_axis
 from folding.calibrate.data import chunks
-from folding.calibrate.edit import add_op, axis_of, constant, float_type, named_axis, reduce_mean, take_over
 from folding.calibrate.sessions import answers, open_session
+from folding.ir.edit import append, named_initializer, prune, replace_value
+from folding.ir.query import float_dtype
 from folding.ir.types import Feeds, Float64Array
 from folding.norms.base import BatchNorm
 from folding.progress import Progress
@@ -129,22 +131,33 @@ def _training_mode(model: ir.Model, norm: BatchNorm, position: int) -> tuple[str
     rank, axis = len(norm.input.shape), axis_of(norm)
     axes = [each for each in range(rank) if each != axis]
     prefix = f"calibrate_{position}"
-    mean = reduce_mean(model, x, axes, f"{prefix}/mean")
-    centred = add_op(graph, "Sub", [x, mean], f"{prefix}/centred")
-    squares = add_op(graph, "Mul", [centred, centred], f"{prefix}/squares")
-    variance = reduce_mean(model, squares, axes, f"{prefix}/variance")
-    dtype = float_type(x)
+    mean = _reduce_mean(model, x, axes, f"{prefix}/mean")
+    centred = append(graph, "Sub", [x, mean], f"{prefix}/centred")
+    squares = append(graph, "Mul", [centred, centred], f"{prefix}/squares")
+    variance = _reduce_mean(model, squares, axes, f"{prefix}/variance")
+    dtype = float_dtype(x)
     shape = [-1 if each == axis else 1 for each in range(rank)]
-    epsilon = constant(graph, np.asarray(norm.epsilon, dtype), f"{prefix}/epsilon")
-    deviation = add_op(
-        graph, "Sqrt", [add_op(graph, "Add", [variance, epsilon], f"{prefix}/shifted")], f"{prefix}/sqrt"
+    epsilon = named_initializer(graph, f"{prefix}/epsilon", np.asarray(norm.epsilon, dtype))
+    deviation = append(
+        graph, "Sqrt", [append(graph, "Add", [variance, epsilon], f"{prefix}/shifted")], f"{prefix}/sqrt"
     )
-    y = add_op(graph, "Div", [centred, deviation], f"{prefix}/normal")
+    y = append(graph, "Div", [centred, deviation], f"{prefix}/normal")
     for role, op in (("gamma", "Mul"), ("beta", "Add")):
         array = getattr(norm, role)
         if array is not None:
             held = np.asarray(array, np.float64).reshape(shape).astype(dtype)
-            y = add_op(graph, op, [y, constant(graph, held, f"{prefix}/{role}")], f"{prefix}/{op.lower()}")
-    take_over(graph, norm.output, y)
+            y = append(
+                graph, op, [y, named_initializer(graph, f"{prefix}/{role}", held)], f"{prefix}/{op.lower()}"
+            )
+    replace_value(norm.output, y)
+    prune(list(norm.nodes))
     graph.outputs.extend([mean, variance])
     return mean.name or "", variance.name or ""
+
+
+def _reduce_mean(model: ir.Model, x: ir.Value, axes: list[int], name: str) -> ir.Value:
+    """ReduceMean over `axes`, kept: an attribute before opset 18, an input from there on."""
+    if model.graph.opset_imports.get("", 18) >= 18:
+        listed = named_initializer(model.graph, f"{name}/axes", np.asarray(axes, np.int64))
+        return append(model.graph, "ReduceMean", [x, listed], name, keepdims=1)
+    return append(model.graph, "ReduceMean", [x], name, axes=axes, keepdims=1)

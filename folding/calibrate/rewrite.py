@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from folding.calibrate.edit import add_op, axis_of, constant, float_type, take_over
+from folding.calibrate.channel_axis import axis_of
 from folding.calibrate.measure import Moments
+from folding.ir.edit import append, named_initializer, prune, remove_dead_nodes, replace_value
+from folding.ir.query import float_dtype
 from folding.norms.base import BatchNorm, ChannelAffine
 
 
@@ -22,7 +24,7 @@ def rewrite(model: ir.Model, norms: list[BatchNorm], moments: dict[int, Moments]
         assert held is not None
         fresh.append(_replaced(model, norm, held))
     model.graph.sort()
-    _drop_dead(model.graph)
+    remove_dead_nodes(model.graph)
     return fresh
 
 
@@ -38,19 +40,20 @@ def _replaced(model: ir.Model, norm: BatchNorm, found: Moments) -> BatchNorm:
     scale = gamma / np.sqrt(variance.astype(np.float64) + (norm.epsilon or 0.0))
     shift = beta - mean.astype(np.float64) * scale
     shape = [-1 if each == axis else 1 for each in range(len(norm.input.shape))]
-    dtype = float_type(x)
+    dtype = float_dtype(x)
     # The fold takes what the nodes compute: the constants as they are stored.
     scale, shift = scale.astype(dtype), shift.astype(dtype)
     y, nodes = x, []
     for op, role, array in (("Mul", "scale", scale), ("Add", "shift", shift)):
         name = f"{norm.output.name}/recalibrated"
-        held = constant(graph, array.reshape(shape), f"{name}_{role}")
-        y = add_op(graph, op, [y, held], f"{name}_{op.lower()}")
+        held = named_initializer(graph, f"{name}_{role}", array.reshape(shape))
+        y = append(graph, op, [y, held], f"{name}_{op.lower()}")
         y.shape = norm.output.shape
         producer = y.producer()
         assert producer is not None
         nodes.append(producer)
-    take_over(graph, norm.output, y)
+    replace_value(norm.output, y)
+    prune(list(norm.nodes))
     hint = norm.hint
     if hint is not None:
         hint = replace(hint, batch_statistics=False, missing=(), arrays={}, evidence={}, initializers={})
@@ -71,12 +74,3 @@ def _stored_type(norm: BatchNorm) -> np.dtype[Any]:
         if array is not None and np.asarray(array).dtype.kind == "f":
             return np.asarray(array).dtype
     return np.dtype(np.float32)
-
-
-def _drop_dead(graph: ir.Graph) -> None:
-    for node in reversed(list(graph)):
-        if not any(output.uses() or output.is_graph_output() for output in node.outputs):
-            graph.remove(node, safe=True)
-    for name, value in list(graph.initializers.items()):
-        if not value.uses() and not value.is_graph_output():
-            graph.initializers.pop(name)

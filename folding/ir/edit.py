@@ -1,4 +1,4 @@
-"""Questions about an onnx_ir graph and small edits, as passes need them. No pass logic here."""
+"""Edits of an onnx_ir graph: add nodes and constants, replace values, remove what nothing reads."""
 
 from __future__ import annotations
 
@@ -8,36 +8,11 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from folding.ir.query import all_graphs, graph_of, has_graphs, output_used, unused
+from folding.ir.shapes import INFERRED
 from folding.ir.types import Array
 
-STANDARD = ("", "ai.onnx")
-
-
-def is_op(node: ir.Node | None, *op_types: str) -> bool:
-    """Whether the node is one of these operators of the default domain."""
-    return node is not None and node.op_type in op_types and node.domain in STANDARD
-
-
 _NAMES = "bnfold.names"
-_NESTING = frozenset({"If", "Loop", "Scan", "SequenceMap"})
-
-
-def all_graphs(model: ir.Model) -> list[ir.Graph]:
-    """The main graph and every nested one, outer before inner (`Model.graphs` takes 20 times as long)."""
-    found = [model.graph]
-    for graph in found:
-        for node in graph:
-            if node.op_type in _NESTING or node.domain not in STANDARD:
-                for attribute in node.attributes.values():
-                    if attribute.is_ref():
-                        continue
-                    if attribute.type == ir.AttributeType.GRAPH:
-                        found.append(attribute.as_graph())
-                    elif attribute.type == ir.AttributeType.GRAPHS:
-                        found.extend(attribute.as_graphs())
-    return found
-
-
 KEEP_BRANCHES = "bnfold.keep_branches"
 
 
@@ -56,122 +31,6 @@ def index_names(model: ir.Model) -> None:
         graph.meta[_NAMES] = names
 
 
-def opset(node: ir.Node) -> int:
-    """Version of the default domain (`adopt` told nested graphs about it)."""
-    return graph_of(node).opset_imports.get("", 1)
-
-
-def tensor(value: ir.Value | None) -> ir.TensorProtocol | None:
-    """The constant behind a value that nobody can override, else None."""
-    if value is None or value.is_graph_input():
-        return None
-    if value.is_initializer():
-        return value.const_value
-    node = value.producer()
-    if node is not None and is_op(node, "Constant"):
-        attribute = node.attributes.get("value")
-        if attribute is not None and not attribute.is_ref():
-            return attribute.as_tensor()
-    return None
-
-
-def array(value: ir.Value | None) -> Array | None:
-    """The numpy array behind a constant value, else None."""
-    found = tensor(value)
-    return None if found is None else found.numpy()
-
-
-def scalar(value: ir.Value | None) -> float | None:
-    """The one number in a constant value, else None."""
-    found = tensor(value)
-    if found is None or found.size != 1 or found.dtype == ir.DataType.STRING:
-        return None
-    return float(found.numpy().reshape(()).item())
-
-
-def ints(value: ir.Value | None) -> list[int] | None:
-    """A constant integer vector (or scalar) as a list, else None."""
-    found = array(value)
-    if found is None or found.dtype.kind not in "iu":
-        return None
-    return [int(number) for number in found.reshape(-1)]
-
-
-def attribute(node: ir.Node, name: str, default: Any = None) -> Any:
-    """An attribute's value; lists as lists; the default when absent or bound to a function's parameter."""
-    found = node.attributes.get(name)
-    if found is None or found.is_ref():
-        return default
-    return list(found.value) if isinstance(found.value, tuple) else found.value
-
-
-def has_references(node: ir.Node) -> bool:
-    """Whether an attribute's value is only known where the function is called."""
-    return any(found.is_ref() for found in node.attributes.values())
-
-
-def has_graphs(node: ir.Node) -> bool:
-    """Whether the node carries nested graphs (If, Loop, Scan)."""
-    kinds = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
-    return any(found.type in kinds for found in node.attributes.values())
-
-
-def axes_of(node: ir.Node, index: int = 1) -> list[int] | None:
-    """`axes`, an attribute in older opsets and input `index` in newer ones; None when absent or dynamic."""
-    if "axes" in node.attributes:
-        return attribute(node, "axes")  # type: ignore[no-any-return]
-    return ints(node.inputs[index]) if len(node.inputs) > index else None
-
-
-INFERRED = "bnfold.inferred_shape"
-
-
-def shape_of(value: ir.Value | None) -> ir.Shape | None:
-    """Return what is known of a value's shape.
-
-    A graph output declares what its author wrote, which may be more than is true and which no runtime
-    enforces; what inference found out about it is kept beside that, and counts alone.
-    """
-    if value is None:
-        return None
-    if value.is_graph_output():
-        return value.meta.get(INFERRED)
-    return value.shape
-
-
-def dims(value: ir.Value | None) -> list[int | None] | None:
-    """Shape with None for what is not a number; None when the rank is unknown."""
-    shape = shape_of(value)
-    return None if shape is None else [dim if isinstance(dim, int) else None for dim in shape]
-
-
-def rank(value: ir.Value | None) -> int | None:
-    """Number of axes, when known."""
-    shape = shape_of(value)
-    return None if shape is None else len(shape)
-
-
-def same_shape(a: ir.Value | None, b: ir.Value | None) -> bool:
-    """Both shapes known and equal, symbolic dimensions by name (nameless ones differ)."""
-    one, two = shape_of(a), shape_of(b)
-    if one is None or two is None or len(one) != len(two):
-        return False
-    return all(x == y and (isinstance(x, int) or x.value is not None) for x, y in zip(one, two, strict=True))
-
-
-def only_user(value: ir.Value) -> ir.Node | None:
-    """The node that is the value's single use, when nothing else (no graph output either) reads it."""
-    if value.is_graph_output():
-        return None
-    uses = value.uses()
-    return next(iter(uses))[0] if len(uses) == 1 else None
-
-
-def unused(value: ir.Value) -> bool:
-    """Nobody reads it."""
-    return not value.uses() and not value.is_graph_output()
-
-
 def fresh_name(graph: ir.Graph, wanted: str) -> str:
     """`wanted`, or the first `wanted_N` that no value of the model has."""
     names = graph.meta[_NAMES]
@@ -185,7 +44,11 @@ def fresh_name(graph: ir.Graph, wanted: str) -> str:
 
 def initializer(graph: ir.Graph, name: str, data: Array | ir.TensorProtocol) -> ir.Value:
     """A new initializer of `graph`, under `name` or a fresh variation of it."""
-    name = fresh_name(graph, name)
+    return named_initializer(graph, fresh_name(graph, name), data)
+
+
+def named_initializer(graph: ir.Graph, name: str, data: Array | ir.TensorProtocol) -> ir.Value:
+    """A new initializer of `graph` under a name that is known to be free."""
     content = ir.Tensor(data, name=name) if isinstance(data, np.ndarray | np.generic) else data
     value = ir.Value(
         name=name,
@@ -197,11 +60,13 @@ def initializer(graph: ir.Graph, name: str, data: Array | ir.TensorProtocol) -> 
     return value
 
 
-def graph_of(node: ir.Node) -> ir.Graph:
-    """The graph that holds the node (a function body counts as one)."""
-    graph = node.graph
-    assert graph is not None, "a node that was removed"
-    return graph
+def append(graph: ir.Graph, op: str, inputs: Sequence[ir.Value], name: str, **attributes: Any) -> ir.Value:
+    """One more node of the default domain; its output has its name and the type of its first input."""
+    node = ir.node(op, inputs, attributes=attributes or None, name=name)
+    node.outputs[0].name = name
+    node.outputs[0].type = inputs[0].type
+    graph.append(node)
+    return node.outputs[0]
 
 
 def insert(
@@ -284,6 +149,41 @@ def _refine(new: ir.Value, old: ir.Value) -> None:
     ])  # fmt: skip
 
 
+def replace_value(old: ir.Value, new: ir.Value) -> None:
+    """Let `new` stand wherever `old` was read. A graph output keeps its name, type and shape.
+
+    `new` must hold the numbers that `old` was to hold. Where `new` cannot itself be that output (it is an
+    input, an initializer, an output already, or lives in an enclosing graph), an Identity carries the name.
+    """
+    if not old.is_graph_output():
+        old.replace_all_uses_with(new)
+        return
+    graph = old.graph
+    assert graph is not None
+    if new.producer() is None or new.is_graph_output() or new.graph is not graph:
+        carrier = ir.node("Identity", [new])
+        graph.append(carrier)
+        _redirect_inner_uses(old, new)
+        new = carrier.outputs[0]
+    old.replace_all_uses_with(new, replace_graph_outputs=True)
+    shape = old.shape
+    take_name(old, new)
+    new.shape = shape  # also where it says nothing: the interface is the user's
+
+
+def _redirect_inner_uses(old: ir.Value, new: ir.Value) -> None:
+    for user, index in old.uses():
+        user.replace_input_with(index, new)
+
+
+def take_name(old: ir.Value, new: ir.Value) -> None:
+    """Give `new` the name, type and shape of `old`, which is about to go."""
+    name, old.name = old.name, None
+    new.name = name
+    new.type = old.type or new.type
+    new.shape = old.shape or new.shape
+
+
 def remove_if_unused(node: ir.Node) -> bool:
     """Remove a node that nobody reads, and then whatever fed only it."""
     stack, removed = [node], False
@@ -297,3 +197,42 @@ def remove_if_unused(node: ir.Node) -> bool:
         removed = True
         stack += [producer for producer in feeding if producer is not None]
     return removed
+
+
+def prune(nodes: list[ir.Node]) -> None:
+    """Remove the nodes that nothing reads any more, then their inputs' producers, then dead initializers.
+
+    Initializers that are also graph inputs stay: they belong to the interface.
+    """
+    work = list(nodes)
+    while work:
+        node = work.pop()
+        if node.graph is None or any(output_used(node, i) for i in range(len(node.outputs))):
+            continue
+        inputs = [value for value in node.inputs if value is not None]
+        node.graph.remove(node, safe=True)
+        for value in inputs:
+            producer = value.producer()
+            if producer is not None:
+                work.append(producer)
+            else:
+                drop_initializer(value)
+
+
+def drop_initializer(value: ir.Value) -> None:
+    """Forget an initializer that nothing reads and that is no part of the interface."""
+    if not value.is_initializer() or value.uses():
+        return
+    if value.is_graph_input() or value.is_graph_output() or value.graph is None:
+        return
+    value.graph.initializers.pop(value.name or "")
+
+
+def remove_dead_nodes(graph: ir.Graph) -> None:
+    """Remove what nothing reads from one sorted graph: nodes, then initializers."""
+    for node in reversed(graph):
+        if all(unused(value) for value in node.outputs):
+            graph.remove(node, safe=True)
+    for name, value in list(graph.initializers.items()):
+        if unused(value):
+            del graph.initializers[name]

@@ -10,8 +10,8 @@ import onnx
 import onnx_ir as ir
 
 from folding.ir import weightless
-from folding.ir.edit import INFERRED, all_graphs
-from folding.ir.query import dims, dims_by_weights, keeps_shape
+from folding.ir.query import all_graphs
+from folding.ir.shapes import INFERRED, dims, dims_by_weights, keeps_shape
 
 
 def infer_shapes(model: ir.Model) -> bool:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from folding.ir.edit import all_graphs, index_names
+from folding.ir.edit import index_names
+from folding.ir.query import all_graphs
 
 LIMIT = 200_000
 

@@ -15,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from folding.ir import query as g
+from folding.ir import shapes
 from folding.norms.base import BatchNorm
 from folding.norms.constants import Constants, stored
 from folding.norms.naming import layer_name
@@ -78,7 +79,7 @@ def moments_of(node: ir.Node, constants: Constants) -> tuple[ir.Node, ...]:
 
 def _channel_axis(node: ir.Node, constants: Constants) -> int | None:
     """The one axis that the reduction leaves, if it takes all others, the batch among them."""
-    rank = g.rank(node.inputs[0])
+    rank = shapes.rank(node.inputs[0])
     given = g.input_at(node, 1)
     if rank is None or rank < 2 or (given is not None and not constants.is_const(given)):
         return None
@@ -103,8 +104,8 @@ def _region(x: ir.Value, axis: int, constants: Constants) -> Region:
 
 def _is_wide(value: ir.Value, x: ir.Value) -> bool:
     """Whether the value has an element for each of x's, rather than one per channel."""
-    shape = g.dims(value)
-    return shape is None or (len(shape) == g.rank(x) and sum(dim != 1 for dim in shape) > 1)
+    shape = shapes.dims(value)
+    return shape is None or (len(shape) == shapes.rank(x) and sum(dim != 1 for dim in shape) > 1)
 
 
 def _joins(node: ir.Node, region: Region, constants: Constants) -> bool:
@@ -183,7 +184,7 @@ def _record(
 
 def _parameters(region: Region, nodes: dict[ir.Node, None], constants: Constants) -> dict[str, ir.Value]:
     """gamma multiplies, beta is added: vectors as long as there are channels."""
-    shape = g.dims(region.x)
+    shape = shapes.dims(region.x)
     channels = None if shape is None else shape[region.axis]
     roles: dict[str, ir.Value] = {}
     for node in nodes:

@@ -15,7 +15,8 @@ import numpy as np
 import onnx_ir as ir
 
 from folding.ir import query as g
-from folding.ir.evaluate import EXPRESSIONS, Mode, NotEvaluatedError, compute, of_ir, widen
+from folding.ir import shapes
+from folding.ir.evaluate import EXPRESSIONS, Mode, NotEvaluatedError, compute, view_of, widen
 from folding.ir.types import Array
 
 Env = Mapping[ir.Value, Array]
@@ -32,7 +33,7 @@ class Constants:
         self._ir_version = model.ir_version
         self._opset = g.opset(model)
         self._freeze = freeze_inputs
-        self._inputs = {value for graph in g.graphs(model) for value in graph.inputs}
+        self._inputs = {value for graph in g.all_graphs(model) for value in graph.inputs}
         self._known: dict[ir.Value, bool] = {}
         self._overridden: dict[ir.Value, ir.Value | None] = {}
         self._memo: dict[ir.Value, Array] = {}
@@ -98,7 +99,7 @@ class Constants:
         if node.op_type == "Constant":
             return constant_tensor(node) is not None
         if node.op_type in ("Shape", "Size"):
-            shape = g.dims(node.inputs[0])
+            shape = shapes.dims(node.inputs[0])
             return shape is not None and all(isinstance(dim, int) for dim in shape)
         return None if node.op_type in EXPRESSIONS and node.inputs else False
 
@@ -165,7 +166,7 @@ class Constants:
             if node is None or node.op_type == "Constant":
                 result = widen(stored(top))
             elif node.op_type in ("Shape", "Size"):
-                shape = np.array(g.dims(node.inputs[0]), dtype=np.int64)
+                shape = np.array(shapes.dims(node.inputs[0]), dtype=np.int64)
                 result = _part(node, shape) if node.op_type == "Shape" else np.asarray(np.prod(shape))
             else:
                 inputs = [item for item in node.inputs if item is not None]
@@ -197,11 +198,11 @@ class Constants:
     def _compute(self, node: ir.Node, inputs: Sequence[Array | None], mode: Mode) -> Array:
         """The one output of a node. Raises NotEvaluatedError."""
         limit = max(_SMALL, _GROWTH * sum(array.size for array in inputs if array is not None))
-        return compute(of_ir(node, inputs, opset=self._opset, mode=mode, limit=limit))[0]
+        return compute(view_of(node, inputs, opset=self._opset, mode=mode, limit=limit))[0]
 
     def shape(self, value: ir.Value) -> tuple[int, ...] | None:
         """Shape of a constant without reading it where the graph tells it."""
-        known = g.dims(value)
+        known = shapes.dims(value)
         if known is not None and all(isinstance(dim, int) for dim in known):
             return tuple(int(dim) for dim in known)  # type: ignore[arg-type]
         return tuple(self.array(value).shape) if self.is_const(value) else None

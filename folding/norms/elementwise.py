@@ -17,6 +17,7 @@ import numpy as np
 import onnx_ir as ir
 
 from folding.ir import query as g
+from folding.ir import shapes
 from folding.ir.types import Array, Float64Array
 from folding.norms.constants import Constants, Env
 
@@ -40,7 +41,7 @@ class Step:
 
     def arrays(self, constants: Constants, env: Env | None = None) -> tuple[Float64Array, Float64Array]:
         """(scale, shift), both with the rank of x and sizes 1 or x's own."""
-        rank = g.rank(self.x)
+        rank = shapes.rank(self.x)
         assert rank is not None
         one, zero = np.ones((1,) * rank), np.zeros((1,) * rank)
         if self.const is None:
@@ -94,7 +95,7 @@ def _is_float(found: Step) -> bool:
 
 def _fits(found: Step, constants: Constants) -> bool:
     """Whether the constant broadcasts to x, dimension by dimension, without enlarging it."""
-    shape = g.dims(found.x)
+    shape = shapes.dims(found.x)
     if shape is None:
         return False
     if found.const is None:

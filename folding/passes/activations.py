@@ -14,17 +14,8 @@ import math
 import numpy as np
 import onnx_ir as ir
 
-from folding.ir.edit import (
-    attribute,
-    graph_of,
-    initializer,
-    insert,
-    is_op,
-    only_user,
-    opset,
-    replace,
-    scalar,
-)
+from folding.ir.edit import initializer, insert, replace
+from folding.ir.query import attribute, graph_of, is_op, only_user, opset, scalar
 from folding.passes.base import Peephole
 
 _HARD_SWISH_SINCE = 14

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from folding.errors import BnfoldError, InternalError
-from folding.ir.edit import all_graphs, open_graphs
+from folding.ir.edit import open_graphs
+from folding.ir.query import all_graphs
 
 ROUNDS = 8  # far above what is needed; a pair of passes that undo each other must end somewhere
 

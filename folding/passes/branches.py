@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from folding.ir.edit import KEEP_BRANCHES, all_graphs, array, fresh_name, graph_of, index_names
+from folding.ir.edit import KEEP_BRANCHES, fresh_name, index_names
+from folding.ir.query import all_graphs, array, graph_of
 
 
 def _constant_condition(node: ir.Node) -> bool:

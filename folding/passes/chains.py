@@ -9,20 +9,9 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from folding.ir.edit import (
-    array,
-    attribute,
-    dims,
-    graph_of,
-    initializer,
-    insert,
-    is_op,
-    rank,
-    replace,
-    same_shape,
-    shape_of,
-    tensor,
-)
+from folding.ir.edit import initializer, insert, replace
+from folding.ir.query import array, attribute, graph_of, is_op, tensor
+from folding.ir.shapes import inferred_dims, inferred_rank, inferred_shape, same_shape
 from folding.passes.base import Peephole
 
 _RELABEL = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
@@ -36,7 +25,7 @@ _EXACT_WIDENING = {  # every number of the first type is one of the second, so t
 
 def target_shape(value: ir.Value, source: ir.Value) -> list[int] | None:
     """A constant `shape` operand that reshapes `source` into `value`'s shape: numbers, 0 (copy), one -1."""
-    wanted, have = shape_of(value), source.shape
+    wanted, have = inferred_shape(value), source.shape
     if wanted is None:
         return None
     shape: list[int] = []
@@ -99,7 +88,7 @@ def _transpose_chain(node: ir.Node) -> bool:
     before = middle.producer() if middle is not None else None
     if before is None or not is_op(before, "Transpose") or before.inputs[0] is None:
         return False
-    count = rank(before.inputs[0]) or len(attribute(node, "perm", attribute(before, "perm", [])))
+    count = inferred_rank(before.inputs[0]) or len(attribute(node, "perm", attribute(before, "perm", [])))
     if not count:
         return False
     first = attribute(before, "perm", list(range(count))[::-1])
@@ -116,7 +105,7 @@ def _transpose_chain(node: ir.Node) -> bool:
 def _transpose_of_ones(node: ir.Node) -> bool:
     """A Transpose that only moves axes of length 1 moves no element: a Reshape, which costs nothing."""
     source = node.inputs[0]
-    known = dims(source)
+    known = inferred_dims(source)
     perm = attribute(node, "perm")
     if source is None or known is None or perm is None:
         return False
@@ -155,7 +144,7 @@ def _expand_before_binary(node: ir.Node) -> bool:
 
 
 def _broadcasts_to(a: ir.Value, b: ir.Value | None, result: ir.Value) -> bool:
-    known = shape_of(result)
+    known = inferred_shape(result)
     if b is None or a.shape is None or b.shape is None or known is None:
         return False
     count = max(len(a.shape), len(b.shape))
@@ -196,7 +185,7 @@ def _concat_chain(node: ir.Node) -> bool:
 
 
 def _axis(node: ir.Node) -> int | None:
-    axis, count = attribute(node, "axis"), rank(node.outputs[0])
+    axis, count = attribute(node, "axis"), inferred_rank(node.outputs[0])
     if axis is None or (axis < 0 and count is None):
         return None
     return int(axis) if axis >= 0 else int(axis) + (count or 0)

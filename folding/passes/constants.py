@@ -13,21 +13,10 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from folding.ir.edit import (
-    STANDARD,
-    attribute,
-    dims,
-    graph_of,
-    has_references,
-    initializer,
-    is_op,
-    only_user,
-    open_graphs,
-    opset,
-    remove_if_unused,
-    tensor,
-)
-from folding.ir.evaluate import NotEvaluatedError, compute, of_ir
+from folding.ir.edit import initializer, open_graphs, remove_if_unused
+from folding.ir.evaluate import NotEvaluatedError, compute, view_of
+from folding.ir.query import STANDARD, attribute, graph_of, has_references, is_op, only_user, opset, tensor
+from folding.ir.shapes import inferred_dims
 from folding.ir.types import Array
 
 # Moves elements without changing them (Cast: without changing what they mean).
@@ -102,7 +91,7 @@ def _fold(model: ir.Model, wanted: Callable[[ir.Node], bool]) -> bool:
 
 def _known_shape(node: ir.Node) -> bool:
     """Shape and Size of a value whose dimensions are all numbers."""
-    known = dims(node.inputs[0])
+    known = inferred_dims(node.inputs[0])
     if known is None:
         return False
     if node.op_type == "Shape":
@@ -125,7 +114,7 @@ def _evaluate(node: ir.Node) -> bool:
         return False
     inputs = [_input(node, value) for value in node.inputs]
     try:  # an element has at least 4 bits, so no result above the budget is ever made
-        results = compute(of_ir(node, inputs, opset=opset(node), limit=2 * budget))
+        results = compute(view_of(node, inputs, opset=opset(node), limit=2 * budget))
     except NotEvaluatedError:
         return False  # the runtime will say what it thinks of it
     stored = [_rounded(node, value, result) for value, result in zip(node.outputs, results, strict=False)]
@@ -145,7 +134,7 @@ def _declared_bytes(node: ir.Node) -> int:
     """Bytes of the results as shape inference knows them, so that nothing huge is ever made."""
     total = 0
     for value in node.outputs:
-        known = dims(value)
+        known = inferred_dims(value)
         if known is not None and all(dim is not None for dim in known) and value.dtype is not None:
             size = 1
             for dim in known:

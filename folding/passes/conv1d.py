@@ -12,19 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from folding.ir.edit import (
-    attribute,
-    axes_of,
-    graph_of,
-    initializer,
-    insert,
-    is_op,
-    only_user,
-    rank,
-    replace,
-    shape_of,
-    tensor,
-)
+from folding.ir.edit import initializer, insert, replace
+from folding.ir.query import attribute, axes_of, graph_of, is_op, only_user, tensor
+from folding.ir.shapes import inferred_rank, inferred_shape
 from folding.passes.base import Peephole
 
 _PER_AXIS = ("kernel_shape", "strides", "dilations")
@@ -32,7 +22,11 @@ _PER_AXIS = ("kernel_shape", "strides", "dilations")
 
 def _conv(node: ir.Node) -> bool:
     weight = tensor(node.inputs[1])
-    if rank(node.inputs[0]) != 4 or weight is None or attribute(node, "auto_pad", "NOTSET") != "NOTSET":
+    if (
+        inferred_rank(node.inputs[0]) != 4
+        or weight is None
+        or attribute(node, "auto_pad", "NOTSET") != "NOTSET"
+    ):
         return False
     before = _added_axis(node.inputs[0])
     after = _removed_axis(node.outputs[0])
@@ -58,7 +52,7 @@ def _added_axis(value: ir.Value | None) -> tuple[ir.Value, int, list[int]] | Non
     if node is None or not is_op(node, "Unsqueeze") or node.inputs[0] is None:
         return None
     axes = axes_of(node)
-    if axes is None or len(axes) != 1 or rank(node.inputs[0]) != 3:
+    if axes is None or len(axes) != 1 or inferred_rank(node.inputs[0]) != 3:
         return None
     added = axes[0] % 4
     return node.inputs[0], perm.index(added), _without(perm, perm.index(added))
@@ -95,7 +89,7 @@ def _trivial_along(node: ir.Node, axis: int, weight: ir.TensorProtocol) -> bool:
 def _transposed(node: ir.Node, value: ir.Value, perm: list[int], name: str) -> ir.Value:
     if perm == [0, 1, 2]:
         return value
-    shape = shape_of(value)
+    shape = inferred_shape(value)
     moved = None if shape is None else [shape[axis] for axis in perm]
     return insert(node, "Transpose", [value], {"perm": perm}, shape=moved, name=name)
 
@@ -114,7 +108,7 @@ def _narrow(node: ir.Node, x: ir.Value, dropped: int, weight: ir.TensorProtocol)
             attributes[key] = [attributes[key][1 - axis]]
     if "pads" in attributes:
         attributes["pads"] = [attributes["pads"][1 - axis], attributes["pads"][3 - axis]]
-    shape = shape_of(node.outputs[0])
+    shape = inferred_shape(node.outputs[0])
     left = None if shape is None else [dim for place, dim in enumerate(shape) if place != dropped]
     stem = node.outputs[0].name
     result = insert(node, "Conv", [x, new, *node.inputs[2:]], attributes, shape=left, name=f"{stem}_narrow")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from folding.ir.edit import STANDARD, all_graphs, graph_of, has_graphs, unused
+from folding.ir.query import STANDARD, all_graphs, graph_of, has_graphs, unused
 
 _OPTIONAL_OUTPUTS = frozenset({"Dropout", "MaxPool", "BatchNormalization", "LayerNormalization"})
 _TRAINING_MODE_SINCE = 14

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from folding.ir.edit import STANDARD, all_graphs, has_graphs, replace
+from folding.ir.edit import replace
+from folding.ir.query import STANDARD, all_graphs, has_graphs
 
 _RANDOM = frozenset({"RandomUniform", "RandomNormal", "RandomUniformLike", "RandomNormalLike", "Multinomial",
                      "Bernoulli", "Dropout"})  # fmt: skip

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import onnx_ir as ir
 
 from folding.errors import UsageError
-from folding.ir.edit import all_graphs
+from folding.ir.query import all_graphs
 
 Dim = int | str | None
 

@@ -16,25 +16,15 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from folding.ir.edit import (
-    attribute,
-    dims,
-    graph_of,
-    initializer,
-    insert,
-    ints,
-    is_op,
-    only_user,
-    replace,
-    shape_of,
-    tensor,
-)
+from folding.ir.edit import initializer, insert, replace
+from folding.ir.query import attribute, graph_of, ints, is_op, only_user, tensor
+from folding.ir.shapes import inferred_dims, inferred_shape
 from folding.passes.base import Peephole
 
 
 def takes_any_order(flatten: ir.Node) -> bool:
     """Whether a Reshape or Flatten of everything behind the batch feeds only a dense layer that can adapt."""
-    known, flat = dims(flatten.inputs[0]), dims(flatten.outputs[0])
+    known, flat = inferred_dims(flatten.inputs[0]), inferred_dims(flatten.outputs[0])
     if known is None or flat is None or len(flat) != 2 or None in known[1:] or len(known) < 3:
         return False
     if flat[1] != math.prod(dim or 0 for dim in known[1:]) or (known[0] is None) != (flat[0] is None):
@@ -86,12 +76,12 @@ def _unflatten(node: ir.Node) -> bool:
     if reshape is None or not is_op(reshape, "Reshape") or only_user(reshape.outputs[0]) is not node:
         return False
     dense = reshape.inputs[0].producer() if reshape.inputs[0] is not None else None
-    known, wanted = dims(reshape.outputs[0]), ints(reshape.inputs[1])
+    known, wanted = inferred_dims(reshape.outputs[0]), ints(reshape.inputs[1])
     if dense is None or not is_op(dense, "Gemm", "MatMul") or only_user(dense.outputs[0]) is not reshape:
         return False
     if known is None or wanted is None or perm is None or perm[0] != 0 or None in known[1:] or len(known) < 3:
         return False
-    if (dims(dense.outputs[0]) or [])[1:] != [math.prod(dim or 0 for dim in known[1:])]:
+    if (inferred_dims(dense.outputs[0]) or [])[1:] != [math.prod(dim or 0 for dim in known[1:])]:
         return False
     if not _columns(dense, _order([dim or 1 for dim in known[1:]], [place - 1 for place in perm[1:]])):
         return False
@@ -99,7 +89,7 @@ def _unflatten(node: ir.Node) -> bool:
     shape = np.array([wanted[0], *(known[place] for place in perm[1:])], np.int64)
     operand = initializer(graph_of(node), f"{result.name}_shape", shape)
     name = f"{result.name}_shaped"
-    new = insert(node, "Reshape", [reshape.inputs[0], operand], shape=shape_of(result), name=name)
+    new = insert(node, "Reshape", [reshape.inputs[0], operand], shape=inferred_shape(result), name=name)
     return replace(result, new)
 
 

@@ -13,19 +13,9 @@ import math
 
 import onnx_ir as ir
 
-from folding.ir.edit import (
-    array,
-    attribute,
-    axes_of,
-    insert,
-    is_op,
-    only_user,
-    opset,
-    rank,
-    replace,
-    scalar,
-    shape_of,
-)
+from folding.ir.edit import insert, replace
+from folding.ir.query import array, attribute, axes_of, is_op, only_user, opset, scalar
+from folding.ir.shapes import inferred_rank, inferred_shape
 from folding.passes.base import Peephole
 
 _LAYER_NORM_SINCE, _GELU_SINCE = 17, 20
@@ -120,7 +110,7 @@ def _gated(node: ir.Node) -> list[tuple[ir.Value | None, ir.Value | None]]:
 def _mean(value: ir.Value | None) -> ir.Value | None:
     """v of ReduceMean(v) over the last axis, kept."""
     node = _maker(value, "ReduceMean")
-    count = rank(node.inputs[0]) if node is not None else None
+    count = inferred_rank(node.inputs[0]) if node is not None else None
     if node is None or count is None or not attribute(node, "keepdims", 1):
         return None
     axes = axes_of(node)
@@ -166,7 +156,7 @@ def _layer_norm(node: ir.Node) -> bool:
             continue
         for place in (0, 1):
             found, gamma = _normalized(scaled.inputs[place]), scaled.inputs[1 - place]
-            shape = shape_of(found[0]) if found is not None else None
+            shape = inferred_shape(found[0]) if found is not None else None
             if found is not None and shape is not None and _both(gamma, beta, shape[len(shape) - 1]):
                 return _write(node, found[0], gamma, beta, found[1])
     return False

@@ -14,20 +14,9 @@ import re
 import numpy as np
 import onnx_ir as ir
 
-from folding.ir.edit import (
-    array,
-    attribute,
-    axes_of,
-    graph_of,
-    initializer,
-    insert,
-    ints,
-    is_op,
-    only_user,
-    rank,
-    replace,
-    scalar,
-)
+from folding.ir.edit import initializer, insert, replace
+from folding.ir.query import array, attribute, axes_of, graph_of, ints, is_op, only_user, scalar
+from folding.ir.shapes import inferred_rank
 from folding.passes.base import Peephole
 
 _IDEMPOTENT = ("Ceil", "Floor", "Round", "Sign", "Abs")
@@ -59,7 +48,7 @@ def _not(node: ir.Node) -> bool:
 
 def _unsqueeze(node: ir.Node) -> bool:
     inner, result = _inner(node, *_REDUCTIONS), node.outputs[0]
-    count = rank(inner.inputs[0]) if inner is not None else None
+    count = inferred_rank(inner.inputs[0]) if inner is not None else None
     if inner is None or count is None or attribute(inner, "keepdims", 1):
         return False
     back = axes_of(node)
@@ -89,7 +78,7 @@ def _bounds(node: ir.Node) -> list[list[int]] | None:
 
 def _slice(node: ir.Node) -> bool:
     inner, result = _inner(node, "Slice"), node.outputs[0]
-    count = rank(result)
+    count = inferred_rank(result)
     first, second = (None if item is None else _bounds(item) for item in (inner, node))
     if inner is None or count is None or first is None or second is None:
         return False
@@ -132,7 +121,7 @@ def _einsum(node: ir.Node) -> bool:
     equation = attribute(node, "equation", "").replace(" ", "")
     match, result = _WITH_WEIGHTS.fullmatch(equation), node.outputs[0]
     weights = array(node.inputs[1]) if len(node.inputs) == 2 else None
-    if match is None or weights is None or rank(node.inputs[0]) != len(match[1]) + 1 or not match[1]:
+    if match is None or weights is None or inferred_rank(node.inputs[0]) != len(match[1]) + 1 or not match[1]:
         return False
     lead, summed, left, right, out = match.groups()
     free = right if left == summed else left

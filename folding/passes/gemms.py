@@ -9,17 +9,9 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from folding.ir.edit import (
-    attribute,
-    dims,
-    insert,
-    is_op,
-    only_user,
-    opset,
-    rank,
-    remove_if_unused,
-    replace,
-)
+from folding.ir.edit import insert, remove_if_unused, replace
+from folding.ir.query import attribute, is_op, only_user, opset
+from folding.ir.shapes import inferred_dims, inferred_rank
 from folding.passes.base import Peephole
 
 _UNIDIRECTIONAL = 7  # opset from which Gemm's C broadcasts as numpy does
@@ -34,7 +26,11 @@ def _add(node: ir.Node) -> bool:
             continue
         if producer.graph is not node.graph or not _fits(bias, value, node):
             continue
-        if is_op(producer, "MatMul") and rank(producer.inputs[0]) == 2 and rank(producer.inputs[1]) == 2:
+        if (
+            is_op(producer, "MatMul")
+            and inferred_rank(producer.inputs[0]) == 2
+            and inferred_rank(producer.inputs[1]) == 2
+        ):
             return _fuse(node, [*producer.inputs, bias], {}, producer)
         if is_op(producer, "Gemm") and (len(producer.inputs) < 3 or producer.inputs[2] is None):
             kept = {
@@ -46,7 +42,7 @@ def _add(node: ir.Node) -> bool:
 
 def _fits(bias: ir.Value, product: ir.Value, node: ir.Node) -> bool:
     """Gemm's C broadcasts to (M, N) and never enlarges it."""
-    known, wide = dims(bias), dims(product)
+    known, wide = inferred_dims(bias), inferred_dims(product)
     if known is None or wide is None or len(wide) != 2 or len(known) > 2 or opset(node) < _UNIDIRECTIONAL:
         return False
     if product.dtype is None or product.dtype not in (
@@ -75,7 +71,7 @@ def _transposed_operand(node: ir.Node) -> bool:
     for position, flag in ((0, "transA"), (1, "transB")):
         value = node.inputs[position]
         producer = value.producer() if value is not None else None
-        if producer is not None and is_op(producer, "Transpose") and rank(value) == 2:
+        if producer is not None and is_op(producer, "Transpose") and inferred_rank(value) == 2:
             if attribute(producer, "perm", [1, 0]) != [1, 0]:
                 continue
             node.replace_input_with(position, producer.inputs[0])

@@ -15,7 +15,9 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from folding.ir.edit import all_graphs, attribute, graph_of, initializer, is_op, opset, rank
+from folding.ir.edit import initializer
+from folding.ir.query import all_graphs, attribute, graph_of, is_op, opset
+from folding.ir.shapes import inferred_rank
 from folding.passes.normalizations import as_arithmetic
 
 _PAD_HAS_AXES = 18
@@ -49,7 +51,7 @@ def _keep_padding_out(node: ir.Node) -> bool:
 
 def _name_axes(pad: ir.Node) -> bool:
     """All axes, in order, as the optional input of opset 18: the same meaning, and fusions look away."""
-    count = rank(pad.inputs[0]) or rank(pad.outputs[0])
+    count = inferred_rank(pad.inputs[0]) or inferred_rank(pad.outputs[0])
     named = len(pad.inputs) > 3 and pad.inputs[3] is not None
     if count is None or named or opset(pad) < _PAD_HAS_AXES:
         return False

@@ -11,20 +11,9 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from folding.ir.edit import (
-    array,
-    attribute,
-    axes_of,
-    dims,
-    insert,
-    ints,
-    rank,
-    replace,
-    same_shape,
-    scalar,
-    tensor,
-    unused,
-)
+from folding.ir.edit import insert, replace
+from folding.ir.query import array, attribute, axes_of, ints, scalar, tensor, unused
+from folding.ir.shapes import inferred_dims, inferred_rank, same_shape
 from folding.passes.base import Peephole
 
 
@@ -81,7 +70,7 @@ def _reshape(node: ir.Node) -> bool:
     source, result = node.inputs[0], node.outputs[0]
     if same_shape(source, result):
         return _pass_through(node)
-    before, after = dims(source), dims(result)
+    before, after = inferred_dims(source), inferred_dims(result)
     if before is None or after is None or len(before) != len(after) or 0 in before or 0 in after:
         return False
     open_axes = [i for i, (a, b) in enumerate(zip(before, after, strict=True)) if a is None or a != b]
@@ -102,7 +91,7 @@ def _slice(node: ir.Node) -> bool:
     starts, ends = ints(node.inputs[1]), ints(node.inputs[2])
     steps = ints(node.inputs[4]) if len(node.inputs) > 4 and node.inputs[4] is not None else [1]
     axes = ints(node.inputs[3]) if len(node.inputs) > 3 and node.inputs[3] is not None else None
-    known = dims(node.inputs[0])
+    known = inferred_dims(node.inputs[0])
     if starts is None or ends is None or steps is None or any(starts) or any(s != 1 for s in steps):
         return False
     where = axes if axes is not None else list(range(len(starts)))
@@ -136,7 +125,7 @@ def _pool(node: ir.Node) -> bool:
 
 def _resize(node: ir.Node) -> bool:
     """Static sizes that do not change, in modes that then copy."""
-    known = dims(node.inputs[0])
+    known = inferred_dims(node.inputs[0])
     if (
         known is None
         or None in known
@@ -148,7 +137,7 @@ def _resize(node: ir.Node) -> bool:
 
 def _reduce(node: ir.Node) -> bool:
     """A mean, maximum, ... over axes of length 1, kept."""
-    axes, known = axes_of(node), dims(node.inputs[0])
+    axes, known = axes_of(node), inferred_dims(node.inputs[0])
     if not axes or known is None or not attribute(node, "keepdims", 1):
         return False
     return _inside(axes, known) and all(known[axis] == 1 for axis in axes) and _pass_through(node)
@@ -168,7 +157,7 @@ def _neutral(position: int, neutral: float) -> Peephole:
         if source is None or found is None or found.dtype == ir.DataType.STRING or found.size > 65536:
             return False
         if not same_shape(source, node.outputs[0]):
-            wide = rank(source)
+            wide = inferred_rank(source)
             if found.size != 1 or wide is None or len(found.shape) > wide:
                 return False
         if not np.all(found.numpy() == neutral):

@@ -10,7 +10,9 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from folding.ir.edit import array, attribute, graph_of, initializer, insert, is_op, rank, replace
+from folding.ir.edit import initializer, insert, replace
+from folding.ir.query import array, attribute, graph_of, is_op
+from folding.ir.shapes import inferred_rank
 from folding.passes.base import Peephole
 
 
@@ -18,7 +20,7 @@ def as_arithmetic(node: ir.Node) -> bool:
     """Replace an inference-mode BatchNormalization over constants by Mul and Add; float64 inside."""
     x, result = node.inputs[0], node.outputs[0]
     parameters = [array(value) for value in node.inputs[1:5]]
-    count = rank(x)
+    count = inferred_rank(x)
     if x is None or count is None or count < 2 or any(p is None for p in parameters):
         return False
     if attribute(node, "training_mode", 0) or attribute(node, "spatial", 1) == 0 or len(node.outputs) > 1:

@@ -13,18 +13,9 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from folding.ir.edit import (
-    STANDARD,
-    attribute,
-    dims,
-    graph_of,
-    initializer,
-    insert,
-    ints,
-    rank,
-    replace,
-    scalar,
-)
+from folding.ir.edit import initializer, insert, replace
+from folding.ir.query import STANDARD, attribute, graph_of, ints, scalar
+from folding.ir.shapes import inferred_dims, inferred_rank
 
 Adapter = Callable[[ir.Node, int], bool]
 
@@ -100,7 +91,7 @@ def _split(node: ir.Node, target: int) -> bool:
     if target >= 18 and len(node.inputs) < 2 and "split" not in node.attributes:
         node.attributes["num_outputs"] = ir.AttrInt64("num_outputs", len(node.outputs))
     if target < 18 and "num_outputs" in node.attributes:
-        known, axis = dims(node.inputs[0]), attribute(node, "axis", 0)
+        known, axis = inferred_dims(node.inputs[0]), attribute(node, "axis", 0)
         size = known[axis] if known is not None else None
         count = attribute(node, "num_outputs")
         if size is None:
@@ -117,7 +108,7 @@ def _pad(node: ir.Node, target: int) -> bool:
     """18 added axes, 11 made pads and value operands."""
     axes = node.inputs[3] if len(node.inputs) > 3 else None
     if target < 18 and axes is not None:
-        where, pads, count = ints(axes), ints(node.inputs[1]), rank(node.inputs[0])
+        where, pads, count = ints(axes), ints(node.inputs[1]), inferred_rank(node.inputs[0])
         if where is None or pads is None or count is None:
             raise NoWayError("Pad over computed axes")
         full = np.zeros(2 * count, np.int64)
@@ -155,7 +146,7 @@ def _clip(node: ir.Node, target: int) -> bool:
 
 def _softmax(node: ir.Node, target: int) -> bool:
     """Before 13 everything from `axis` on was one axis, and the default was 1."""
-    count = rank(node.inputs[0])
+    count = inferred_rank(node.inputs[0])
     axis = attribute(node, "axis", -1)
     if target < 13:
         if count is None or axis % count != count - 1:

@@ -14,7 +14,8 @@ import onnx_ir as ir
 
 from folding.errors import UnsupportedModel
 from folding.ir import weightless
-from folding.ir.edit import all_graphs, index_names
+from folding.ir.edit import index_names
+from folding.ir.query import all_graphs
 from folding.passes.opset_adapters import NoWayError, relabel
 
 

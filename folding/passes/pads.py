@@ -12,8 +12,10 @@ import math
 
 import onnx_ir as ir
 
-from folding.ir.edit import attribute, dims, ints, is_op, rank, remove_if_unused, scalar
+from folding.ir.edit import remove_if_unused
 from folding.ir.non_negative import never_negative
+from folding.ir.query import attribute, ints, is_op, scalar
+from folding.ir.shapes import inferred_dims, inferred_rank
 from folding.passes.base import Peephole
 
 
@@ -21,7 +23,7 @@ def _spatial(pad: ir.Node) -> list[int] | None:
     """Begin and end padding of the spatial axes, when batch and channels have none and nothing is cut off."""
     if attribute(pad, "mode", "constant") != "constant":
         return None
-    count = rank(pad.inputs[0]) or rank(pad.outputs[0])
+    count = inferred_rank(pad.inputs[0]) or inferred_rank(pad.outputs[0])
     pads = attribute(pad, "pads") or (ints(pad.inputs[1]) if len(pad.inputs) > 1 else None)
     if pads is None or count is None:
         return None
@@ -129,7 +131,7 @@ def _narrower(pads: list[int], kernel: list[int]) -> bool:
 
 def _windows_touch(pad: ir.Node, pads: list[int], kernel: list[int]) -> bool:
     """Each window holds an element of x: padding narrower than the window on both sides sees to it."""
-    known = dims(pad.inputs[0])
+    known = inferred_dims(pad.inputs[0])
     return known is not None and _narrower(pads, kernel)
 
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from folding.ir.edit import attribute, axes_of, dims, insert, is_op, only_user, rank, replace
+from folding.ir.edit import insert, replace
+from folding.ir.query import attribute, axes_of, is_op, only_user
+from folding.ir.shapes import inferred_dims, inferred_rank
 from folding.passes.base import Peephole
 
 _PLANAR = 4  # over one axis it may be half of a layer normalization, which runtimes fuse from ReduceMean
@@ -18,7 +20,7 @@ _NAMES = {"ReduceMean": "GlobalAveragePool", "ReduceMax": "GlobalMaxPool"}
 
 
 def _global(node: ir.Node) -> bool:
-    count, axes = rank(node.inputs[0]), axes_of(node)
+    count, axes = inferred_rank(node.inputs[0]), axes_of(node)
     result = node.outputs[0]
     if count is None or count < _PLANAR or not axes or not attribute(node, "keepdims", 1):
         return False
@@ -37,9 +39,9 @@ def _kept_after_all(node: ir.Node) -> bool:
     mean = value.producer() if value is not None else None
     if value is None or mean is None or not is_op(mean, *_NAMES) or attribute(mean, "keepdims", 1):
         return False
-    count, axes = rank(mean.inputs[0]), axes_of(mean)
-    result, before = node.outputs[0], dims(mean.inputs[0])
-    after = dims(result)
+    count, axes = inferred_rank(mean.inputs[0]), axes_of(mean)
+    result, before = node.outputs[0], inferred_dims(mean.inputs[0])
+    after = inferred_dims(result)
     if (
         count is None
         or count < _PLANAR

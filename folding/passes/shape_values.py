@@ -14,18 +14,9 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from folding.ir.edit import (
-    attribute,
-    axes_of,
-    dims,
-    graph_of,
-    initializer,
-    ints,
-    is_op,
-    open_graphs,
-    rank,
-    tensor,
-)
+from folding.ir.edit import initializer, open_graphs
+from folding.ir.query import attribute, axes_of, graph_of, ints, is_op, tensor
+from folding.ir.shapes import inferred_dims, inferred_rank
 from folding.passes.constants import become_initializer
 
 Element = int | tuple[ir.Value, int] | None
@@ -66,7 +57,7 @@ def _elements(value: ir.Value | None, known: dict[ir.Value, Elements]) -> Elemen
 def _settle(node: ir.Node, elements: Elements) -> bool:
     """All numbers: an initializer of the output's type and rank."""
     value = node.outputs[0]
-    count = rank(value)
+    count = inferred_rank(value)
     if any(not isinstance(e, int) for e in elements) or value.dtype not in _INTEGERS or count is None:
         return False
     data = np.array(elements, value.dtype.numpy())
@@ -101,7 +92,7 @@ def _static_operand(node: ir.Node, known: dict[ir.Value, Elements]) -> bool:
 
 
 def _shape(node: ir.Node, known: dict[ir.Value, Elements]) -> Elements | None:
-    source, numbers = node.inputs[0], dims(node.inputs[0])
+    source, numbers = node.inputs[0], inferred_dims(node.inputs[0])
     if source is None or numbers is None:
         return None
     all_dims: Elements = [(source, axis) if dim is None else dim for axis, dim in enumerate(numbers)]
@@ -112,7 +103,7 @@ def _same(node: ir.Node, known: dict[ir.Value, Elements]) -> Elements | None:
     """Operators that keep the elements: casts between integers, (un)squeezing one number or a vector."""
     if is_op(node, "Cast") and attribute(node, "to") not in [dtype.value for dtype in _INTEGERS]:
         return None
-    if is_op(node, "Reshape", "Unsqueeze") and rank(node.outputs[0]) != 1:
+    if is_op(node, "Reshape", "Unsqueeze") and inferred_rank(node.outputs[0]) != 1:
         return None
     return _elements(node.inputs[0], known)
 
@@ -133,7 +124,7 @@ def _slice(node: ir.Node, known: dict[ir.Value, Elements]) -> Elements | None:
 
 def _gather(node: ir.Node, known: dict[ir.Value, Elements]) -> Elements | None:
     elements, where = _elements(node.inputs[0], known), ints(node.inputs[1])
-    wide = rank(node.inputs[1])
+    wide = inferred_rank(node.inputs[1])
     if elements is None or where is None or wide is None or wide > 1 or attribute(node, "axis", 0):
         return None
     if any(not -len(elements) <= index < len(elements) for index in where):
@@ -142,12 +133,12 @@ def _gather(node: ir.Node, known: dict[ir.Value, Elements]) -> Elements | None:
 
 
 def _concat(node: ir.Node, known: dict[ir.Value, Elements]) -> Elements | None:
-    if rank(node.outputs[0]) not in (1, None):
+    if inferred_rank(node.outputs[0]) not in (1, None):
         return None
     joined: Elements = []
     for value in node.inputs:
         part = _elements(value, known)
-        if part is None or rank(value) != 1:
+        if part is None or inferred_rank(value) != 1:
             return None
         joined += part
     return joined

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from folding.ir.edit import graph_of, initializer, insert, is_op, only_user, replace, tensor
+from folding.ir.edit import initializer, insert, replace
+from folding.ir.query import graph_of, is_op, only_user, tensor
 from folding.passes.base import Peephole
 
 _SMALL = 1 << 12  # elements: an Add less is worth 16 kB

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from folding.ir import query as g
+from folding.ir import edit
 from folding.norms.base import BatchNorm
 from folding.rules import apply_patch, parallel_branches
 from folding.rules import certificate as cert
@@ -84,10 +84,10 @@ class Fold:
             twin = first.setdefault(key, site)
             if twin is site or twin.output.graph is not site.output.graph:
                 continue
-            g.replace_value(site.output, twin.output)
+            edit.replace_value(site.output, twin.output)
             site.absorbers.append(Absorbed(twin, Side.INTO_PRODUCER, affine.scale, affine.shift, affine))
             site.direction, site.gone = "merged", True
-            g.prune(list(site.nodes))
+            edit.prune(list(site.nodes))
 
     def _can_be_shorter(self, site: AffineSite) -> bool:
         if not site.rewritten and len(site.nodes) <= emit_affine.count(self.ctx, site.affine):
@@ -149,16 +149,16 @@ class Fold:
         if side == Side.INTO_PRODUCER:
             self.fold_sites.append(source)
             named = target.is_graph_output()
-            g.replace_value(target, source)
+            edit.replace_value(target, source)
             if not named and source.producer() is not None:
-                g.take_name(target, source)
+                edit.take_name(target, source)
         else:
             for move in plan.absorbed:
                 if isinstance(move.absorber, Linear):
                     self.fold_sites.append(move.absorber.output)
             target.replace_all_uses_with(source)
         site.gone = True
-        g.prune(list(site.nodes))
+        edit.prune(list(site.nodes))
 
     def _rename(self, value: ir.Value) -> None:
         if not value.is_graph_output() and value.name and not value.name.endswith("/affine"):

@@ -19,6 +19,7 @@ from typing import Protocol, TypeAlias
 import onnx_ir as ir
 
 from folding.ir import query as g
+from folding.ir import shapes
 from folding.ir.types import Float64Array
 from folding.norms.constants import Constants
 from folding.options import FoldOptions
@@ -102,7 +103,7 @@ class Context:
 
     def dims(self, value: ir.Value) -> list[int | str | None] | None:
         """Dimensions; where inference knows nothing, rank and channels from the weights next to the value."""
-        known = g.dims(value)
+        known = shapes.dims(value)
         if known is None:
             known = self._by_producer(value)
         return self._by_reader(value) if known is None else known
@@ -111,16 +112,16 @@ class Context:
         node = value.producer()
         if node is None:
             return None
-        told = g.dims_by_weights(node)
+        told = shapes.dims_by_weights(node)
         if told is not None:
             return told
-        source = node.inputs[0] if g.keeps_shape(node) else None
+        source = node.inputs[0] if shapes.keeps_shape(node) else None
         return None if source is None else self.dims(source)
 
     def _by_reader(self, value: ir.Value) -> list[int | str | None] | None:
         for node, index in value.uses():
             if index == 0 and g.is_op(node, "Conv", "ConvTranspose") and len(node.inputs) > 1:
-                weight = g.dims(node.inputs[1])
+                weight = shapes.dims(node.inputs[1])
                 if weight is not None:
                     return [None] * len(weight)
             if index < 2 and g.is_op(node, "Gemm"):

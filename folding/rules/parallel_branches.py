@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from folding.ir import edit
 from folding.ir import query as g
 from folding.ir.types import Array, Float64Array
 from folding.rules import certificate as cert
@@ -273,7 +274,7 @@ def apply(ctx: Context, made: Merge) -> cert.Rounding:
         _drop_summand(leaf.value, leaf.reader if leaf in own else _reader(leaf.value))
         producer = leaf.value.producer()
         if producer is not None:
-            g.prune([producer])
+            edit.prune([producer])
     return rounding
 
 
@@ -345,7 +346,7 @@ def _drop_summand(leaf: ir.Value, node: ir.Node) -> None:
         return
     result, kept = node.outputs[0], rest[0]
     named = result.is_graph_output()
-    g.replace_value(result, kept)
+    edit.replace_value(result, kept)
     if not named and kept.producer() is not None and not kept.is_graph_output():
-        g.take_name(result, kept)
-    g.prune([node])
+        edit.take_name(result, kept)
+    edit.prune([node])

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from folding.ir import query as g
+from folding.ir import shapes
 from folding.norms import elementwise
 from folding.norms.base import BatchNorm, ChannelAffine
 from folding.rules.absorbers import matmul
@@ -141,7 +142,7 @@ def _part_of_activation(step: elementwise.Step) -> bool:
     far = [node for item in near if g.is_op(item, "Mul", "Div", "Add") for node in _producers(item)]
     if any(g.is_op(node, *_LAYER_NORM) for node in (*near, *far)):
         return True
-    shape = [] if step.const is None else g.dims(step.const)
+    shape = [] if step.const is None else shapes.dims(step.const)
     scalar = shape is not None and all(size == 1 for size in shape)
     around = {node.op_type for node in near} | {use.node.op_type for use in step.y.uses()}
     around |= {node.op_type for node in far if node.op_type in ("Erf", "Tanh")}

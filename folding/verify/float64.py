@@ -10,7 +10,7 @@ from typing import Any
 
 import onnx
 
-from folding.ir.evaluate import NotEvaluatedError, of_proto, widen
+from folding.ir.evaluate import NotEvaluatedError, view_of, widen
 from folding.ir.evaluate.graph import run_node, run_nodes
 from folding.ir.types import Array, Feeds
 from folding.verify.model import Loaded, read_tensor
@@ -76,4 +76,4 @@ def apply_node(proto: onnx.NodeProto, operands: Sequence[Array | None], opset: i
 
 def attributes(proto: onnx.NodeProto, opset: int) -> Callable[[str, Any], Any]:
     """Return a function that reads an attribute, or gives the default."""
-    return of_proto(proto, (), opset=opset).get
+    return view_of(proto, (), opset=opset).get

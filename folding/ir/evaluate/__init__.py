@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from folding.ir.evaluate.dtypes import is_float, is_integer, is_rational, to_rationals, widen
 from folding.ir.evaluate.registry import EXPRESSIONS, OPERATORS, compute
-from folding.ir.evaluate.view import Mode, NodeView, NotEvaluatedError, TooLargeError, of_ir, of_proto
+from folding.ir.evaluate.view import Mode, NodeView, NotEvaluatedError, TooLargeError, view_of
 
 __all__ = [
     "EXPRESSIONS",
@@ -17,8 +17,7 @@ __all__ = [
     "is_float",
     "is_integer",
     "is_rational",
-    "of_ir",
-    "of_proto",
     "to_rationals",
+    "view_of",
     "widen",
 ]

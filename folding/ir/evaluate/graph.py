@@ -10,7 +10,8 @@ import onnx
 from folding.ir.evaluate.borrowed import BORROWED, borrowed
 from folding.ir.evaluate.dtypes import widen
 from folding.ir.evaluate.registry import OPERATORS, compute
-from folding.ir.evaluate.view import STANDARD, Mode, NotEvaluatedError, of_proto
+from folding.ir.evaluate.view import Mode, NotEvaluatedError, view_of
+from folding.ir.query import STANDARD
 from folding.ir.types import Array, Feeds
 
 # What copies elements is widened behind it: a table of which a few rows are read is never wide as a whole.
@@ -71,7 +72,7 @@ def run_node(
         used = [
             (values[name] if copies else _as_in(mode, values[name])) if name else None for name in node.input
         ]
-        answers = compute(of_proto(node, used, opset=opset, mode=Mode.EXACT if copies else mode))
+        answers = compute(view_of(node, used, opset=opset, mode=Mode.EXACT if copies else mode))
         return tuple(_as_in(mode, answer) for answer in answers) if copies else answers
     except NotEvaluatedError as exc:
         raise type(exc)(f"{node.name!r}: {exc}" if node.name else str(exc)) from exc

@@ -24,7 +24,8 @@ from folding.ir.evaluate import (
 )
 from folding.ir.evaluate.arithmetic import Kernel
 from folding.ir.evaluate.dtypes import is_text, widen
-from folding.ir.evaluate.view import STANDARD, NodeView, NotEvaluatedError
+from folding.ir.evaluate.view import NodeView, NotEvaluatedError
+from folding.ir.query import STANDARD
 from folding.ir.types import Array
 
 FAMILIES = (

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
@@ -20,7 +20,6 @@ from onnx import helper, numpy_helper
 from folding.ir.evaluate.dtypes import is_rational
 from folding.ir.types import Array
 
-STANDARD = ("", "ai.onnx")
 MAX_ELEMENTS = 1 << 28
 
 
@@ -124,50 +123,35 @@ class NodeView:
         return sizes
 
 
-def of_ir(
-    node: ir.Node,
+def view_of(
+    node: ir.Node | onnx.NodeProto,
     inputs: Sequence[Array | None],
     *,
     opset: int,
     mode: Mode = Mode.EXACT,
     limit: int = MAX_ELEMENTS,
 ) -> NodeView:
-    """Return the view of an onnx_ir node."""
+    """Return the view of a node of either representation."""
+    wanted, attributes, read, proto = _from_ir(node) if isinstance(node, ir.Node) else _from_proto(node)
     return NodeView(
-        node.op_type,
-        node.domain,
-        tuple(inputs),
-        tuple(value.name != "" for value in node.outputs),
-        opset,
-        mode,
-        limit,
-        {name: found for name, found in node.attributes.items() if not found.is_ref()},
-        _ir_value,
-        lambda: ir.serde.serialize_node(node),
+        node.op_type, node.domain, tuple(inputs), wanted, opset, mode, limit, attributes, read, proto
     )
 
 
-def of_proto(
-    node: onnx.NodeProto,
-    inputs: Sequence[Array | None],
-    *,
-    opset: int,
-    mode: Mode = Mode.EXACT,
-    limit: int = MAX_ELEMENTS,
-) -> NodeView:
-    """Return the view of a protobuf node."""
-    return NodeView(
-        node.op_type,
-        node.domain,
-        tuple(inputs),
-        tuple(name != "" for name in node.output),
-        opset,
-        mode,
-        limit,
-        {found.name: found for found in node.attribute if not found.ref_attr_name},
-        _proto_value,
-        lambda: node,
-    )
+_Parts: TypeAlias = tuple[
+    tuple[bool, ...], Mapping[str, Any], Callable[[Any], Any], Callable[[], onnx.NodeProto]
+]
+
+
+def _from_ir(node: ir.Node) -> _Parts:
+    attributes = {name: found for name, found in node.attributes.items() if not found.is_ref()}
+    wanted = tuple(value.name != "" for value in node.outputs)
+    return wanted, attributes, _ir_value, lambda: ir.serde.serialize_node(node)
+
+
+def _from_proto(node: onnx.NodeProto) -> _Parts:
+    attributes = {found.name: found for found in node.attribute if not found.ref_attr_name}
+    return tuple(name != "" for name in node.output), attributes, _proto_value, lambda: node
 
 
 def _ir_value(attribute: ir.Attr) -> Any:

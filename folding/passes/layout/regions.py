@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from folding.ir.edit import attribute, dims, is_op, rank, tensor
+from folding.ir.query import attribute, is_op, tensor
+from folding.ir.shapes import inferred_dims, inferred_rank
 from folding.passes.layout.permutation import Perm, compose, identity, inverse
 from folding.passes.layout.transparent import Transparent, relaxed, transparent
 
@@ -59,7 +60,7 @@ def survey(graph: ir.Graph) -> Survey:
     transposes: list[ir.Node] = []
     for node in graph:
         if is_op(node, "Transpose") and node.inputs[0] is not None and node.inputs[0] not in constants:
-            count = rank(node.inputs[0])
+            count = inferred_rank(node.inputs[0])
             if count is not None and sorted(perm_of(node)) == list(range(count)):  # else it cannot run
                 transposes.append(node)
         elif node.outputs and node.outputs[0] not in constants:
@@ -107,12 +108,12 @@ def carried(part: Transparent) -> list[ir.Value]:
 
 def perm_of(node: ir.Node) -> Perm:
     """A Transpose's permutation; the default reverses."""
-    count = rank(node.inputs[0]) or 0
+    count = inferred_rank(node.inputs[0]) or 0
     return tuple(attribute(node, "perm", list(range(count))[::-1]))
 
 
 def _grow(start: ir.Value, links: Links, parts: dict[ir.Node, Transparent]) -> Region:
-    region = Region(rank(start) or 0, frames={start: identity(rank(start) or 0)})
+    region = Region(inferred_rank(start) or 0, frames={start: identity(inferred_rank(start) or 0)})
     stack, nodes = [start], dict[ir.Node, None]()
     conflicts: set[ir.Node] = set()
     while stack:
@@ -190,7 +191,7 @@ def roots(region: Region) -> list[Root]:
 
 def _elements(value: ir.Value) -> int:
     size = 1
-    for dim in dims(value) or []:
+    for dim in inferred_dims(value) or []:
         size *= dim or 1
     return size
 

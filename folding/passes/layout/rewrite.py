@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from folding.ir.edit import become_output, dims, fresh_name, remove_if_unused, shape_of
+from folding.ir.edit import become_output, fresh_name, remove_if_unused
+from folding.ir.shapes import inferred_dims, inferred_shape
 from folding.passes.layout.permutation import Perm, compose, identity, inverse
 from folding.passes.layout.regions import Demand, Region, Root, accepts
 from folding.passes.layout.transparent import Transparent, move, relax
@@ -23,7 +24,7 @@ def rewrite(region: Region, found: list[Root], layout: dict[ir.Node, Perm]) -> N
         if perm != nothing:
             moves.append((part, perm))
     plans = [
-        (root, demand, *_plan(root, demand, layout, stored), dims(demand.value) or [])
+        (root, demand, *_plan(root, demand, layout, stored), inferred_dims(demand.value) or [])
         for root in found
         for demand in root.demands
     ]
@@ -76,7 +77,7 @@ def _transpose(value: ir.Value, perm: Perm) -> ir.Value:
     node = ir.Node("", "Transpose", [value], [ir.AttrInt64s("perm", list(perm))])
     result = node.outputs[0]
     result.type = value.type
-    shape = shape_of(value)
+    shape = inferred_shape(value)
     if shape is not None:
         result.shape = ir.Shape([shape[axis] for axis in perm])
     producer = value.producer()
@@ -104,7 +105,7 @@ def _deliver(
     name, declared, kind = output.name, output.shape, output.type
     if output is root and declared is not None:  # its shape has moved with it
         declared = ir.Shape([declared[axis] for axis in perm])
-    output.shape = shape_of(output)
+    output.shape = inferred_shape(output)
     for index, existing in enumerate(graph.outputs):
         if existing is output:
             graph.outputs[index] = source

@@ -12,21 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from folding.ir.edit import (
-    INFERRED,
-    array,
-    attribute,
-    dims,
-    graph_of,
-    initializer,
-    insert,
-    ints,
-    is_op,
-    only_user,
-    opset,
-    rank,
-    tensor,
-)
+from folding.ir.edit import initializer, insert
+from folding.ir.query import array, attribute, graph_of, ints, is_op, only_user, opset, tensor
+from folding.ir.shapes import INFERRED, inferred_dims, inferred_rank
 from folding.passes.flatten import reorder_rows, takes_any_order
 from folding.passes.layout.permutation import Perm, inverse
 
@@ -61,14 +49,14 @@ def transparent(node: ir.Node, constants: Callable[[ir.Value], bool]) -> Transpa
     """How the node takes part, or None. `constants` tells values that depend on initializers alone."""
     if node.domain not in ("", "ai.onnx") or not node.outputs or node.meta.get(_PINNED):
         return None
-    count = rank(node.outputs[0])
+    count = inferred_rank(node.outputs[0])
     if count is None or count < 3:
         return None
     op_type = node.op_type
     if op_type in NARY or op_type == "Concat":
         return _nary(node, count, constants)
     if op_type == "Split" or op_type in UNARY or _CHECKS.get(op_type, _never)(node):
-        if rank(node.inputs[0]) != count or any(rank(value) != count for value in _read(node)):
+        if any(inferred_rank(value) != count for value in (node.inputs[0], *_read(node))):
             return None
         return Transparent(node, count, (0,), tuple(range(len(node.outputs))))
     return None
@@ -84,7 +72,7 @@ def _nary(node: ir.Node, count: int, constants: Callable[[ir.Value], bool]) -> T
     for position, value in enumerate(node.inputs):
         if value is None:
             return None
-        wide = rank(value)
+        wide = inferred_rank(value)
         if constants(value):
             if wide is None or wide > count or (wide != count and node.op_type == "Concat"):
                 return None
@@ -159,7 +147,7 @@ def _resized(node: ir.Node, count: int) -> set[int]:
     scales, sizes = (array(node.inputs[i]) if i < len(node.inputs) else None for i in (2, 3))
     if scales is not None and scales.size == count:
         return {axis for axis in range(count) if scales[axis] != 1}
-    known = dims(node.inputs[0])
+    known = inferred_dims(node.inputs[0])
     if sizes is not None and sizes.size == count and known is not None:
         return {axis for axis in range(count) if sizes[axis] != known[axis]}
     return set(range(count))
@@ -171,7 +159,7 @@ def _tile(node: ir.Node) -> bool:
 
 def _quantize(node: ir.Node) -> bool:
     scale = node.inputs[1]
-    return "block_size" not in node.attributes and rank(scale) in (0, 1)
+    return "block_size" not in node.attributes and inferred_rank(scale) in (0, 1)
 
 
 _CHECKS: dict[str, Callable[[ir.Node], bool]] = {
@@ -208,7 +196,7 @@ def move(part: Transparent, perm: Perm) -> None:
 def _moved_operand(node: ir.Node, value: ir.Value, count: int, perm: Perm) -> ir.Value:
     """A constant operand in the new order, broadcast rank included; its name goes along if it can."""
     found = tensor(value)
-    if (found is not None and found.size == 1 and node.op_type != "Concat") or rank(value) == 0:
+    if (found is not None and found.size == 1 and node.op_type != "Concat") or inferred_rank(value) == 0:
         return value
     assert value.shape is not None
     wide = [*([1] * (count - len(value.shape))), *value.shape.numpy()]
@@ -239,7 +227,7 @@ def _renamed(graph: ir.Graph, node: ir.Node, value: ir.Value, data: np.ndarray) 
 def _axis_attribute(node: ir.Node, perm: Perm) -> None:
     default = {"Split": 0, "QuantizeLinear": 1, "DequantizeLinear": 1}.get(node.op_type, -1)
     axis = attribute(node, "axis", default)
-    if node.op_type in ("QuantizeLinear", "DequantizeLinear") and rank(node.inputs[1]) == 0:
+    if node.op_type in ("QuantizeLinear", "DequantizeLinear") and inferred_rank(node.inputs[1]) == 0:
         return
     node.attributes["axis"] = ir.AttrInt64("axis", inverse(perm)[axis])
 

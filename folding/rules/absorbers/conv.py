@@ -15,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from folding.ir import query as g
+from folding.ir import shapes
 from folding.ir.types import Float64Array
 from folding.rules.absorbers.linear import Linear, Vector, column, constant_weight
 from folding.rules.absorbers.linear_rule import LinearRule
@@ -60,7 +61,7 @@ class ConvRule(LinearRule):
 def border_pays(window: Window, outs: int, node: ir.Node, ctx: Context) -> bool:
     """A border map is worth its bytes when it is smaller than the activation that an Add would touch."""
     space = window.output_space
-    shape = g.dims(node.inputs[0])
+    shape = shapes.dims(node.inputs[0])
     if space is None or shape is None or ctx.opset < 7:
         return False
     activation = [dim for dim in shape[1:] if isinstance(dim, int)]

@@ -18,6 +18,7 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
+from folding.ir import edit
 from folding.ir import query as g
 from folding.ir.evaluate.quantization import along_axis, per_axis
 from folding.ir.types import Array, Float64Array
@@ -137,7 +138,7 @@ def place(linear: Linear, made: Quantized, ctx: Context) -> None:
     output.type, output.shape = old.outputs[0].type, old.outputs[0].shape
     graph.insert_before(linear.node, node)
     linear.node.replace_input_with(linear.weight_index, output)
-    g.prune([old])
+    edit.prune([old])
 
 
 def _operand(node: ir.Node, index: int) -> ir.Value:

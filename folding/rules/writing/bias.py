@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from folding.ir import query as g
+from folding.ir import edit, shapes
 from folding.ir.types import Array, Float64Array
 from folding.rules import certificate as cert
 from folding.rules.absorbers.linear import Linear
@@ -143,7 +143,7 @@ class Bias:
         """MatMul of rank 2 with a new bias: a Gemm says it in one node."""
         node = self.linear.node
         x = node.inputs[0]
-        weight = g.dims(self.linear.weight)
+        weight = shapes.dims(self.linear.weight)
         if (
             x is None
             or node.op_type != "MatMul"
@@ -239,9 +239,9 @@ def dtype_of(linear: Linear, weights: Array) -> np.dtype[np.generic]:
 def forget(value: ir.Value) -> None:
     producer = value.producer()
     if producer is not None:
-        g.prune([producer])
+        edit.prune([producer])
     else:
-        g.drop_initializer(value)
+        edit.drop_initializer(value)
 
 
 def store(ctx: Context, old: ir.Value, array: Array, node: ir.Node, *, exclusive: bool) -> ir.Value:

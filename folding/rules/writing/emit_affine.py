@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
-from folding.ir import query as g
+from folding.ir import shapes
 from folding.ir.types import Array, Float64Array
 from folding.rules.affine import Affine
 from folding.rules.interface import Context
@@ -92,7 +92,7 @@ def _node(ctx: Context, op: str, inputs: list[ir.Value], name: str, like: ir.Val
 
 def _enlarges(const: ir.Value, value: ir.Value) -> bool:
     """Whether the constant may broadcast the value to a larger shape (a run-time bias that is a scalar)."""
-    small, wide = g.dims(const) or [], g.dims(value)
+    small, wide = shapes.dims(const) or [], shapes.dims(value)
     if wide is None or len(small) > len(wide):
         return True
     return any(s != 1 and w == 1 for s, w in zip(reversed(small), reversed(wide), strict=False))

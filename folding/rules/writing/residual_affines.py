@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from folding.ir import query as g
+from folding.ir import edit
 from folding.rules.absorbers.linear import Linear
 from folding.rules.affine import Affine
 from folding.rules.engine import AffineSite
@@ -61,10 +61,10 @@ def restate(ctx: Context, site: AffineSite) -> None:
     if isinstance(last.graph, ir.Graph):
         result = emit_affine.emit(ctx, source, site.affine, site.name, last, before=True)
         named = target.is_graph_output()
-        g.replace_value(target, result)
+        edit.replace_value(target, result)
         if not named and result is not source:
-            g.take_name(target, result)
-        g.prune(list(site.nodes))
+            edit.take_name(target, result)
+        edit.prune(list(site.nodes))
         site.output = result
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from folding.ir.edit import remove_dead_nodes
 from folding.sources.tensorflow.convert.hoist_loop_invariants import hoist
 from folding.sources.tensorflow.convert.prepare_inference_graph import Prepared
 from folding.sources.tensorflow.graph.program import Weights
@@ -52,7 +53,7 @@ def bind(proto: Any, prepared: Prepared, weights: Weights) -> ir.Model:
         if value.uses() or value.is_graph_output():
             graph.initializers.add(value)
             _absorb_layout(graph, value, reader)
-    _drop_dead(graph)
+    remove_dead_nodes(graph)
     _name_ports(graph, prepared)
     _unshadow(graph)
     return model
@@ -217,12 +218,3 @@ def _constant(node: ir.Node, index: int, attribute: str) -> list[int] | None:
         return None
     tensor = ir.convenience.get_const_tensor(value)
     return None if tensor is None else [int(number) for number in tensor.numpy().reshape(-1)]
-
-
-def _drop_dead(graph: ir.Graph) -> None:
-    for node in reversed(list(graph)):
-        if not any(output.uses() or output.is_graph_output() for output in node.outputs):
-            graph.remove(node, safe=True)
-    for name, value in list(graph.initializers.items()):
-        if not value.uses() and not value.is_graph_output():
-            graph.initializers.pop(name)

@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 from onnx import helper
 
-from folding.ir.evaluate import Mode, NotEvaluatedError, TooLargeError, compute, of_ir, of_proto, to_rationals
+from folding.ir.evaluate import Mode, NotEvaluatedError, TooLargeError, compute, to_rationals, view_of
 from folding.norms.constants import Constants
 
 
@@ -24,7 +24,7 @@ def run(
         op, [f"i{n}" for n in range(len(inputs))], [f"o{n}" for n in range(outputs)], **attributes
     )
     arrays = [None if array is None else np.asarray(array) for array in inputs]
-    found = compute(of_proto(node, arrays, opset=opset, mode=evaluated))
+    found = compute(view_of(node, arrays, opset=opset, mode=evaluated))
     return found[0] if outputs == 1 else found
 
 
@@ -215,7 +215,9 @@ def test_both_kinds_of_nodes_give_the_same() -> None:
     x = np.arange(24.0).reshape(2, 3, 4)
     proto = helper.make_node("Transpose", ["x"], ["y"], perm=[2, 0, 1])
     node = ir.serde.deserialize_node(proto)
-    mine, theirs = (compute(view)[0] for view in (of_ir(node, [x], opset=21), of_proto(proto, [x], opset=21)))
+    mine, theirs = (
+        compute(view)[0] for view in (view_of(node, [x], opset=21), view_of(proto, [x], opset=21))
+    )
     np.testing.assert_array_equal(mine, theirs)
 
 

@@ -19,7 +19,7 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
-from folding.ir.evaluate import OPERATORS, Mode, NotEvaluatedError, compute, of_proto, widen
+from folding.ir.evaluate import OPERATORS, Mode, NotEvaluatedError, compute, view_of, widen
 
 # Modules of models with edges: old forms, empty axes, ties, saturation, padding, blocks, negative steps.
 SHORT = (
@@ -91,7 +91,7 @@ def check(case: Any, node: onnx.NodeProto, opset: int) -> str:
         if mode is Mode.FLOAT64:
             inputs = [None if array is None else widen(array) for array in inputs]
         try:
-            found = compute(of_proto(node, inputs, opset=opset, mode=mode))
+            found = compute(view_of(node, inputs, opset=opset, mode=mode))
         except NotEvaluatedError as exc:
             return str(exc)
         answers = dict(zip(node.output, found, strict=False))
