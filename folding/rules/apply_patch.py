@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from folding.rules.interface import Context
-from folding.rules.patch import Patch, SetAttribute, SetConstantArray
+from folding.rules.patch import Patch, SetAttribute
 from folding.rules.writing import emit_affine
 from folding.rules.writing.bias import forget
 
@@ -19,8 +19,7 @@ def apply(patch: Patch, ctx: Context) -> None:
         return
     assert isinstance(node.graph, ir.Graph)
     name = f"{node.name or node.op_type.lower()}/{patch.name}"
-    values = patch.values if isinstance(patch, SetConstantArray) else np.array(patch.value)
-    const = emit_affine.constant(ctx, node.graph, name, values, patch.dtype)
+    const = emit_affine.constant(ctx, node.graph, name, np.asarray(patch.content), patch.dtype)
     before = node.inputs[patch.index] if patch.index < len(node.inputs) else None
     if len(node.inputs) <= patch.index:
         node.resize_inputs(patch.index + 1)

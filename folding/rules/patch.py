@@ -34,38 +34,29 @@ class SetAttribute:
 
 @dataclass(frozen=True, eq=False)
 class SetConstantInput:
-    """The node's input at `index` becomes a constant scalar of `dtype`; `name` is the constant's purpose."""
+    """The node's input at `index` becomes a constant of `dtype`, a scalar or an array.
+
+    `name` is the constant's purpose.
+    """
 
     node: ir.Node
     index: int
     name: str
-    value: float
-    dtype: ir.DataType
-
-    def __str__(self) -> str:
-        return f"{_label(self.node)}: input {self.index} ({self.name}) = {self.value:g}"
-
-
-@dataclass(frozen=True, eq=False)
-class SetConstantArray:
-    """The node's input at `index` becomes a constant array of `dtype`; `name` is the constant's purpose."""
-
-    node: ir.Node
-    index: int
-    name: str
-    values: Float64Array
+    content: float | Float64Array
     dtype: ir.DataType
 
     @property
     def value(self) -> float:
-        """The largest magnitude."""
-        return float(np.abs(self.values).max(initial=0.0))
+        """The scalar, or the array's element of largest magnitude."""
+        flat = np.asarray(self.content, np.float64).reshape(-1)
+        return float(flat[np.abs(flat).argmax()]) if flat.size else 0.0
 
     def __str__(self) -> str:
-        return f"{_label(self.node)}: input {self.index} ({self.name}), up to {self.value:g}"
+        up_to = "=" if np.ndim(self.content) == 0 else "up to"
+        return f"{_label(self.node)}: input {self.index} ({self.name}) {up_to} {self.value:g}"
 
 
-Patch: TypeAlias = SetAttribute | SetConstantInput | SetConstantArray
+Patch: TypeAlias = SetAttribute | SetConstantInput
 
 
 def problem(patch: Patch) -> str | None:

@@ -13,14 +13,12 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from folding.ir import query as g
 from folding.ir.types import Float64Array
-from folding.rules.absorbers.conv import border_pays
-from folding.rules.absorbers.linear import Linear, Vector, column, constant_weight
+from folding.rules.absorbers.convolution import convolution, grouped_weight
+from folding.rules.absorbers.linear import Linear, Vector, column
 from folding.rules.absorbers.linear_rule import LinearRule
-from folding.rules.absorbers.window import window_of
 from folding.rules.base import Skip
-from folding.rules.interface import Context, channel_axis_lost, label
+from folding.rules.interface import Context
 
 
 class ConvTransposeRule(LinearRule):
@@ -30,34 +28,31 @@ class ConvTransposeRule(LinearRule):
 
     def describe(self, node: ir.Node, ctx: Context) -> Linear | Skip:
         """Channels are axis 1 on both sides; the weights carry them the other way round."""
-        shape = constant_weight(node, 1, ctx)
-        if isinstance(shape, Skip):
-            return shape
-        group = g.attr_int(node, "group", 1)
-        if len(shape) < 3 or not group or shape[0] % group:
-            return channel_axis_lost(f"{label(node)} has weights of shape {shape} for {group} groups")
-        ins, outs = shape[0], shape[1]
-        ones = (1,) * (len(shape) - 2)
-        window = window_of(node, shape[2:], ctx, transposed=True)
+        found = grouped_weight(node, ctx)
+        if isinstance(found, Skip):
+            return found
+        (ins, outs, *kernel), group = found
 
         def out_factor(scale: Vector) -> Float64Array:
             rows = np.repeat(scale.reshape(group, outs), ins // group, axis=0)
-            return rows.reshape((ins, outs, *ones))
+            return rows.reshape((ins, outs) + (1,) * len(kernel))
+
+        def in_factor(scale: Vector) -> Float64Array:
+            return column(scale, 2 + len(kernel))
 
         def taps(weights: Float64Array, shift: Vector) -> Float64Array:
-            fed = weights * column(shift, len(shape))
-            summed = fed.reshape((group, ins // group, outs, *shape[2:])).sum(axis=1)
-            return np.asarray(summed.reshape((-1, *shape[2:])))
+            fed = (weights * in_factor(shift)).reshape((group, ins // group, outs, *kernel))
+            return np.asarray(fed.sum(axis=1).reshape((-1, *kernel)))
 
-        return Linear(
-            node, 0, 1, 1, outs * group, 1, ins,
+        return convolution(
+            node,
+            ctx,
+            tuple(kernel),
+            (outs * group, ins),
             out_factor=out_factor,
-            in_factor=lambda scale: column(scale, len(shape)),
-            contract=lambda weights, shift: taps(weights, shift).reshape(outs * group, -1).sum(axis=1),
-            padded=window.padded,
-            border=lambda weights, shift: window.spread(taps(weights, shift)),
-            border_pays=border_pays(window, outs * group, node, ctx),
-        )  # fmt: skip
+            in_factor=in_factor,
+            taps=taps,
+        )
 
 
 RULE = ConvTransposeRule()

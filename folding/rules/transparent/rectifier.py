@@ -15,7 +15,7 @@ from folding.ir.types import Float64Array
 from folding.rules.affine import Affine
 from folding.rules.base import Skip, SkipReason
 from folding.rules.interface import Context, Move, Propagated, label, unknown
-from folding.rules.patch import Patch, SetAttribute, SetConstantArray, problem
+from folding.rules.patch import Patch, SetAttribute, SetConstantInput, problem
 
 _STEEP = 2.0**10  # slopes outside of 1/_STEEP .. _STEEP are not turned over: weights would lose their size
 _SINCE_BROADCAST = 7
@@ -106,7 +106,7 @@ def _patch(node: ir.Node, slopes: Float64Array) -> Patch | None:
     shape = list(slopes.shape)
     while len(shape) > 1 and shape[0] == 1:
         shape.pop(0)
-    return None if dtype is None else SetConstantArray(node, 1, "slope", slopes.reshape(shape), dtype)
+    return None if dtype is None else SetConstantInput(node, 1, "slope", slopes.reshape(shape), dtype)
 
 
 RULE = RectifierRule()
