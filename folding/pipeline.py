@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,17 +73,20 @@ def fold(
     Raises:
         BnfoldError: subclasses per `folding.errors`.
     """
-    options = options or FoldOptions()
-    progress = Progress(listener)
     with tempfile.TemporaryDirectory(prefix="bnfold-", dir=workdir) as scratch:
+        task = _Task(
+            Path(src),
+            Path(dst),
+            options or FoldOptions(),
+            Progress(listener),
+            Path(scratch),
+            calibration,
+            probe,
+        )
         try:
-            report = _fold(Path(src), Path(dst), options, calibration, probe, progress, Path(scratch))
+            report = _fold(task)
             if recalibrated is not None and _worth_recalibrating(report):
-                again = options.model_copy(update={"recalibrate": True})
-                folder = Path(scratch) / "recalibrated"
-                folder.mkdir()
-                fixed = _fold(Path(src), recalibrated, again, calibration, probe, progress, folder)
-                report.recalibrated = _second(fixed, recalibrated)
+                report.recalibrated = _second(_fold(task.recalibrating(recalibrated)), recalibrated)
             return report
         except BnfoldError:
             raise
@@ -117,84 +120,87 @@ def root_error(error: BaseException) -> BaseException:
     return error
 
 
-def _fold(
-    src: Path,
-    dst: Path,
-    options: FoldOptions,
-    calibration: Feeds | None,
-    probe: Feeds | None,
-    progress: Progress,
-    scratch: Path,
-) -> Report:
-    if options.verify:
+@dataclass(frozen=True)
+class _Task:
+    """What one fold was asked to do, as it does not change on the way.
+
+    scratch: a folder of its own. keep_branches: If nodes stay as they are, and the source is checked first.
+    """
+
+    src: Path
+    dst: Path
+    options: FoldOptions
+    progress: Progress
+    scratch: Path
+    calibration: Feeds | None = None
+    probe: Feeds | None = None
+    keep_branches: bool = False
+
+    def within(self, folder: str) -> _Task:
+        """The same in a new folder inside the scratch folder."""
+        scratch = self.scratch / folder
+        scratch.mkdir()
+        return replace(self, scratch=scratch)
+
+    def recalibrating(self, dst: Path) -> _Task:
+        """The same with the statistics of the calibration data, written to `dst`."""
+        options = self.options.model_copy(update={"recalibrate": True})
+        return replace(self.within("recalibrated"), dst=dst, options=options)
+
+
+def _fold(task: _Task) -> Report:
+    if task.options.verify:
         from folding.verify import providers
 
-        providers.check([*options.providers, *options.require])
+        providers.check([*task.options.providers, *task.options.require])
     try:
-        return _attempt(src, dst, options, calibration, probe, progress, scratch / "first")
+        return _attempt(task.within("first"))
     except UnsupportedModel as error:
         if error.error_code != "checker_refused":
             raise
     # A branch that never runs may hold what the checker refuses as soon as constants reach it.
-    return _attempt(src, dst, options, calibration, probe, progress, scratch / "second", keep_branches=True)
+    return _attempt(replace(task.within("second"), keep_branches=True))
 
 
-def _attempt(
-    src: Path,
-    dst: Path,
-    options: FoldOptions,
-    calibration: Feeds | None,
-    probe: Feeds | None,
-    progress: Progress,
-    scratch: Path,
-    *,
-    keep_branches: bool = False,
-) -> Report:
-    """The whole way once. `keep_branches`: If nodes stay as they are, and the source is checked first."""
-    scratch.mkdir()
-    with progress.stage("read"), gc_pause.paused():
-        imported = sources.load(src, options, scratch, progress)
-        if keep_branches:
+def _attempt(task: _Task) -> Report:
+    """The whole way once."""
+    with task.progress.stage("read"), gc_pause.paused():
+        imported = sources.load(task.src, task.options, task.scratch, task.progress)
+        if task.keep_branches:
             export.check_source(imported.model)
             imported.source.notes.append(_KEPT_BRANCHES)
-    run = _Run(imported, dst, options, progress, scratch, keep_branches)
     try:
-        return run.report(calibration, probe)
+        return _Run(task, imported).report()
     except (MemoryError, OSError):
         raise
     except Exception as error:
         root = root_error(error)
         surprise = isinstance(root, InternalError) or not isinstance(root, BnfoldError)
         if surprise and imported.source.format == "onnx":
-            _blame_source(src, options, scratch)
+            _blame_source(task.within("again"))
         raise
     finally:
         if imported.reference is not None:
             imported.reference.close()
 
 
-def _blame_source(src: Path, options: FoldOptions, scratch: Path) -> None:
+def _blame_source(task: _Task) -> None:
     """Check the source before a surprise is called a defect of ours: what the onnx checker would refuse of it
     may have led to anything."""
-    again = scratch / "again"
-    again.mkdir()
-    export.check_source(sources.load(src, options, again, Progress()).model)
+    export.check_source(sources.load(task.src, task.options, task.scratch, Progress()).model)
 
 
 @dataclass
 class _Run:
     """One model on its way from the IR to a report."""
 
+    task: _Task
     imported: Imported
-    dst: Path
-    options: FoldOptions
-    progress: Progress
-    scratch: Path
-    keep_branches: bool = False
 
-    def report(self, calibration: Feeds | None, probe: Feeds | None) -> Report:
+    def report(self) -> Report:
         """All stages after reading, in order."""
-        model, options = self.imported.model, self.options
+        task, model = self.task, self.imported.model
+        options, stage = task.options, task.progress.stage
         interface.adapt(self.imported, options)
         if options.artifact_inputs:
             self.imported.source.notes += passes.fix_input_shapes(model, options.artifact_inputs)
@@ -203,27 +209,27 @@ class _Run:
         seen = graph_map.look(model.graph)
         unfolded = self.imported.onnx_path
         if options.verify and unfolded is None:
-            unfolded = export.write_plain(model, self.scratch / "unfolded.onnx")
+            unfolded = export.write_plain(model, task.scratch / "unfolded.onnx")
         with gc_pause.paused():
-            with self.progress.stage("prepare"):
-                passes.prepare(model, options, keep_branches=self.keep_branches)
-            with self.progress.stage("find"):
+            with stage("prepare"):
+                passes.prepare(model, options, keep_branches=task.keep_branches)
+            with stage("find"):
                 found = norms.find(model, self.imported.hints)
-            calibrated = None if calibration is None else self._calibrate(found, calibration)
+            calibrated = None if task.calibration is None else self._calibrate(found, task.calibration)
             if calibrated is not None:
                 found = calibrated.norms
                 if calibrated.rewritten and options.verify:
-                    unfolded = export.write_plain(model, self.scratch / "recalibrated.onnx")
-            with self.progress.stage("health"):
+                    unfolded = export.write_plain(model, task.scratch / "recalibrated.onnx")
+            with stage("health"):
                 findings = {id(norm): health.judge(norm, calibrated) for norm in found}
                 health.gate(found, findings, options)
             norm_nodes = graph_map.norm_nodes(found)
-            with self.progress.stage("fold"):
+            with stage("fold"):
                 result = rules.fold(model, found, options)
-            with self.progress.stage("clean"):
+            with stage("clean"):
                 passes.clean(model, options)
-            with self.progress.stage("export"):
-                artifact = export.write(model, self.dst, options, self.imported.source)
+            with stage("export"):
+                artifact = export.write(model, task.dst, options, self.imported.source)
             graph = GraphReport(
                 opset=model.graph.opset_imports[""],
                 nodes_before=nodes_before,
@@ -235,7 +241,7 @@ class _Run:
             )
             aligned = graph_map.build(seen, model.graph, result.decisions, norm_nodes)
         _release(model)
-        proof = self._prove(unfolded, result, probe)
+        proof = self._prove(unfolded, result)
         report = proved_report(
             proof,
             options,
@@ -245,7 +251,7 @@ class _Run:
             graph_map=aligned,
             artifact=artifact,
             calibration=calibrated.summary if calibrated is not None else None,
-            timings=self.progress.timings,
+            timings=task.progress.timings,
         )
         report.diagnosis = diagnose(report.batch_norms, report.source.framework, report.calibration)
         return report
@@ -253,29 +259,29 @@ class _Run:
     def _calibrate(self, found: list[BatchNorm], data: Feeds) -> Calibrated:
         from folding import calibrate  # pulls in onnxruntime
 
-        with self.progress.stage("calibrate"):
-            calibrated = calibrate.run(self.imported, found, data, self.options, self.progress)
+        with self.task.progress.stage("calibrate"):
+            calibrated = calibrate.run(self.imported, found, data, self.task.options, self.task.progress)
         if calibrated.rewritten and self.imported.reference is not None:
             # The source computes something else now: the recalibrated graph is the measure.
             self.imported.reference.close()
             self.imported.reference = None
         return calibrated
 
-    def _prove(self, unfolded: Path | None, result: FoldResult, probe: Feeds | None) -> Verification:
-        if not self.options.verify or unfolded is None:
+    def _prove(self, unfolded: Path | None, result: FoldResult) -> Verification:
+        if not self.task.options.verify or unfolded is None:
             return Verification(verdict=Verdict.INCONCLUSIVE, summary="verification was switched off")
         from folding.verify.pipeline import verify_fold  # pulls in onnxruntime
 
-        with self.progress.stage("verify"):
+        with self.task.progress.stage("verify"):
             return verify_fold(
                 unfolded=unfolded,
-                artifact=self.dst,
+                artifact=self.task.dst,
                 reference=self.imported.reference,
-                options=self.options,
+                options=self.task.options,
                 decisions=result.decisions,
                 fold_sites=result.fold_sites,
-                probe=probe,
-                progress=self.progress,
+                probe=self.task.probe,
+                progress=self.task.progress,
             )
 
 

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from folding.errors import CorruptModel
 from folding.ir import protobuf_wire
 from folding.options import FoldOptions
-from folding.progress import Progress
-from folding.report import Inspection
-from folding.sources.base import Imported, Upload, only
-from folding.sources.tensorflow.convert import importer
+from folding.sources.base import Upload, only
+from folding.sources.tensorflow.convert.program_format import ProgramFormat
 from folding.sources.tensorflow.graph import protobuf_io
 from folding.sources.tensorflow.graph.program import NoWeights, Program
 from folding.sources.tensorflow.graph.tf_graph import VARIABLE_OPS, TfGraph
@@ -22,7 +18,7 @@ from folding.sources.tensorflow.rewrite import lookup_tables
 _HEAD = 1 << 16
 
 
-class GraphDefFormat:
+class GraphDefFormat(ProgramFormat):
     """The `Format` for a GraphDef on its own."""
 
     name = "graphdef"
@@ -31,17 +27,8 @@ class GraphDefFormat:
         """One file of the upload begins like a GraphDef."""
         return bool(graph_files(upload))
 
-    def load(self, upload: Upload, options: FoldOptions, workdir: Path, progress: Progress) -> Imported:
-        """See `folding.sources.base.Format`."""
-        return importer.import_program(self.name, upload, self._program(upload, options), options, progress)
-
-    def inspect(
-        self, upload: Upload, options: FoldOptions, workdir: Path
-    ) -> tuple[Inspection, dict[str, np.ndarray]]:
-        """See `folding.sources.base.Format`."""
-        return importer.inspect_program(self.name, upload, self._program(upload, options), options)
-
-    def _program(self, upload: Upload, options: FoldOptions) -> Program:
+    def program(self, upload: Upload, options: FoldOptions) -> Program:
+        """The graph, which must hold its own weights."""
         graph = read_graph(only(graph_files(upload), "graphs"))
         held = [name for name, node in graph.nodes.items() if node.op in VARIABLE_OPS]
         program = Program(

@@ -11,17 +11,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from folding.errors import AmbiguousModel, CorruptModel, UnsupportedModel, UsageError
 from folding.ir import protobuf_wire
 from folding.options import FoldOptions
-from folding.progress import Progress
-from folding.report import Assumption, Inspection, TensorInfo
-from folding.sources.base import Imported, Upload
+from folding.report import Assumption, TensorInfo
+from folding.sources.base import Upload
 from folding.sources.tensorflow import ema
 from folding.sources.tensorflow.checkpoint import from_meta
-from folding.sources.tensorflow.convert import importer
+from folding.sources.tensorflow.convert.program_format import ProgramFormat
 from folding.sources.tensorflow.functions import captures, signature_from_trace
 from folding.sources.tensorflow.graph import protobuf_io
 from folding.sources.tensorflow.graph.checkpoint_prefix import Prefix
@@ -41,7 +38,7 @@ _UNSIGNED = Assumption(
 )
 
 
-class SavedModelFormat:
+class SavedModelFormat(ProgramFormat):
     """The `Format` for SavedModel folders and archives of them."""
 
     name = "saved_model"
@@ -50,15 +47,9 @@ class SavedModelFormat:
         """A file is a SavedModel message, whatever it is called."""
         return bool(_roots(upload))
 
-    def load(self, upload: Upload, options: FoldOptions, workdir: Path, progress: Progress) -> Imported:
-        """See `folding.sources.base.Format`."""
-        return importer.import_program(self.name, upload, read(upload, options), options, progress)
-
-    def inspect(
-        self, upload: Upload, options: FoldOptions, workdir: Path
-    ) -> tuple[Inspection, dict[str, np.ndarray]]:
-        """See `folding.sources.base.Format`."""
-        return importer.inspect_program(self.name, upload, read(upload, options), options)
+    def program(self, upload: Upload, options: FoldOptions) -> Program:
+        """The graph of the signature that was asked for."""
+        return read(upload, options)
 
 
 def _roots(upload: Upload) -> list[Path]:

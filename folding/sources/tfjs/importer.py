@@ -6,16 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from folding.errors import UnsupportedModel
 from folding.options import FoldOptions
-from folding.progress import Progress
-from folding.report import Inspection
-from folding.sources.base import Imported, Upload, only
+from folding.sources.base import Upload, only
 from folding.sources.gates.limits import corrupt
 from folding.sources.gates.tfjs import CODE, TfjsModel, check_model_json, looks_like_model_json
-from folding.sources.tensorflow.convert import importer
+from folding.sources.tensorflow.convert.program_format import ProgramFormat
 from folding.sources.tensorflow.graph import protobuf_io
 from folding.sources.tensorflow.graph.program import NoWeights, Port, Program
 from folding.sources.tensorflow.graph.tf_graph import TfGraph, split
@@ -23,7 +19,7 @@ from folding.sources.tensorflow.infer import signature
 from folding.sources.tfjs import graph, weights
 
 
-class TfjsFormat:
+class TfjsFormat(ProgramFormat):
     """The `Format` for TensorFlow.js."""
 
     name = "tfjs"
@@ -32,15 +28,9 @@ class TfjsFormat:
         """One file of the upload is a JSON object with a topology or a weights manifest near an end."""
         return bool(_candidates(upload))
 
-    def load(self, upload: Upload, options: FoldOptions, workdir: Path, progress: Progress) -> Imported:
-        """See `folding.sources.base.Format`."""
-        return importer.import_program(self.name, upload, _program(upload, options), options, progress)
-
-    def inspect(
-        self, upload: Upload, options: FoldOptions, workdir: Path
-    ) -> tuple[Inspection, dict[str, np.ndarray]]:
-        """See `folding.sources.base.Format`."""
-        return importer.inspect_program(self.name, upload, _program(upload, options), options)
+    def program(self, upload: Upload, options: FoldOptions) -> Program:
+        """The graph of `model.json` with the constants of its shards."""
+        return _program(upload, options)
 
 
 FORMAT = TfjsFormat()

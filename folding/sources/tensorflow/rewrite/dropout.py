@@ -10,6 +10,7 @@ Result: y = x
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,8 @@ from folding.sources.tensorflow.graph.tf_graph import (
     numpy_dtype,
     split,
 )
+
+_ADDITIONS = ("Add", "AddV2")
 
 
 @dataclass(frozen=True)
@@ -62,24 +65,32 @@ def dropout_masks(graph: TfGraph, names: set[str]) -> list[DropoutMask]:
     return masks
 
 
-def _uniform(graph: TfGraph, ref: str, depth: int = 0) -> bool:
+def _uniform(graph: TfGraph, ref: str) -> bool:
     """A uniform random tensor in [0, 1), through `* (1 - 0) + 0`, switches and identities."""
+    return _draws(graph, ref, RANDOM_OPS, lambda op, constant: _is(graph, constant, float(op == "Mul"), 0.0))
+
+
+def _draws(
+    graph: TfGraph, ref: str, ops: frozenset[str], allows: Callable[[str, str], bool], depth: int = 0
+) -> bool:
+    """Whether `ref` is drawn by one of `ops`, through identities and arithmetic with allowed constants.
+
+    allows: (operator, reference of the constant) -> whether the drawn numbers may go through.
+    """
     node = graph.nodes.get(split(ref)[0])
     if node is None or depth > 8:
         return False
-    if node.op in RANDOM_OPS:
+    if node.op in ops:
         return True
     inputs = data_inputs(node)
     if node.op in ("Identity", "Cast"):
-        return _uniform(graph, inputs[0], depth + 1)
-    neutral = {"Mul": 1.0, "Add": 0.0, "AddV2": 0.0}.get(node.op)
-    if neutral is None:
+        return _draws(graph, inputs[0], ops, allows, depth + 1)
+    if node.op != "Mul" and node.op not in _ADDITIONS:
         return False
-    for noise, constant in (inputs[:2], inputs[1::-1]):
-        value = evaluate(graph, constant)
-        if value is not None and value.size == 1 and value == neutral and _uniform(graph, noise, depth + 1):
-            return True
-    return False
+    return any(
+        allows(node.op, constant) and _draws(graph, noise, ops, allows, depth + 1)
+        for noise, constant in (inputs[:2], inputs[1::-1])
+    )
 
 
 def turn_dropout_off(graph: TfGraph, names: set[str]) -> None:
@@ -92,7 +103,6 @@ def turn_dropout_off(graph: TfGraph, names: set[str]) -> None:
 
 _NORMAL = frozenset({"RandomStandardNormal", "StatelessRandomNormal", "StatelessRandomNormalV2"})
 _SCALED = {"Mul": lambda keep: 1 / keep, "RealDiv": lambda keep: keep, "Div": lambda keep: keep}
-_ADDITIONS = ("Add", "AddV2")
 
 
 def remove(graph: TfGraph, names: set[str]) -> list[Assumption]:
@@ -166,9 +176,11 @@ def _unscaled(graph: TfGraph, node: Node | None, keep: float) -> str | None:
     return None
 
 
-def _is(graph: TfGraph, ref: str, wanted: float) -> bool:
+def _is(graph: TfGraph, ref: str, wanted: float, relative: float = 1e-5) -> bool:
     value = evaluate(graph, ref)
-    return value is not None and value.size == 1 and bool(np.isclose(float(value.reshape(-1)[0]), wanted))
+    if value is None or value.size != 1:
+        return False
+    return bool(np.isclose(float(value.reshape(-1)[0]), wanted, rtol=relative, atol=1e-3 * relative))
 
 
 def _noises(graph: TfGraph, names: set[str]) -> dict[str, str]:
@@ -185,20 +197,10 @@ def _noises(graph: TfGraph, names: set[str]) -> dict[str, str]:
     return found
 
 
-def _is_normal(graph: TfGraph, ref: str, depth: int = 0) -> bool:
+def _is_normal(graph: TfGraph, ref: str) -> bool:
     """`normal * deviation + 0`."""
-    node = graph.nodes.get(split(ref)[0])
-    if node is None or depth > 8:
-        return False
-    if node.op in _NORMAL:
-        return True
-    inputs = data_inputs(node)
-    if node.op in ("Identity", "Cast"):
-        return _is_normal(graph, inputs[0], depth + 1)
-    if node.op != "Mul" and node.op not in _ADDITIONS:
-        return False
-    return any(
-        _is_normal(graph, noise, depth + 1)
-        and (_is(graph, constant, 0.0) if node.op != "Mul" else evaluate(graph, constant) is not None)
-        for noise, constant in (inputs[:2], inputs[1::-1])
-    )
+
+    def allows(op: str, constant: str) -> bool:
+        return evaluate(graph, constant) is not None if op == "Mul" else _is(graph, constant, 0.0)
+
+    return _draws(graph, ref, _NORMAL, allows)
