@@ -273,8 +273,11 @@ from typing import Final, NamedTuple
 class Field(NamedTuple):
     """One option: how its value is read, what it may be, and what it means."""
 
+    flag: str
+    panel: str
     kind: str
     help: str
+    metavar: str = ""
     choices: tuple[str, ...] = ()
 
 
@@ -287,22 +290,26 @@ def fold_fields() -> str:
     from folding.options import FoldOptions
 
     lines = [
-        f"    {json.dumps(name)}: {_fold_field(field)},\n" for name, field in FoldOptions.model_fields.items()
+        f"    {json.dumps(name)}: {_fold_field(name, field, FoldOptions.shown(name))},\n"
+        for name, field in FoldOptions.model_fields.items()
     ]
     return FIELDS_HEAD + "".join(lines) + "}\n"
 
 
-def _fold_field(field: Any) -> str:
-    """The entry of one option, from the annotation of its field."""
+def _fold_field(name: str, field: Any, shown: Any) -> str:
+    """The entry of one option, from the annotation of its field and from how it is shown."""
     annotation = field.annotation
     if get_origin(annotation) in (Union, UnionType):
         (annotation,) = [part for part in get_args(annotation) if part is not NoneType]
-    text, choices = json.dumps(field.description or "", ensure_ascii=False), ""
+    choices = ""
     kind = "list" if get_origin(annotation) in (list, dict) else getattr(annotation, "__name__", "")
     if get_origin(annotation) is Literal:
         kind = "str"
-        choices = f", ({', '.join(json.dumps(str(choice)) for choice in get_args(annotation))})"
-    return f'Field("{kind}", {text}{choices})'
+        choices = f", choices=({', '.join(json.dumps(str(choice)) for choice in get_args(annotation))})"
+    flag = shown.flag or "--" + name.replace("_", "-")
+    texts = [flag, str(shown.group), kind, shown.flag_help or field.description or ""]
+    metavar = f", metavar={json.dumps(shown.metavar)}" if shown.metavar else ""
+    return f"Field({', '.join(json.dumps(text, ensure_ascii=False) for text in texts)}{metavar}{choices})"
 
 
 PAGES: dict[str, Callable[[], str]] = {

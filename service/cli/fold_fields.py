@@ -11,34 +11,37 @@ from typing import Final, NamedTuple
 class Field(NamedTuple):
     """One option: how its value is read, what it may be, and what it means."""
 
+    flag: str
+    panel: str
     kind: str
     help: str
+    metavar: str = ""
     choices: tuple[str, ...] = ()
 
 
 FIELDS: Final = {
-    "inputs": Field("list", "Graph inputs by name, each with its shape (null or a name for a dynamic dimension; an empty list keeps the shape that the model declares). Empty: inferred."),
-    "outputs": Field("list", "Graph outputs by name. Empty: inferred."),
-    "feeds": Field("list", "Constant values for inputs such as is_training or keep_prob; override every assumption."),
-    "signature": Field("str", "SavedModel signature or traced function. Default: serving_default."),
-    "tags": Field("list", "SavedModel tags. Default: serve."),
-    "step": Field("int", "Checkpoint step, where a folder holds several."),
-    "use_ema": Field("bool", "Take ExponentialMovingAverage shadows for the weights."),
-    "missing_stats": Field("str", "Moving statistics absent from the checkpoint: stop, or take 0 and 1.", ("error", "init")),
-    "recalibrate": Field("bool", "Replace moving statistics by those measured on the calibration data."),
-    "rename_inputs": Field("list", "New names of inputs, by the source's own."),
-    "rename_outputs": Field("list", "New names of outputs, by the source's own."),
-    "inputs_as_nchw": Field("list", "Channels-last inputs that the artifact takes channels-first."),
-    "outputs_as_nchw": Field("list", "Channels-last outputs that the artifact gives channels-first."),
-    "artifact_inputs": Field("list", "Shapes of the artifact's inputs by name: fixed sizes, verified at these sizes (null or a name keeps a dimension dynamic)."),
-    "opset": Field("int", "ONNX opset of the artifact. Default: the source's own, or 18."),
-    "freeze_inputs": Field("bool", "Turn initializers that are also graph inputs into constants, and fold them."),
-    "providers": Field("list", "Execution providers to verify on, by short name."),
-    "require": Field("list", "Providers without which the verdict is inconclusive."),
-    "rtol": Field("float", "Overrides the derived relative tolerance."),
-    "atol": Field("float", "Overrides the derived absolute tolerance."),
-    "seed": Field("int", "Seed of the generated probes."),
-    "strict": Field("bool", "Health warnings stop the job."),
-    "verify": Field("bool", "False writes an unverified artifact: never published."),
-    "latency": Field("bool", "Measure latency before and after the fold."),
+    "inputs": Field("--input", "Reading the model", "list", "Graph input and its shape, e.g. images:0=?,224,224,3.", metavar="NAME=SHAPE"),
+    "outputs": Field("--output", "Reading the model", "list", "Graph output by name. Default: inferred.", metavar="NAME"),
+    "feeds": Field("--feed", "Reading the model", "list", "Constant for an input such as is_training; overrides every assumption.", metavar="NAME=VALUE"),
+    "signature": Field("--signature", "Reading the model", "str", "SavedModel signature or traced function. Default: serving_default."),
+    "tags": Field("--tag", "Reading the model", "list", "SavedModel tag. Default: serve.", metavar="TAG"),
+    "step": Field("--step", "Reading the model", "int", "Checkpoint step, where a folder holds several."),
+    "use_ema": Field("--use-ema", "Reading the model", "bool", "Take ExponentialMovingAverage shadows for the weights."),
+    "missing_stats": Field("--missing-stats", "Statistics", "str", "Moving statistics absent from the checkpoint: stop, or take 0 and 1.", choices=("error", "init")),
+    "recalibrate": Field("--recalibrate", "Statistics", "bool", "Replace moving statistics by those measured on the calibration data."),
+    "rename_inputs": Field("--rename-input", "The artifact", "list", "New name of an input of the artifact.", metavar="OLD=NEW"),
+    "rename_outputs": Field("--rename-output", "The artifact", "list", "New name of an output of the artifact.", metavar="OLD=NEW"),
+    "inputs_as_nchw": Field("--inputs-as-nchw", "The artifact", "list", "Channels-last input that the artifact takes channels-first.", metavar="NAME"),
+    "outputs_as_nchw": Field("--outputs-as-nchw", "The artifact", "list", "Channels-last output that the artifact gives channels-first.", metavar="NAME"),
+    "artifact_inputs": Field("--artifact-input", "The artifact", "list", "Fixed shape of an input of the artifact, e.g. images=1,3,224,224.", metavar="NAME=SHAPE"),
+    "opset": Field("--opset", "The artifact", "int", "ONNX opset of the artifact. Default: the source's own, or 18."),
+    "freeze_inputs": Field("--freeze-inputs", "Reading the model", "bool", "Turn initializers that are also graph inputs into constants, and fold them."),
+    "providers": Field("--provider", "Verification", "list", "Execution provider to verify on: cpu, cuda, ... Default: cpu.", metavar="NAME"),
+    "require": Field("--require", "Verification", "list", "Provider without which the verdict is inconclusive.", metavar="NAME"),
+    "rtol": Field("--rtol", "Verification", "float", "Overrides the derived relative tolerance."),
+    "atol": Field("--atol", "Verification", "float", "Overrides the derived absolute tolerance."),
+    "seed": Field("--seed", "Verification", "int", "Seed of the generated probes."),
+    "strict": Field("--strict", "Statistics", "bool", "Health warnings stop the job."),
+    "verify": Field("--verify", "Verification", "bool", "False writes an unverified artifact: never published."),
+    "latency": Field("--latency", "Verification", "bool", "Measure latency before and after the fold."),
 }

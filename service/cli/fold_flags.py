@@ -3,15 +3,14 @@
 Help is printed without loading the options' model: `make docs` writes what is needed of it into
 `service/cli/fold_fields.py`, and a test compares the two.
 
-Name, type, default and help come from the field. `SPELLINGS` holds what a command line writes otherwise: a
-flag that is repeated has a singular name, and shapes and values have a form of their own (`cli.parse`).
+Name, type, panel and help come from the field and its `Shown`; shapes and values have a form of their own on
+a command line (`cli.parse`).
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import wraps
 from types import MappingProxyType
 from typing import Annotated, Any, Final
@@ -27,52 +26,6 @@ FLAGS: Final[Given] = MappingProxyType({})
 NOT_FLAGS: Final = frozenset({"verify"})  # `--no-verify` of `fold` says it
 
 
-@dataclass(frozen=True)
-class Spelling:
-    """How a command line writes an option, where that is not what the field itself says."""
-
-    flag: str
-    metavar: str
-    help: str | None = None
-
-
-SPELLINGS: Final = {
-    "inputs": Spelling("--input", "NAME=SHAPE", "Graph input and its shape, e.g. images:0=?,224,224,3."),
-    "rename_inputs": Spelling("--rename-input", "OLD=NEW", "New name of an input of the artifact."),
-    "rename_outputs": Spelling("--rename-output", "OLD=NEW", "New name of an output of the artifact."),
-    "inputs_as_nchw": Spelling(
-        "--inputs-as-nchw", "NAME", "Channels-last input that the artifact takes channels-first."
-    ),
-    "outputs_as_nchw": Spelling(
-        "--outputs-as-nchw", "NAME", "Channels-last output that the artifact gives channels-first."
-    ),
-    "artifact_inputs": Spelling(
-        "--artifact-input", "NAME=SHAPE", "Fixed shape of an input of the artifact, e.g. images=1,3,224,224."
-    ),
-    "outputs": Spelling("--output", "NAME", "Graph output by name. Default: inferred."),
-    "feeds": Spelling(
-        "--feed", "NAME=VALUE", "Constant for an input such as is_training; overrides every assumption."
-    ),
-    "tags": Spelling("--tag", "TAG", "SavedModel tag. Default: serve."),
-    "providers": Spelling(
-        "--provider", "NAME", "Execution provider to verify on: cpu, cuda, ... Default: cpu."
-    ),
-    "require": Spelling("--require", "NAME", "Provider without which the verdict is inconclusive."),
-}
-
-# Panels of the help text. What is not listed stands under "More".
-PANELS: Final = {
-    "Reading the model": (
-        "inputs", "outputs", "feeds", "signature", "tags", "step", "use_ema", "freeze_inputs",
-    ),
-    "Statistics": ("missing_stats", "recalibrate", "strict"),
-    "The artifact": (
-        "opset", "artifact_inputs", "rename_inputs", "rename_outputs", "inputs_as_nchw", "outputs_as_nchw",
-    ),
-    "Verification": ("providers", "require", "rtol", "atol", "seed", "latency"),
-}  # fmt: skip
-_PANEL = {name: panel for panel, names in PANELS.items() for name in names}
-
 _TYPES: Final[dict[str, Any]] = {
     "bool": bool | None,
     "int": int | None,
@@ -82,7 +35,7 @@ _TYPES: Final[dict[str, Any]] = {
 }
 
 # What a command that converts nothing can use.
-READING: Final = (*PANELS["Reading the model"][:-1], "missing_stats")
+READING: Final = ("inputs", "outputs", "feeds", "signature", "tags", "step", "use_ema", "missing_stats")
 COMPARING: Final = ("inputs", "outputs", "feeds", "signature", "providers", "require", "rtol", "atol", "seed")
 
 
@@ -116,11 +69,9 @@ def fold_flags(only: tuple[str, ...] = ()) -> Callable[[Callable[..., int]], Cal
 
 def _parameter(name: str, field: Field) -> inspect.Parameter:
     """Return the parameter that typer reads as this option's flag. Its default is None: not given."""
-    spelling = SPELLINGS.get(name, Spelling("--" + name.replace("_", "-"), "|".join(field.choices)))
-    words = (spelling.help or field.help) + (" Repeatable." if field.kind == "list" else "")
-    option = typer.Option(
-        spelling.flag, metavar=spelling.metavar or None, help=words, rich_help_panel=_PANEL.get(name, "More")
-    )
+    words = field.help + (" Repeatable." if field.kind == "list" else "")
+    metavar = field.metavar or "|".join(field.choices) or None
+    option = typer.Option(field.flag, metavar=metavar, help=words, rich_help_panel=field.panel)
     annotated: Any = Annotated  # made at run time: nothing for a type checker
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotated[_TYPES[field.kind], option]

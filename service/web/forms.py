@@ -1,4 +1,4 @@
-"""The options form, made from `FoldOptions`' JSON schema: a new option appears without a change here.
+"""The options form, made from `FoldOptions`: a new option appears without a change here.
 
 Each field becomes one `Field`; `static/options.js` turns the filled-in form back into the JSON body by the
 field's `kind`. What the inspection knows (inputs, outputs, signatures) is offered as choices.
@@ -10,34 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from folding.options import FoldOptions
+from folding.options import FoldOptions, Group
 from folding.report import Inspection, TensorInfo
 
 Kind = Literal["flag", "choice", "integer", "number", "text", "names", "picks", "shapes", "feeds"]
 
-# Order and grouping for people; what is not listed comes last, under "More".
-GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("Result", ("opset", "artifact_inputs", "providers", "require", "latency", "strict")),
-    ("Reading the model", ("inputs", "outputs", "feeds", "signature", "tags", "step", "use_ema")),
-    ("Statistics", ("missing_stats", "recalibrate")),
-    ("Proof", ("verify", "rtol", "atol", "seed")),
-)
-TITLES = {
-    "opset": "ONNX opset",
-    "latency": "Measure latency",
-    "artifact_inputs": "Fixed input shapes",
-    "strict": "Stop on health warnings",
-    "use_ema": "Use moving averages of the weights",
-    "missing_stats": "Missing statistics",
-    "recalibrate": "Re-estimate statistics from calibration data",
-    "rtol": "Relative tolerance",
-    "atol": "Absolute tolerance",
-    "verify": "Verify the result",
-    "feeds": "Constant feeds",
-    "freeze_inputs": "Freeze overridable initializers",
-    "require": "Required providers",
-}
-
+# Order of the groups on the page: what most people change comes first.
+ORDER = (Group.ARTIFACT, Group.READING, Group.STATISTICS, Group.VERIFICATION)
 
 # The schema leaves out what default factories make.
 _DEFAULTS = FoldOptions().model_dump(mode="json")
@@ -67,10 +46,10 @@ def options_form(
         name: _offer(_field(name, _resolved(spec, schema)), inspection, providers)
         for name, spec in schema["properties"].items()
     }
-    listed = {name for _, names in GROUPS for name in names}
-    groups = [(title, [fields[n] for n in names if n in fields]) for title, names in GROUPS]
-    rest = [item for name, item in fields.items() if name not in listed]
-    return [(title, items) for title, items in [*groups, ("More", rest)] if items]
+    return [
+        (str(group), [item for name, item in fields.items() if FoldOptions.shown(name).group is group])
+        for group in ORDER
+    ]
 
 
 def _resolved(spec: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,7 +63,7 @@ def _resolved(spec: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, A
 def _field(name: str, spec: Mapping[str, Any]) -> Field:
     return Field(
         name=name,
-        title=TITLES.get(name, name.replace("_", " ").capitalize()),
+        title=FoldOptions.shown(name).title,
         help=spec.get("description", ""),
         kind=_kind(spec),
         default=_DEFAULTS.get(name),
@@ -107,23 +86,19 @@ def _kind(spec: Mapping[str, Any]) -> Kind:
 def _offer(item: Field, inspection: Inspection | None, providers: Sequence[str]) -> Field:
     """The field with what is known about this model and this service filled in."""
     if item.name in ("providers", "require"):
-        return _with(item, kind="picks", choices=[(name, name.upper()) for name in providers])
+        return replace(item, kind="picks", choices=[(name, name.upper()) for name in providers])
     if inspection is None:
         return item
     if item.name in ("inputs", "artifact_inputs"):
-        return _with(item, rows=[_row(info) for info in inspection.inputs or inspection.input_candidates])
+        return replace(item, rows=[_row(info) for info in inspection.inputs or inspection.input_candidates])
     if item.name == "outputs":
         names = [info.name for info in inspection.outputs or inspection.output_candidates]
-        return _with(item, choices=[(name, name) for name in names])
+        return replace(item, choices=[(name, name) for name in names])
     if item.name == "signature" and inspection.signatures:
-        return _with(item, kind="choice", choices=[("", "default"), *((n, n) for n in inspection.signatures)])
+        return replace(item, kind="choice", choices=[("", "default"), *((n, n) for n in inspection.signatures)])
     return item
 
 
 def _row(info: TensorInfo) -> tuple[str, str, str]:
     dims = "" if info.shape is None else ", ".join("?" if d is None else str(d) for d in info.shape)
     return info.name, info.dtype, dims
-
-
-def _with(item: Field, **changes: Any) -> Field:
-    return replace(item, **changes)

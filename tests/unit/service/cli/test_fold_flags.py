@@ -8,10 +8,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from folding.options import FoldOptions
+from folding.options import FoldOptions, Group
 from service.cli import fold_flags
 from service.cli.app import app
 from service.cli.fold import fold_options
+from service.cli.fold_fields import FIELDS
 
 OPTIONS = sorted(set(FoldOptions.model_fields) - fold_flags.NOT_FLAGS)
 GIVEN = {
@@ -37,15 +38,10 @@ def command(only: tuple[str, ...] = ()) -> tuple[typer.Typer, list[dict[str, Any
     return made, seen
 
 
-def flag(name: str) -> str:
-    spelling = fold_flags.SPELLINGS.get(name)
-    return spelling.flag if spelling else "--" + name.replace("_", "-")
-
-
 @pytest.mark.parametrize("name", OPTIONS)
 def test_every_option_reaches_fold_options(name: str) -> None:
     made, seen = command()
-    arguments = [flag(name), *([GIVEN[name]] if name in GIVEN else [])]
+    arguments = [FIELDS[name].flag, *([GIVEN[name]] if name in GIVEN else [])]
     assert CliRunner().invoke(made, arguments).exit_code == 0
     options = fold_options(seen[0])
     assert getattr(options, name) != getattr(FoldOptions(), name) or name == "providers"
@@ -65,6 +61,6 @@ def test_a_command_may_take_some_of_them() -> None:
     assert CliRunner().invoke(made, ["--opset", "17"]).exit_code == 2
 
 
-def test_panels_name_options_that_exist() -> None:
-    listed = [name for names in fold_flags.PANELS.values() for name in names]
-    assert sorted(listed) == OPTIONS
+def test_the_help_has_one_panel_for_each_group_of_options() -> None:
+    assert {field.panel for field in FIELDS.values()} == {str(group) for group in Group}
+    assert len({field.flag for field in FIELDS.values()}) == len(FIELDS)
