@@ -13,7 +13,7 @@ from typing import Any, Literal
 from folding.options import FoldOptions, Group
 from folding.report import Inspection, TensorInfo
 
-Kind = Literal["flag", "choice", "integer", "number", "text", "names", "picks", "shapes", "feeds"]
+Kind = Literal["flag", "choice", "integer", "number", "text", "names", "picks", "shapes", "renames", "feeds"]
 
 # Order of the groups on the page: what most people change comes first.
 ORDER = (Group.ARTIFACT, Group.READING, Group.STATISTICS, Group.VERIFICATION)
@@ -77,10 +77,10 @@ def _kind(spec: Mapping[str, Any]) -> Kind:
     if "enum" in spec:
         return "choice"
     if spec.get("type") == "object":
-        shapes = spec.get("additionalProperties", {}).get("type") == "array"
-        return "shapes" if shapes else "feeds"
-    kinds: dict[str, Kind] = {"boolean": "flag", "integer": "integer", "number": "number", "array": "names"}
-    return kinds.get(spec.get("type", ""), "text")
+        values: dict[str, Kind] = {"array": "shapes", "string": "renames"}
+        return values.get(spec.get("additionalProperties", {}).get("type"), "feeds")
+    simple: dict[str, Kind] = {"boolean": "flag", "integer": "integer", "number": "number", "array": "names"}
+    return simple.get(spec.get("type", ""), "text")
 
 
 def _offer(item: Field, inspection: Inspection | None, providers: Sequence[str]) -> Field:
@@ -95,7 +95,8 @@ def _offer(item: Field, inspection: Inspection | None, providers: Sequence[str])
         names = [info.name for info in inspection.outputs or inspection.output_candidates]
         return replace(item, choices=[(name, name) for name in names])
     if item.name == "signature" and inspection.signatures:
-        return replace(item, kind="choice", choices=[("", "default"), *((n, n) for n in inspection.signatures)])
+        choices = [("", "default"), *((name, name) for name in inspection.signatures)]
+        return replace(item, kind="choice", choices=choices)
     return item
 
 

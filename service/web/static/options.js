@@ -32,6 +32,7 @@ const readers = {
   text: (field) => field.querySelector("input").value.trim() || undefined,
   names: (field) => list(lines(field.querySelector("textarea").value)),
   feeds: (field) => object(pairs(field.querySelector("textarea").value, (value) => (value.startsWith("[") ? JSON.parse(value) : scalar(value)))),
+  renames: (field) => object(pairs(field.querySelector("textarea").value, (value) => value)),
   picks(field) {
     const chosen = [...field.querySelectorAll("input:checked")].map((input) => input.value);
     return chosen.join(",") === field.dataset.default ? undefined : list(chosen);

@@ -41,6 +41,7 @@ def test_the_form_offers_what_the_inspection_found() -> None:
     assert [value for value, _ in fields["providers"].choices] == ["cpu", "cuda"]
     assert (fields["opset"].kind, fields["opset"].minimum) == ("integer", 7)
     assert fields["missing_stats"].kind == "choice"
+    assert fields["rename_inputs"].kind == "renames", "a new name `1` is a text, not a number"
 
 
 @given(st.lists(st.integers(0, 10**9), max_size=60))
