@@ -83,11 +83,9 @@ def inspect(
       bnfold inspect model.h5 --stats stats.npz     moving means and variances as numpy arrays
     """
     from service.cli import inspect as command
+    from service.cli.invocation import Invocation
 
-    return command.run(
-        src, stats, allow_unsandboxed, timeout, as_json, quiet,
-        given=dict(given),
-    )  # fmt: skip
+    return command.run(src, stats, Invocation(allow_unsandboxed, timeout, as_json, quiet, given))
 
 
 @app.command()
@@ -133,12 +131,12 @@ def fold(
       bnfold fold model.onnx -o folded.onnx --provider cpu --provider cuda --require cuda
     """
     from service.cli import fold as command
+    from service.cli.invocation import Invocation
 
     renderings = {"json": report, "html": html, "junit": junit, "markdown": markdown}
-    return command.run(
-        src, out, renderings, attest, calibrate, probe, allow_unsandboxed, timeout, as_json, quiet,
-        given={**given, "verify": False if no_verify else None},
-    )  # fmt: skip
+    given = {**given, "verify": False if no_verify else None}
+    invocation = Invocation(allow_unsandboxed, timeout, as_json, quiet, given)
+    return command.run(src, out, renderings, attest, calibrate, probe, invocation)
 
 
 @app.command()
@@ -181,11 +179,10 @@ def verify(
       bnfold verify original.onnx simplified.onnx --html page.html
     """
     from service.cli import verify as command
+    from service.cli.invocation import Invocation
 
-    return command.run(
-        a, b, certificate, report, html, probe, allow_unsandboxed, timeout, as_json, quiet,
-        given=dict(given),
-    )  # fmt: skip
+    invocation = Invocation(allow_unsandboxed, timeout, as_json, quiet, given)
+    return command.run(a, b, certificate, report, html, probe, invocation)
 
 
 @app.command()

@@ -5,21 +5,35 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from folding.errors import UsageError
 from folding.progress import Listener
 from folding.progress_bar import STAGES
 from folding.temporary_folder import temporary_folder
 from service.cli import failures, native, parse
-from service.cli.output import Output
+from service.cli.invocation import Invocation
 
 if TYPE_CHECKING:
     from folding.options import FoldOptions
     from folding.report import Report
 
 RECALIBRATED = "recalibrated.onnx"  # as the runner calls it
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What to fold, with which data, and the folder beside the artifact that takes what is being made."""
+
+    src: Path
+    out: Path
+    options: FoldOptions
+    calibration: Path | None
+    probe: Path | None
+    timeout: float
+    folder: Path
 
 
 def run(
@@ -29,29 +43,21 @@ def run(
     attest: Path | None,
     calibration: Path | None,
     probe: Path | None,
-    unsandboxed: bool,
-    timeout: float,
-    as_json: bool,
-    quiet: bool,
-    given: dict[str, Any],
+    invocation: Invocation,
 ) -> int:
     """Fold, publish by verdict, write the reports; the exit code follows the verdict."""
-    output = Output(as_json, quiet)
-    options = fold_options(given)
+    output, options = invocation.output(), invocation.options()
     check_calibration(options, calibration)
     folder = output_folder(out)
     output_files({**{form.upper(): path for form, path in renderings.items()}, "attestation": attest})
     for data, option in ((calibration, "--calibrate"), (probe, "--probe")):
         parse.npz(data and parse.existing(data), option)  # a bad file is named before the long work
-    work = _here if unsandboxed else _isolated
-    with (
-        native.quiet(),
-        parse.model(src) as model,
-        output.progress(STAGES) as listener,
-        work(model, out, options, calibration, probe, timeout, listener, folder) as (report, made, spare),
-    ):
-        published = publish(report, made, out)
-        second = publish_recalibrated(report, spare, out)
+    work = _here if invocation.unsandboxed else _isolated
+    with native.quiet(), parse.model(src) as model, output.progress(STAGES) as listener:
+        asked = Asked(model, out, options, calibration, probe, invocation.timeout, folder)
+        with work(asked, listener) as (report, made, spare):
+            published = publish(report, made, out)
+            second = publish_recalibrated(report, spare, out)
     from service.cli import describe  # imported while the job ran
 
     write_renderings(report, renderings)
@@ -63,17 +69,6 @@ def run(
         output.say(f"written: {second} (with the statistics of the calibration data)")
     output.document(report.to_json())
     return failures.OK if report.verdict == "pass" else failures.NOT_VERIFIED
-
-
-def fold_options(given: dict[str, Any]) -> FoldOptions:
-    """Command-line values as FoldOptions; repeatable NAME=VALUE become dictionaries."""
-    given = dict(given)
-    given["inputs"] = dict(parse.shape(item) for item in given.get("inputs") or []) or None
-    for name in ("rename_inputs", "rename_outputs"):
-        given[name] = dict(parse.rename(item) for item in given.get(name) or []) or None
-    given["artifact_inputs"] = dict(parse.shape(item) for item in given.get("artifact_inputs") or []) or None
-    given["feeds"] = dict(parse.feed(item) for item in given.get("feeds") or []) or None
-    return parse.options(**{name: value for name, value in given.items() if value not in (None, [], ())})
 
 
 def check_calibration(options: FoldOptions, calibration: Path | None) -> None:
@@ -108,28 +103,19 @@ def output_files(wanted: dict[str, Path | None]) -> None:
 
 
 @contextmanager
-def _here(
-    src: Path,
-    out: Path,
-    options: FoldOptions,
-    calibration: Path | None,
-    probe: Path | None,
-    timeout: float,
-    listener: Listener,
-    folder: Path,
-) -> Iterator[tuple[Report, Path, Path]]:
+def _here(asked: Asked, listener: Listener) -> Iterator[tuple[Report, Path, Path]]:
     """In this process. The time limit is the sandbox's; here only Ctrl-C stops it."""
     from folding import pipeline
 
-    with temporary_folder(folder) as scratch:
-        made, spare = scratch / out.name, scratch / "second" / RECALIBRATED
+    with temporary_folder(asked.folder) as scratch:
+        made, spare = scratch / asked.out.name, scratch / "second" / RECALIBRATED
         spare.parent.mkdir()
         report = pipeline.fold(
-            src,
+            asked.src,
             made,
-            options,
-            calibration=parse.arrays(calibration, "--calibrate"),
-            probe=parse.arrays(probe, "--probe"),
+            asked.options,
+            calibration=parse.arrays(asked.calibration, "--calibrate"),
+            probe=parse.arrays(asked.probe, "--probe"),
             recalibrated=spare,
             listener=listener,
         )
@@ -137,21 +123,12 @@ def _here(
 
 
 @contextmanager
-def _isolated(
-    src: Path,
-    out: Path,
-    options: FoldOptions,
-    calibration: Path | None,
-    probe: Path | None,
-    timeout: float,
-    listener: Listener,
-    folder: Path,
-) -> Iterator[tuple[Report, Path, Path]]:
+def _isolated(asked: Asked, listener: Listener) -> Iterator[tuple[Report, Path, Path]]:
     from service.cli import isolated
 
     with isolated.job(
-        "fold", src, options, listener, calibration=calibration, probe=probe, timeout=timeout, scratch=folder,
-        recalibrated=True,
+        "fold", asked.src, asked.options, listener, calibration=asked.calibration, probe=asked.probe,
+        timeout=asked.timeout, scratch=asked.folder, recalibrated=True,
     ) as result:  # fmt: skip
         from folding.report import Report  # imported while the job ran
 

@@ -8,31 +8,26 @@ from typing import Any
 
 from folding.report import Inspection
 from service.cli import describe, native, parse
-from service.cli.fold import fold_options, output_folder
-from service.cli.output import Output
+from service.cli.fold import output_folder
+from service.cli.invocation import Invocation
 
 
 def run(
     src: Path,
     stats: Path | None,
-    unsandboxed: bool,
-    timeout: float,
-    as_json: bool,
-    quiet: bool,
-    given: dict[str, Any],
+    invocation: Invocation,
 ) -> int:
     """Inspect, print, and write the raw statistics when asked."""
-    output = Output(as_json, quiet)
-    options = fold_options(given)
+    output, options = invocation.output(), invocation.options()
     if stats is not None:
         output_folder(stats)
     with native.quiet(), parse.model(src) as model, output.progress(("read",)) as listener:
-        if unsandboxed:
+        if invocation.unsandboxed:
             found = _here(model, options, stats)
         else:
             from service.cli import isolated
 
-            with isolated.job("inspect", model, options, listener, timeout=timeout) as result:
+            with isolated.job("inspect", model, options, listener, timeout=invocation.timeout) as result:
                 found = Inspection.model_validate(result.report)
                 if stats is not None:
                     shutil.copyfile(result.folder / "stats.npz", stats)

@@ -11,11 +11,11 @@ from folding.report import Report
 from service.cli import describe, failures, parse
 from service.cli.fold import (
     check_calibration,
-    fold_options,
     output_files,
     output_folder,
     write_renderings,
 )
+from service.cli.invocation import fold_options
 from service.cli.output import Output
 from service.cli.text import clean
 from service.client import Client, Job, Release

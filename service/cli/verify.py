@@ -9,8 +9,7 @@ from typing import Any
 from folding.progress import Listener
 from folding.report import Report, Verdict, Verification
 from service.cli import describe, failures, native, parse
-from service.cli.fold import fold_options
-from service.cli.output import Output
+from service.cli.invocation import Invocation
 
 
 @dataclass(frozen=True)
@@ -33,20 +32,15 @@ def run(
     report: Path | None,
     html: Path | None,
     probe: Path | None,
-    unsandboxed: bool,
-    timeout: float,
-    as_json: bool,
-    quiet: bool,
-    given: dict[str, Any],
+    invocation: Invocation,
 ) -> int:
     """Compare and print; 0 when the verdict is pass, 3 otherwise."""
-    output = Output(as_json, quiet)
-    options = fold_options(given)
+    output, options = invocation.output(), invocation.options()
     parse.existing(b, "model")
     parse.npz(probe and parse.existing(probe), "--probe")
-    work = _here if unsandboxed else _isolated
+    work = _here if invocation.unsandboxed else _isolated
     with native.quiet(), parse.model(a) as model, output.progress(("verify",)) as listener:
-        asked = Asked(model, b, options, probe, certificate, html is not None, timeout)
+        asked = Asked(model, b, options, probe, certificate, html is not None, invocation.timeout)
         found, whole = work(asked, listener)
     describe.verification(found, output)
     body = found.model_dump_json(indent=2)

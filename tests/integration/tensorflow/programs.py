@@ -157,24 +157,25 @@ def nameless_flag(tf: Any, rng: np.random.Generator) -> Built:
     return [x], [m.out(m.moded(flag, m.norm(4), m.conv(x, 4)))], {"f:0": False}
 
 
+def in_functions(
+    build: Callable[[Any, np.random.Generator], Built], tf: Any, rng: np.random.Generator
+) -> Built:
+    """Build a program whose conditionals and loops are functions, as TensorFlow 2 writes them."""
+    tf.compat.v1.enable_control_flow_v2()
+    try:
+        return build(tf, rng)
+    finally:
+        tf.compat.v1.disable_control_flow_v2()
+
+
 @program
 def nameless_flag_in_functions(tf: Any, rng: np.random.Generator) -> Built:
-    m = Maker(tf, rng)
-    m.v1.enable_control_flow_v2()
-    try:
-        return nameless_flag(tf, rng)
-    finally:
-        m.v1.disable_control_flow_v2()
+    return in_functions(nameless_flag, tf, rng)
 
 
 @program
 def while_in_functions(tf: Any, rng: np.random.Generator) -> Built:
-    m = Maker(tf, rng)
-    m.v1.enable_control_flow_v2()
-    try:
-        return while_loop(tf, rng)
-    finally:
-        m.v1.disable_control_flow_v2()
+    return in_functions(while_loop, tf, rng)
 
 
 @program

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from folding.options import FoldOptions, Group
 from service.cli import fold_flags
 from service.cli.app import app
-from service.cli.fold import fold_options
 from service.cli.fold_fields import FIELDS
+from service.cli.invocation import fold_options
 
 OPTIONS = sorted(set(FoldOptions.model_fields) - fold_flags.NOT_FLAGS)
 GIVEN = {

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from folding.errors import UsageError
 from service.cli import parse
-from service.cli.fold import check_calibration, fold_options
+from service.cli.fold import check_calibration
+from service.cli.invocation import fold_options
 
 SHAPES = [
     ("x=1,224,224,3", "x", [1, 224, 224, 3]),
