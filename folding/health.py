@@ -60,7 +60,7 @@ class Measured(Protocol):
         ...
 
 
-def judge(norm: BatchNorm, calibrated: Measured | None) -> list[Health]:
+def assess(norm: BatchNorm, calibrated: Measured | None) -> list[Health]:
     """Every finding about one batch norm, errors first; `ok` alone where there is none."""
     arrays = statistics(norm)
     findings = [

@@ -152,7 +152,7 @@ def _fold(task: _Task) -> Report:
     if task.options.verify:
         from folding.verify import providers
 
-        providers.check([*task.options.providers, *task.options.require])
+        providers.require_known([*task.options.providers, *task.options.require])
     try:
         return _attempt(task.within("first"))
     except UnsupportedModel as error:
@@ -221,7 +221,7 @@ class _Run:
                 if calibrated.rewritten and options.verify:
                     unfolded = export.write_plain(model, task.scratch / "recalibrated.onnx")
             with stage("health"):
-                findings = {id(norm): health.judge(norm, calibrated) for norm in found}
+                findings = {id(norm): health.assess(norm, calibrated) for norm in found}
                 health.gate(found, findings, options)
             norm_nodes = graph_map.norm_nodes(found)
             with stage("fold"):

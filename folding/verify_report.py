@@ -81,7 +81,7 @@ def _report(
     )
     passes.prepare(model, options)
     found = norms.find(model, source.hints)
-    findings = {id(norm): health.judge(norm, None) for norm in found}
+    findings = {id(norm): health.assess(norm, None) for norm in found}
     norm_nodes = graph_map.norm_nodes(found)
     outputs = {id(norm): norm.output.name for norm in found if norm.output is not None}
     there = _Artifact.of(made, options)

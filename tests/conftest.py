@@ -26,7 +26,7 @@ TOGETHER = (
 
 # Two workers end together only if the long groups begin first and the many short ones fill the end.
 ORDER = (
-    "tests/e2e/test_journey.py",
+    "tests/e2e/test_pages.py",
     "tests/integration/docs/test_commands.py",
     "tests/e2e/",
     "tests/integration/pipelines/",

@@ -37,7 +37,7 @@ def fix_input_shapes(model: ir.Model, shapes: Mapping[str, Sequence[Dim]]) -> li
             )
         known |= _fix(inputs[name], list(asked))
         notes.append(f"input {name!r} has the shape {', '.join(map(_shown, asked))}, as asked for")
-    _settle(model, known)
+    _propagate_sizes(model, known)
     return notes
 
 
@@ -65,7 +65,7 @@ def _fix(value: ir.Value, asked: list[Dim]) -> dict[str, int]:
     return {was: new for was, new in pairs if isinstance(was, str) and isinstance(new, int)}
 
 
-def _settle(model: ir.Model, known: dict[str, int]) -> None:
+def _propagate_sizes(model: ir.Model, known: dict[str, int]) -> None:
     """Outputs get the sizes that their symbols have now; claims about inner values are forgotten."""
     for value in model.graph.outputs:
         if value.shape is not None:

@@ -39,7 +39,7 @@ def fold_shape_values(model: ir.Model) -> bool:
                 elements = _RULES[node.op_type](node, known)
                 if elements is not None and len(elements) <= _LONGEST:
                     known[node.outputs[0]] = elements
-                    changed |= _settle(node, elements)
+                    changed |= _replace_known(node, elements)
     return changed
 
 
@@ -54,7 +54,7 @@ def _elements(value: ir.Value | None, known: dict[ir.Value, Elements]) -> Elemen
     return [int(number) for number in found.numpy().reshape(-1)]
 
 
-def _settle(node: ir.Node, elements: Elements) -> bool:
+def _replace_known(node: ir.Node, elements: Elements) -> bool:
     """All numbers: an initializer of the output's type and rank."""
     value = node.outputs[0]
     count = inferred_rank(value)

@@ -21,7 +21,7 @@ from service.wiring import Services
 BUFFER = 1 << 20
 
 
-async def pieces(request: Request, ports: Services) -> AsyncIterator[bytes]:
+async def body_chunks(request: Request, ports: Services) -> AsyncIterator[bytes]:
     """The body as it comes; Timeout when it stalls or takes too long."""
     settings = ports.settings
     loop = asyncio.get_running_loop()
@@ -45,7 +45,7 @@ async def pieces(request: Request, ports: Services) -> AsyncIterator[bytes]:
 async def small_body(request: Request, ports: Services) -> bytes:
     """A body of at most `max_json_bytes`."""
     data = bytearray()
-    async for piece in pieces(request, ports):
+    async for piece in body_chunks(request, ports):
         data += piece
         if len(data) > ports.settings.max_json_bytes:
             raise too_large(ports.settings.max_json_bytes)
@@ -113,7 +113,7 @@ async def sink(ports: Services, who: Principal) -> AsyncIterator[Sink]:
             await run_in_threadpool(charge, ports.db, who.tenant, out.taken)
 
 
-async def settle(ports: Services, who: Principal, out: Sink) -> None:
+async def commit_body(ports: Services, who: Principal, out: Sink) -> None:
     """Charge what came; TooMany when others of the tenant have used the day's bytes meanwhile."""
     if out.taken and not out.charged:
         out.charged = True
@@ -124,7 +124,7 @@ async def settle(ports: Services, who: Principal, out: Sink) -> None:
 async def keep(ports: Services, who: Principal, out: Sink) -> tuple[str, int, bool]:
     """Commit a filled sink and note it for the tenant: (digest, size, whether it is new to the tenant)."""
     await out.flush()
-    await settle(ports, who, out)
+    await commit_body(ports, who, out)
 
     def work() -> tuple[str, int, bool]:
         digest = out.writer.commit()
@@ -147,11 +147,11 @@ def parse_json(data: bytes) -> object:
 __all__ = [
     "ClientDisconnect",
     "Sink",
+    "body_chunks",
+    "commit_body",
     "keep",
     "parse_json",
-    "pieces",
     "refuse_early",
-    "settle",
     "sink",
     "small_body",
 ]

@@ -10,7 +10,7 @@ from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from service.api.bodies import Sink, keep, pieces, sink
+from service.api.bodies import Sink, body_chunks, keep, sink
 from service.auth.principal import Principal
 from service.errors import BadRequest, TooLarge
 from service.wiring import Services
@@ -106,7 +106,7 @@ async def _parts(request: Request, ports: Services, boundary: bytes) -> AsyncIte
     collector = _Collector()
     try:
         parser = MultipartParser(boundary, collector.callbacks())  # type: ignore[arg-type]
-        async for piece in pieces(request, ports):
+        async for piece in body_chunks(request, ports):
             parser.write(piece)
             todo, collector.todo = collector.todo, []
             for kind, data in todo:

@@ -50,7 +50,7 @@ def run(url: str | None, key: str | None, as_json: bool, quiet: bool) -> int:
 
 def _all(url: str | None, key: str | None) -> Iterator[Check]:
     steps: list[Callable[[], Check | None]] = [
-        _python, _floors, _tensorflow, _providers, _cuda, _sandbox, _disk, _memory,
+        _python, _minimum_versions, _tensorflow, _providers, _cuda, _sandbox, _disk, _memory,
     ]  # fmt: skip
     for step in steps:
         try:
@@ -67,7 +67,7 @@ def _python() -> Check:
     return Check("python", "ok" if sys.version_info >= (3, 11) else "fail", found, "use Python 3.11 or newer")
 
 
-def _floors() -> Check:
+def _minimum_versions() -> Check:
     """What is installed against what pyproject asks for, and against known holes."""
     low = list(minimum_versions.too_old().values())
     for line in metadata.requires("bnfold") or []:

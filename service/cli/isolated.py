@@ -48,7 +48,7 @@ def job(
     recalibrated: bool = False,
 ) -> Iterator[Result]:
     """Run one `fold`, `inspect` or `verify` job in the sandbox. Raises: BnfoldError as the job did."""
-    from service.runner.base import JobSpec, Limits
+    from service.runner.base import JobLimits, JobSpec
 
     with temporary_folder(scratch or Path(tempfile.gettempdir())) as out_dir:
         spec = JobSpec(
@@ -59,7 +59,7 @@ def job(
             options=options.model_dump(mode="json"),
             calibration=calibration.absolute() if calibration else None,
             probe=probe.absolute() if probe else None,
-            limits=Limits(wall_seconds=timeout),
+            limits=JobLimits(wall_seconds=timeout),
             second=second.absolute() if second else None,
             certificate=certificate,
             whole_report=whole_report,

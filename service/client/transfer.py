@@ -37,7 +37,7 @@ class Transfers(HttpTransport):
 
         def body() -> Iterator[bytes]:
             with path.open("rb") as file:
-                yield from _told(_pieces(file), size, sent)
+                yield from _reporting(_chunks(file), size, sent)
 
         headers = {"content-length": str(size), "content-type": "application/octet-stream"}
         self._call("PUT", f"/v1/blobs/{digest}", make_body=body, headers=headers)
@@ -58,7 +58,7 @@ class Transfers(HttpTransport):
             try:
                 with path.open("rb") as file:
                     file.seek(offset)
-                    body = _told(_pieces(file), size, sent, offset)
+                    body = _reporting(_chunks(file), size, sent, offset)
                     answer = self._http.patch(place, content=body, headers=headers)
                 raise_problem(answer)
             except (httpx.TransportError, E.TemporaryFailure):
@@ -180,12 +180,12 @@ def _digest(path: Path) -> str:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
-def _pieces(file: BinaryIO) -> Iterator[bytes]:
+def _chunks(file: BinaryIO) -> Iterator[bytes]:
     while piece := file.read(CHUNK):
         yield piece
 
 
-def _told(pieces: Iterator[bytes], total: int, sent: Sent | None, done: int = 0) -> Iterator[bytes]:
+def _reporting(pieces: Iterator[bytes], total: int, sent: Sent | None, done: int = 0) -> Iterator[bytes]:
     for piece in pieces:
         yield piece
         done += len(piece)

@@ -100,7 +100,7 @@ def states(db: Database, held: dict[str, int]) -> dict[str, State | None]:
 
 
 def reap(db: Database, queue: Queue, settings: Settings) -> int:
-    """Re-queue (or, after too many losses, fail) every job whose lease ran out; how many."""
+    """Re-queue (or, after too many lost attempts, fail) every job whose lease ran out; how many."""
     latest = now() + settings.lease + CLOCK_SLACK
     over = or_(J.lease_until.is_(None), J.lease_until < now(), J.lease_until > latest)
     query = select(tables.jobs).where(and_(J.state.in_(_HELD), over)).limit(200)
@@ -135,22 +135,22 @@ _STANDING_STILL = StandingStill()
 
 def lose(db: Database, queue: Queue, settings: Settings, job: Job) -> bool:
     """One lost attempt: back to the queue, or to `failed` when it was the last."""
-    losses = job.losses + 1
+    lost = job.lost_attempts + 1
     with db.write() as connection:
         fresh = repository.load(connection, job.id)
         if fresh is None or fresh.attempt != job.attempt or fresh.lease_until != job.lease_until:
             return False  # renewed or ended meanwhile
-        if losses >= settings.max_attempts and fresh.state is State.RUNNING:
+        if lost >= settings.max_attempts and fresh.state is State.RUNNING:
             error = {
                 "code": "lost_lease",
                 "class": "TemporaryFailure",
-                "message": f"The job's worker was lost {losses} times.",
+                "message": f"The job's worker was lost {lost} times.",
                 "hint": "See the workers' logs; POST …:retry runs it again.",
-                "details": {"losses": losses},
+                "details": {"losses": lost},
             }
             cause = Cause.FAIL
-            return _moved(db, connection, fresh, cause, error=error, losses=losses)
-        moved = _moved(db, connection, fresh, Cause.LOSE, losses=losses)
+            return _moved(db, connection, fresh, cause, error=error, lost_attempts=lost)
+        moved = _moved(db, connection, fresh, Cause.LOSE, lost_attempts=lost)
         if moved and fresh.state is State.RUNNING:
             queue.enqueue(connection, job.id, job.pool)
         return moved

@@ -49,7 +49,7 @@ class Job:
     cache_key: str
     cached_from: str | None
     attempt: int
-    losses: int
+    lost_attempts: int
     crashes: int
     lease_owner: str | None
     lease_until: float | None

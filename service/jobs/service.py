@@ -108,7 +108,7 @@ class Jobs:
     def _values(self, ask: Submission, job_id: str) -> dict[str, Any]:
         clock = now()
         wants_cuda = "cuda" in (*ask.options.providers, *ask.options.require)
-        empty = dict.fromkeys(column.name for column in tables.jobs.columns)
+        empty = dict.fromkeys(column.key for column in tables.jobs.columns)
         return empty | {
             "id": job_id,
             "tenant": ask.tenant,
@@ -124,7 +124,7 @@ class Jobs:
             "options": ask.dumped(),
             "cache_key": ask.cache_key(),
             "attempt": 0,
-            "losses": 0,
+            "lost_attempts": 0,
             "crashes": 0,
             "not_before": 0.0,
             "position": turns.next_position(),
@@ -217,7 +217,7 @@ class Jobs:
                 connection,
                 job,
                 Cause.RETRY,
-                losses=0,
+                lost_attempts=0,
                 crashes=0,
                 not_before=0.0,
                 position=turns.next_position(),

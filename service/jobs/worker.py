@@ -30,7 +30,7 @@ from service.jobs.transitions import Cause
 from service.logs import storable
 from service.process.machine_faults import as_machine_fault, machine_faults
 from service.process.supervision import FAULTS
-from service.runner.base import Crash, JobOutcome, JobRunner, JobSpec, Limits, Status
+from service.runner.base import Crash, JobLimits, JobOutcome, JobRunner, JobSpec, Status
 from service.runner.files import scratch
 from service.runner.pools import PoolRunner
 from service.settings import Settings
@@ -171,7 +171,7 @@ class Worker:
             input=model,
             out_dir=folder / "out",
             options=FoldOptions.model_validate(job.options).model_dump(mode="json"),
-            limits=Limits(
+            limits=JobLimits(
                 self.settings.job_timeout,
                 self.settings.job_memory_bytes,
                 cpu_seconds=cpu_budget(self.settings, [model, *data.values()]),
@@ -245,12 +245,12 @@ class Worker:
 
     def _postpone(self, attempt: Attempt, error: BnfoldError) -> Job | None:
         """The disk was full while the job ran, which may be its own doing: again a few times, then fail."""
-        losses = attempt.job.losses + 1
-        if losses >= self.settings.max_attempts:
+        lost = attempt.job.lost_attempts + 1
+        if lost >= self.settings.max_attempts:
             return self._fail(attempt, error)
-        later = now() + min(_LONGEST_WAIT, 2.0**losses)
+        later = now() + min(_LONGEST_WAIT, 2.0**lost)
         return self._retry_until_lease_ends(
-            attempt, lambda: self._end(attempt.job, Cause.RELEASE, losses=losses, not_before=later)
+            attempt, lambda: self._end(attempt.job, Cause.RELEASE, lost_attempts=lost, not_before=later)
         )
 
     def _reuse(self, job: Job, hit: Job) -> Job | None:

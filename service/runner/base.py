@@ -38,7 +38,7 @@ class Crash(StrEnum):
 
 
 @dataclass(frozen=True)
-class Limits:
+class JobLimits:
     """What one attempt may use. Zero or None: the runner's own default."""
 
     wall_seconds: float = 3600.0
@@ -66,7 +66,7 @@ class JobSpec:
     options: dict[str, Any] = field(default_factory=dict)
     calibration: Path | None = None
     probe: Path | None = None
-    limits: Limits = field(default_factory=Limits)
+    limits: JobLimits = field(default_factory=JobLimits)
     second: Path | None = None
     certificate: bool = False
     whole_report: bool = False

@@ -21,11 +21,11 @@ from folding.options import FoldOptions
 from folding.progress import Listener, ignore_progress
 from folding.report import Report
 from folding.temporary_folder import temporary_folder
-from service.runner.base import Crash, JobOutcome, JobSpec, Limits, OnEvent, Status
+from service.runner.base import Crash, JobLimits, JobOutcome, JobSpec, OnEvent, Status
 from service.runner.children.launch import Child, reachable, runner_user, start_best, start_child
 from service.runner.config import RunnerConfig
-from service.runner.files.file_transfer import Staged, bring_in
-from service.runner.minimum_versions import assert_floors
+from service.runner.files.file_transfer import Staged, copy_in
+from service.runner.minimum_versions import assert_minimum_versions
 from service.runner.process import require, run_in
 
 # A folder of models has tens of files; in one with more, only those that share the name's stem are shown.
@@ -43,7 +43,7 @@ class LocalRunner:
 
     def start(self) -> None:
         """Nothing to prepare but the versions: a job's own process brings its own canary."""
-        assert_floors()
+        assert_minimum_versions()
 
     def level(self) -> str:
         """The level that a process on this machine reaches, by canary."""
@@ -93,9 +93,9 @@ class LocalRunner:
     ) -> Staged:
         for below, paths in zip(("", _SECOND), files, strict=True):
             for path in paths:
-                bring_in(path, folder, path.name, uid=uid, link=False, below=below)
+                copy_in(path, folder, path.name, uid=uid, link=False, below=below)
         calibration, probe = [
-            None if path is None else bring_in(path, folder, name, uid=uid, link=False)
+            None if path is None else copy_in(path, folder, name, uid=uid, link=False)
             for path, name in ((spec.calibration, "_calibration.npz"), (spec.probe, "_probe.npz"))
         ]
         second = folder / "in" / _SECOND / spec.second.name if spec.second is not None else None
@@ -135,7 +135,7 @@ def fold_in_runner(
     probe: Path | None = None,
     listener: Listener = ignore_progress,
     cancel: threading.Event | None = None,
-    limits: Limits | None = None,
+    limits: JobLimits | None = None,
     config: RunnerConfig | None = None,
 ) -> Report:
     """`folding.fold` in a sandboxed process of its own; arguments as there, data files by path.
@@ -152,7 +152,7 @@ def fold_in_runner(
             options=(options or FoldOptions()).model_dump(mode="json"),
             calibration=calibration and calibration.absolute(),
             probe=probe and probe.absolute(),
-            limits=limits or Limits(),
+            limits=limits or JobLimits(),
         )
         outcome = runner.run(spec, on_event=listener, cancel=cancel or threading.Event())
         if outcome.status is not Status.DONE:

@@ -83,7 +83,7 @@ def too_old() -> dict[str, str]:
     return found
 
 
-def assert_floors() -> None:
+def assert_minimum_versions() -> None:
     """Raise DependencyTooOld where an installed library has a known hole."""
     if found := too_old():
         raise DependencyTooOld(

@@ -20,8 +20,8 @@ from service.runner.base import Crash, JobOutcome, JobSpec, OnEvent, Status
 from service.runner.children.launch import Child, best_way, start_child
 from service.runner.children.warm_processes import WarmProcesses
 from service.runner.config import RunnerConfig
-from service.runner.files.file_transfer import Staged, bring_in, safe_name, take_out
-from service.runner.minimum_versions import assert_floors
+from service.runner.files.file_transfer import Staged, copy_in, safe_name, take_out
+from service.runner.minimum_versions import assert_minimum_versions
 from service.runner.warm import ONNX_MODULES
 from service.runner.watch import End, Watch, bind_memory, bind_processor
 
@@ -67,7 +67,7 @@ class ProcessRunner:
 
         Raises: SandboxUnavailable at level `none` unless allowed; TemporaryFailure if nothing starts.
         """
-        assert_floors()
+        assert_minimum_versions()
         self._wrapped, self._level = best_way(self.config)
         require(self._level, self.config)
         for processes in self._sets:
@@ -215,7 +215,7 @@ def _stage(child: Child, spec: JobSpec) -> Staged:
     def bring(path: Path | None, name: str, below: str = "") -> Path | None:
         if path is None:
             return None
-        return bring_in(path, child.folder, name, uid=child.uid, link=link, below=below)
+        return copy_in(path, child.folder, name, uid=child.uid, link=link, below=below)
 
     model = bring(spec.input, safe_name(spec.input.name))
     assert model is not None

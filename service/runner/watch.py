@@ -21,7 +21,7 @@ from folding.errors import BnfoldError, InternalError, TemporaryFailure, UnsafeM
 from folding.progress import Event
 from service.errors import ServiceError
 from service.logs import storable
-from service.runner.base import Crash, Limits, OnEvent
+from service.runner.base import Crash, JobLimits, OnEvent
 from service.runner.children.launch import Child
 from service.runner.consumption import Consumption, consumption
 from service.runner.files.safe_rmtree import usage
@@ -111,7 +111,7 @@ def _used_seconds(pid: int) -> int:
 class Watch:
     """Follows one job in `child` until its end; `run` leaves no process behind."""
 
-    def __init__(self, child: Child, limits: Limits, on_event: OnEvent, cancel: threading.Event) -> None:
+    def __init__(self, child: Child, limits: JobLimits, on_event: OnEvent, cancel: threading.Event) -> None:
         self.child, self.limits, self.on_event, self.cancel = child, limits, on_event, cancel
         self.memory = limits.memory_bytes or child.config.memory_bytes
         self.asked = limits.disk_bytes or child.config.disk_bytes

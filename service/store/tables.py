@@ -92,7 +92,9 @@ jobs = Table(
     Column("cache_key", String(64), nullable=False),
     Column("cached_from", String(40)),
     Column("attempt", Integer, nullable=False),  # the fencing token: grows with every claim, never shrinks
-    Column("losses", Integer, nullable=False),
+    # Called `losses` in the database: a column that is renamed there stops processes of the earlier version,
+    # which go on beside this one in a rolling restart.
+    Column("losses", Integer, key="lost_attempts", nullable=False),
     Column("crashes", Integer, nullable=False),
     Column("lease_owner", String(120)),
     Column("lease_until", Float),

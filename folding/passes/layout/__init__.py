@@ -14,10 +14,10 @@ import onnx_ir as ir
 
 from folding.ir.edit import open_graphs
 from folding.passes.layout.cut import INFINITE, SINK, SOURCE, Network
+from folding.passes.layout.permutable import pin
 from folding.passes.layout.permutation import Perm, inverse
 from folding.passes.layout.regions import Region, Root, accepts, fixed_layouts, roots, survey
 from folding.passes.layout.rewrite import moves_by, rewrite
-from folding.passes.layout.transparent import pin
 
 _NODE, _SIZE = 1000, 900  # a Transpose less counts more than a smaller one
 

@@ -1,6 +1,6 @@
 """Regions of values that are one tensor up to the order of axes, and the orders asked of them.
 
-Values are joined by transparent operators (same order) and by Transpose nodes (known order). Each value v
+Values are joined by permutable operators (same order) and by Transpose nodes (known order). Each value v
 of a region has a frame f: transpose(v, f) is the region's canonical tensor. A layout L stores
 transpose(canonical, L), that is transpose(v, f o L); v as it stands is layout inverse(f).
 """
@@ -14,16 +14,16 @@ import onnx_ir as ir
 
 from folding.ir.query import attribute, is_op, tensor
 from folding.ir.shapes import inferred_dims, inferred_rank
+from folding.passes.layout.permutable import Permutable, permutable, relaxed
 from folding.passes.layout.permutation import Perm, compose, identity, inverse
-from folding.passes.layout.transparent import Transparent, relaxed, transparent
 
 
 @dataclass
 class Region:
-    """One region: its transparent operators, the Transpose nodes between them, and every value's frame."""
+    """One region: its permutable operators, the Transpose nodes between them, and every value's frame."""
 
     rank: int
-    parts: list[Transparent] = field(default_factory=list)
+    parts: list[Permutable] = field(default_factory=list)
     transposes: list[ir.Node] = field(default_factory=list)
     frames: dict[ir.Value, Perm] = field(default_factory=dict)
 
@@ -32,7 +32,7 @@ class Region:
 class Survey:
     """All regions of one graph, and which operator moves with which."""
 
-    parts: dict[ir.Node, Transparent]
+    parts: dict[ir.Node, Permutable]
     regions: list[Region]
 
 
@@ -56,7 +56,7 @@ def survey(graph: ir.Graph) -> Survey:
     def is_constant(value: ir.Value) -> bool:
         return value in constants or tensor(value) is not None
 
-    parts: dict[ir.Node, Transparent] = {}
+    parts: dict[ir.Node, Permutable] = {}
     transposes: list[ir.Node] = []
     for node in graph:
         if is_op(node, "Transpose") and node.inputs[0] is not None and node.inputs[0] not in constants:
@@ -64,7 +64,7 @@ def survey(graph: ir.Graph) -> Survey:
             if count is not None and sorted(perm_of(node)) == list(range(count)):  # else it cannot run
                 transposes.append(node)
         elif node.outputs and node.outputs[0] not in constants:
-            part = transparent(node, is_constant)
+            part = permutable(node, is_constant)
             if part is not None:
                 parts[node] = part
     regions, seen = [], set[ir.Value]()
@@ -81,7 +81,7 @@ def survey(graph: ir.Graph) -> Survey:
 Links = dict[ir.Value, list[tuple[ir.Value, Perm | None, ir.Node]]]
 
 
-def _links(parts: dict[ir.Node, Transparent], transposes: list[ir.Node]) -> Links:
+def _links(parts: dict[ir.Node, Permutable], transposes: list[ir.Node]) -> Links:
     """value -> (neighbour, perm, node): None for the same order, else neighbour = transpose(value, perm)."""
     links: Links = {}
     for part in parts.values():
@@ -100,7 +100,7 @@ def _links(parts: dict[ir.Node, Transparent], transposes: list[ir.Node]) -> Link
     return links
 
 
-def carried(part: Transparent) -> list[ir.Value]:
+def carried(part: Permutable) -> list[ir.Value]:
     """The values that share an operator's layout."""
     inputs = [part.node.inputs[position] for position in part.inputs]
     return [v for v in inputs if v is not None] + [part.node.outputs[position] for position in part.outputs]
@@ -112,7 +112,7 @@ def perm_of(node: ir.Node) -> Perm:
     return tuple(attribute(node, "perm", list(range(count))[::-1]))
 
 
-def _grow(start: ir.Value, links: Links, parts: dict[ir.Node, Transparent]) -> Region:
+def _grow(start: ir.Value, links: Links, parts: dict[ir.Node, Permutable]) -> Region:
     region = Region(inferred_rank(start) or 0, frames={start: identity(inferred_rank(start) or 0)})
     stack, nodes = [start], dict[ir.Node, None]()
     conflicts: set[ir.Node] = set()
@@ -141,7 +141,7 @@ def _grow(start: ir.Value, links: Links, parts: dict[ir.Node, Transparent]) -> R
 class Demand:
     """Who reads a root value, in the root's own axes: an operator that may move, or a fixed order."""
 
-    part: Transparent | None
+    part: Permutable | None
     frame: Perm  # of the value that is read
     user: ir.Node | None  # None: a graph output
     position: int
@@ -154,7 +154,7 @@ class Root:
 
     value: ir.Value
     frame: Perm
-    part: Transparent | None  # the operator that makes it, if that may move
+    part: Permutable | None  # the operator that makes it, if that may move
     demands: list[Demand] = field(default_factory=list)
     size: int = 1  # elements, dynamic dimensions taken as 1: only ratios matter
     transposes: int = 0  # of it, or of its transposed forms, as the graph stands

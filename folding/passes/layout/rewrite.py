@@ -6,9 +6,9 @@ import onnx_ir as ir
 
 from folding.ir.edit import become_output, fresh_name, remove_if_unused
 from folding.ir.shapes import inferred_dims, inferred_shape
+from folding.passes.layout.permutable import Permutable, move, relax
 from folding.passes.layout.permutation import Perm, compose, identity, inverse
 from folding.passes.layout.regions import Demand, Region, Root, accepts
-from folding.passes.layout.transparent import Transparent, move, relax
 
 
 def rewrite(region: Region, found: list[Root], layout: dict[ir.Node, Perm]) -> None:
@@ -44,7 +44,7 @@ def rewrite(region: Region, found: list[Root], layout: dict[ir.Node, Perm]) -> N
         remove_if_unused(node)
 
 
-def moves_by(region: Region, part: Transparent, layout: dict[ir.Node, Perm]) -> Perm:
+def moves_by(region: Region, part: Permutable, layout: dict[ir.Node, Perm]) -> Perm:
     """How the node's values come to lie: each as transpose(value, perm)."""
     return compose(region.frames[part.node.outputs[part.outputs[0]]], layout[part.node])
 

@@ -1,7 +1,7 @@
 """Slice, and Gather with constant indices: some elements along an axis.
 
 into_producer   the elements that are not selected keep the identity (nobody else reads them, or only other
-                Slices that select none of ours: see `census`)
+                Slices that select none of ours: see `slice_coverage`)
 into_consumer   the selected part of the affine goes on
 """
 

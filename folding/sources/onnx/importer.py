@@ -43,7 +43,7 @@ class OnnxFormat:
         sparse = weights.densify(proto)
         respelt = canonical.spell_default_domain(proto)
         unsorted = canonical.sort_graphs(proto)
-        structure.check(proto, tensors)
+        structure.check_structure(proto, tensors)
         legacy = canonical.drop_legacy_inputs(proto)
         imported = canonical.import_default_domain(proto)
         model = _bind(proto, tensors)

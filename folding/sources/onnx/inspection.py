@@ -31,7 +31,7 @@ def inspect_model(imported: Imported, options: FoldOptions) -> tuple[Inspection,
         input_candidates=source.inputs,
         output_candidates=source.outputs,
         assumptions=source.assumptions,
-        batch_norms=[norm_report(Decision(norm, folded=False), health.judge(norm, None)) for norm in found],
+        batch_norms=[norm_report(Decision(norm, folded=False), health.assess(norm, None)) for norm in found],
         parameters=parameters,
         notes=source.notes,
     )

@@ -17,7 +17,7 @@ RUNTIME_DOMAINS = frozenset({"com.microsoft", "com.microsoft.nchwc", "ai.onnx.co
 _UNREAD_TYPES = {"map_type": "a map", "opaque_type": "an opaque value"}
 
 
-def check(proto: onnx.ModelProto, tensors: dict[str, ir.TensorProtocol]) -> None:
+def check_structure(proto: onnx.ModelProto, tensors: dict[str, ir.TensorProtocol]) -> None:
     """Check that opsets, operators and types are known, and that the onnx checker accepts the structure.
 
     Raises: UnsupportedModel (`unknown_opset`, `unknown_op`, `unsupported_model`), CorruptModel

@@ -35,7 +35,7 @@ _STEP = re.compile(r"-(\d+)$")
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundCheckpoint:
     """One checkpoint of an upload. prefix: as TensorFlow wants it. version: 1 or 2."""
 
     prefix: Prefix
@@ -60,7 +60,7 @@ class CheckpointFormat:
 
     def sniff(self, upload: Upload) -> bool:
         """A table file (index or V1 data), or a `.meta` graph, is among the files."""
-        return bool(find(upload)) or bool(_metas(upload)) or _orphans(upload)
+        return bool(find_checkpoints(upload)) or bool(_metas(upload)) or _orphans(upload)
 
     def load(self, upload: Upload, options: FoldOptions, workdir: Path, progress: Progress) -> Imported:
         """See `folding.sources.base.Format`."""
@@ -81,7 +81,7 @@ class CheckpointFormat:
         """Also without a graph: batch norms are then known by the names of their variables."""
         program = self._program(upload, options)
         if isinstance(program, CheckpointWeights):
-            return inspect_weights(self.name, upload, program, _version(find(upload)))
+            return inspect_weights(self.name, upload, program, _version(find_checkpoints(upload)))
         try:
             weights = program.weights
             return importer.inspect_program(self.name, upload, program, options)
@@ -96,7 +96,7 @@ class CheckpointFormat:
             return inspection, arrays
 
     def _program(self, upload: Upload, options: FoldOptions) -> Program | CheckpointWeights:
-        found = find(upload)
+        found = find_checkpoints(upload)
         if not found:
             raise CorruptModel(
                 "The upload has a graph (.meta) or data shards, and no checkpoint index.",
@@ -151,9 +151,9 @@ class CheckpointFormat:
         (ema.shadow if options.use_ema else ema.suggest)(program)
         served = program.signatures_ports.get("serving_default")
         if served and not options.outputs:
-            signature.settle(program, options, inputs=served[0], outputs=served[1])
+            signature.complete_ports(program, options, inputs=served[0], outputs=served[1])
         else:
-            signature.settle(program, options)
+            signature.complete_ports(program, options)
         return program
 
 
@@ -198,26 +198,26 @@ def from_meta(meta: Any, weights: Any) -> Program:
     )
 
 
-def find(upload: Upload) -> list[Found]:
+def find_checkpoints(upload: Upload) -> list[FoundCheckpoint]:
     """Every checkpoint of the upload, by its files' content."""
-    found: dict[Path, Found] = {}
+    found: dict[Path, FoundCheckpoint] = {}
     for name in upload.files:
         path = upload.root / name
         if not _is_table(path):
             continue
         if path.name.endswith(".index"):
-            found[path] = Found(Prefix(path.parent, path.name.removesuffix(".index")), 2)
+            found[path] = FoundCheckpoint(Prefix(path.parent, path.name.removesuffix(".index")), 2)
         elif match := _V1_SHARD.match(path.name):
             # TensorFlow opens a sharded V1 checkpoint by a pattern
             name = match.group("prefix")
             pattern = Prefix(path.parent, f"{name}-?????-of-{match.group('count')}")
-            found[path.with_name(name)] = Found(pattern, 1)
+            found[path.with_name(name)] = FoundCheckpoint(pattern, 1)
         else:
-            found[path] = Found(Prefix.of(path), 1)
+            found[path] = FoundCheckpoint(Prefix.of(path), 1)
     return sorted(found.values(), key=lambda f: str(f.prefix))
 
 
-def choose(found: list[Found], options: FoldOptions) -> tuple[Found, list[Assumption]]:
+def choose(found: list[FoundCheckpoint], options: FoldOptions) -> tuple[FoundCheckpoint, list[Assumption]]:
     """The checkpoint that is meant: by `--step`, else the newest step, else the only one."""
     steps = sorted({f.step for f in found if f.step is not None})
     if options.step is not None:
@@ -238,7 +238,7 @@ def choose(found: list[Found], options: FoldOptions) -> tuple[Found, list[Assump
     return newest, [Assumption(what="checkpoint", value=newest.prefix.shown, why=why, override="--step N")]
 
 
-def _only(found: list[Found]) -> Found:
+def _only(found: list[FoundCheckpoint]) -> FoundCheckpoint:
     if len(found) > 1:
         names = [f.prefix.shown for f in found]
         raise AmbiguousModel(
@@ -274,7 +274,7 @@ def _orphans(upload: Upload) -> bool:
     )
 
 
-def _meta_of(found: Found, upload: Upload) -> Path | None:
+def _meta_of(found: FoundCheckpoint, upload: Upload) -> Path | None:
     own = found.prefix.folder / (re.sub(r"-\?{5}-of-\d{5}$", "", found.prefix.name) + ".meta")
     if own.is_file():
         return own
@@ -282,7 +282,7 @@ def _meta_of(found: Found, upload: Upload) -> Path | None:
     return metas[0] if len(metas) == 1 else None
 
 
-def _version(found: list[Found]) -> str:
+def _version(found: list[FoundCheckpoint]) -> str:
     return f"tensorflow checkpoint V{found[0].version}" if found else "tensorflow"
 
 

@@ -38,7 +38,7 @@ class GraphDefFormat(ProgramFormat):
             purpose="training" if held else "frozen",
         )
         program.tables = lookup_tables.read(graph, [upload.root / name for name in upload.files])
-        signature.settle(program, options)
+        signature.complete_ports(program, options)
         needed = graph.ancestors([port.tensor for port in program.outputs], control=False)
         unbound = sorted(name for name in held if name in needed)
         if unbound:

@@ -107,7 +107,7 @@ def read(upload: Upload, options: FoldOptions) -> Program:
     (ema.shadow if options.use_ema else ema.suggest)(program)
     if key is None:
         program.assumptions.append(_UNSIGNED)
-        signature.settle(program, options)
+        signature.complete_ports(program, options)
         program.display = _display(program)
         return program
     inputs = [Port(info.name, name) for name, info in _sorted(meta.signature_def[key].inputs)]
@@ -124,7 +124,7 @@ def read(upload: Upload, options: FoldOptions) -> Program:
                 override="--signature KEY",
             )
         )
-    signature.settle(program, options, inputs=inputs, outputs=outputs)
+    signature.complete_ports(program, options, inputs=inputs, outputs=outputs)
     program.display = _display(program)
     return program
 

@@ -48,7 +48,7 @@ def _program(upload: Upload, options: FoldOptions) -> Program:
     protobuf_io.gate("graphdef", "check_graphdef", graph_def)
     program = Program(TfGraph(graph_def), NoWeights(), framework=_framework(model.document), purpose="frozen")
     inputs, outputs = _signature(model.document, program.graph)
-    signature.settle(program, options, inputs=inputs, outputs=outputs)
+    signature.complete_ports(program, options, inputs=inputs, outputs=outputs)
     return program
 
 

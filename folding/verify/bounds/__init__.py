@@ -88,11 +88,11 @@ def propagate(application: Application) -> tuple[Bounded, ...]:
         errors = [*errors, *(np.asarray(np.inf) for _ in results[len(errors) :])]
     tiny = 0.0 if application.op_type in EXACT_RESULTS else application.arithmetic.tiny
     return tuple(
-        Bounded(value, settled(value, error, tiny)) for value, error in zip(results, errors, strict=False)
+        Bounded(value, clear_exact(value, error, tiny)) for value, error in zip(results, errors, strict=False)
     )
 
 
-def settled(value: Array, error: Array, tiny: float) -> Array:
+def clear_exact(value: Array, error: Array, tiny: float) -> Array:
     """Return the error widened by the rounding of its own evaluation; NaN says nothing and becomes inf."""
     with np.errstate(all="ignore"):
         wide = np.asarray(error, np.float64) * WIDEN + (tiny if value.dtype.kind == "f" else 0.0)

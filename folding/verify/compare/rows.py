@@ -33,7 +33,7 @@ class Candidate:
     figures: dict[str, object] = field(default_factory=dict)
 
 
-class Limits(Protocol):
+class OutputTolerances(Protocol):
     """Where a row takes its tolerances from."""
 
     def names(self) -> Iterable[str]:
@@ -41,7 +41,7 @@ class Limits(Protocol):
         ...
 
     def tolerance(self, output: str, probe: str) -> Tolerance:
-        """Limits of one output on one probe."""
+        """Tolerances of one output on one probe."""
         ...
 
     def sharpen(self, probe: str) -> bool:
@@ -53,7 +53,7 @@ def row(
     reference: str,
     expected: Answers,
     candidate: Candidate,
-    limits: Limits,
+    limits: OutputTolerances,
 ) -> VerificationRow:
     """Compare on every probe that the reference answered.
 
@@ -66,7 +66,9 @@ def row(
     return made
 
 
-def _compared(reference: str, expected: Answers, candidate: Candidate, limits: Limits) -> VerificationRow:
+def _compared(
+    reference: str, expected: Answers, candidate: Candidate, limits: OutputTolerances
+) -> VerificationRow:
     made = VerificationRow(
         reference=reference,
         provider=candidate.provider,
@@ -109,7 +111,7 @@ def _compared(reference: str, expected: Answers, candidate: Candidate, limits: L
 
 
 def compare_with_refined_noise(
-    limits: Limits, name: str, probe: str, reference: Array, candidate: Array
+    limits: OutputTolerances, name: str, probe: str, reference: Array, candidate: Array
 ) -> Comparison:
     """Compare; before a failure stands, the noise of that probe is measured better."""
     result = compare(name, probe, reference, candidate, limits.tolerance(name, probe))

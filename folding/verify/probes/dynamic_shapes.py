@@ -162,7 +162,7 @@ class Search:
                     yield replace(state, sizes={**state.sizes, key: size})
 
 
-def settle(specs: Sequence[InputSpec], session: FedSession, seed: int) -> tuple[Dims, Probe, Feeds]:
+def choose_sizes(specs: Sequence[InputSpec], session: FedSession, seed: int) -> tuple[Dims, Probe, Feeds]:
     """The first sizes that run, with the probe that ran and its outputs; arguments are set in `specs`.
 
     Raises: NoSizesError.

@@ -22,7 +22,7 @@ def find(name: str) -> Provider:
     return Generic(name)
 
 
-def check(names: Iterable[str]) -> None:
+def require_known(names: Iterable[str]) -> None:
     """Raises: UsageError (`unknown_provider`) for a name that this ONNX Runtime never heard of.
 
     One that it knows and that is not installed is another matter: its rows say `unavailable`.

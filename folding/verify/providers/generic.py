@@ -20,7 +20,7 @@ class Generic:
     """A provider that has no file of its own: default options, judged.
 
     Args:
-        name: short name; matched case-blind against `<Name>ExecutionProvider`.
+        name: short name; matched without regard to case against `<Name>ExecutionProvider`.
         installed, opener: as in `Cuda`.
     """
 

@@ -62,7 +62,7 @@ class ForcedBranches:
 
 def force_branches(pair: GraphPair, probes: ProbeSet, noise: NoiseModel) -> ForcedBranches:
     """Force such branches one by one; those that cannot be forced become limits of the verdict."""
-    untaken = find(pair, probes)
+    untaken = find_untaken(pair, probes)
     limits: list[str] = []
     if nested(pair.source):
         limits.append("conditionals inside loops, branches and functions were not forced")
@@ -97,7 +97,7 @@ def branch_row(outputs: list[OutputComparison], forced: int) -> VerificationRow:
     )
 
 
-def find(pair: GraphPair, probes: ProbeSet) -> list[Untaken]:
+def find_untaken(pair: GraphPair, probes: ProbeSet) -> list[Untaken]:
     """Conditionals of the main graph that depend on an input and answer every probe by the same branch."""
     live = live_values(pair.source)
     nodes = [n for n in pair.source.proto.graph.node if n.op_type == "If" and n.input[0] in live]

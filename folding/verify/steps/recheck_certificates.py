@@ -57,7 +57,7 @@ def recheck(
         rows = [segment_row(load(unfolded), load(artifact), sites, options, probe)]
         if again.exists():
             rows.append(weight_row(load(again), load(artifact)))
-        return judge(rows)
+        return conclude_certificates(rows)
 
 
 def fold_again(imported: Imported, options: FoldOptions, to: Path) -> tuple[str, ...]:
@@ -120,7 +120,7 @@ def not_evaluated(check: LayerCheck) -> str | None:
 def random_feeds(source: Loaded, seed: int) -> Feeds:
     """A generic input of a size that runs."""
     specs = inputs_of(source)
-    sizes, _, _ = dynamic_shapes.settle(specs, source.session(), seed)
+    sizes, _, _ = dynamic_shapes.choose_sizes(specs, source.session(), seed)
     return make(specs, {**sizes, "": max(1, sizes[""])}, seed, "certificate", "N(0, 1)", "normal").feeds
 
 
@@ -171,7 +171,7 @@ def compare_weights(name: str, mine: np.ndarray, theirs: np.ndarray) -> OutputCo
     )
 
 
-def judge(rows: list[VerificationRow]) -> Verification:
+def conclude_certificates(rows: list[VerificationRow]) -> Verification:
     """fail on any failed row; pass when the segments were checked; inconclusive otherwise."""
     failed = [row for row in rows if row.status == "fail" and row.judged]
     if failed:

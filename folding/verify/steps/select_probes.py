@@ -38,7 +38,7 @@ def select(pair: GraphPair, session: FedSession, user: Feeds | None) -> ProbeSet
         check_user_probe(specs, user)
         wanted.append(Probe("user", user, "given by the user"))
     try:
-        sizes, first, outputs = dynamic_shapes.settle(specs, session, seed)
+        sizes, first, outputs = dynamic_shapes.choose_sizes(specs, session, seed)
     except dynamic_shapes.NoSizesError as exc:
         if not user:
             return none(

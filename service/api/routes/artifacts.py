@@ -29,14 +29,14 @@ Insist = Annotated[
 ]
 
 
-def find(ports: Services, who: Principal, digest: str, insist: bool) -> Row[Any]:
+def find(ports: Services, who: Principal, digest: str, allow_quarantined: bool) -> Row[Any]:
     """The tenant's artifact, allowed to be read, its bytes checked."""
     with ports.db.read() as connection:
         query = select(tables.artifacts).where(A.tenant == who.tenant, A.digest == digest)
         row = connection.execute(query).first()
     if row is None:
         raise NotFound(f"No artifact {digest}.")
-    if row.state != "published" and not insist:
+    if row.state != "published" and not allow_quarantined:
         raise Forbidden(
             "The artifact is quarantined: its verdict is not pass.",
             code="quarantined",

@@ -7,7 +7,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
 from service.api import files
-from service.api.bodies import keep, pieces, refuse_early, sink
+from service.api.bodies import body_chunks, keep, refuse_early, sink
 from service.api.deps import Digest, Ports, Reader, Submitter
 from service.api.schemas import BlobOut
 from service.errors import CorruptBlob, NotFound, Unprocessable
@@ -30,7 +30,7 @@ async def put_blob(digest: Digest, request: Request, ports: Ports, who: Submitte
     """Raw stream. The bytes must have the digest of the path; 201 is sent when they are durable."""
     refuse_early(request, ports.settings.max_upload_bytes)
     async with sink(ports, who) as out:
-        async for piece in pieces(request, ports):
+        async for piece in body_chunks(request, ports):
             await out.feed(piece)
         await out.flush()
         found = out.writer.digest()

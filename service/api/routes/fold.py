@@ -14,7 +14,7 @@ from folding.errors import TimedOut
 from folding.options import FoldOptions
 from service.api import files, forms, problems
 from service.api import jobs_view as view
-from service.api.bodies import keep, pieces, refuse_early, sink
+from service.api.bodies import body_chunks, keep, refuse_early, sink
 from service.api.deps import Ports, Submitter
 from service.api.routes.artifacts import find
 from service.api.routes.jobs import Key
@@ -86,7 +86,7 @@ async def fold(
         parsed = parse_options(fields["options"]) if "options" in fields else parsed
     else:
         async with sink(ports, who) as out:
-            async for piece in pieces(request, ports):
+            async for piece in body_chunks(request, ports):
                 await out.feed(piece)
             if not out.taken:
                 raise BadRequest("The body is empty.", code="empty_body", hint="Send the model's bytes.")

@@ -16,7 +16,7 @@ from sqlalchemy import Row
 from starlette.requests import ClientDisconnect
 
 from service.api import files
-from service.api.bodies import Sink, pieces, settle, sink, too_large
+from service.api.bodies import Sink, body_chunks, commit_body, sink, too_large
 from service.api.deps import Ports, Reader, Submitter
 from service.auth.principal import Principal
 from service.errors import BadRequest, PreconditionFailed, Timeout, UnsupportedMedia
@@ -123,7 +123,7 @@ async def _receive(
     part = PART if hasher is None else limit + 1
     try:
         more = True
-        stream = pieces(request, ports)
+        stream = body_chunks(request, ports)
         while more:
             async with sink(ports, who) as out:
                 more = await _fill(stream, out, part, limit, hasher)
@@ -132,7 +132,7 @@ async def _receive(
                 limit -= out.taken
                 if out.taken:
                     await out.flush()
-                    await settle(ports, who, out)
+                    await commit_body(ports, who, out)
                     offset = await run_in_threadpool(ports.uploads.add, row, owner, offset, out.writer)
                 else:
                     out.writer.abort()

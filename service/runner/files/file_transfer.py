@@ -35,7 +35,7 @@ class Staged:
     second: Path | None = None
 
 
-def bring_in(source: Path, folder: Path, name: str, *, uid: int | None, link: bool, below: str = "") -> Path:
+def copy_in(source: Path, folder: Path, name: str, *, uid: int | None, link: bool, below: str = "") -> Path:
     """Put `source` (a file or a folder) into `folder/in/below` as `name`; returns its path there.
 
     A hard link costs nothing and is safe where the kernel lets the runner only read `in/`; where it does not

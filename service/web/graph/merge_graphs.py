@@ -15,7 +15,7 @@ Edge = tuple[int, int]
 
 
 @dataclass
-class Union:
+class MergedGraph:
     """Boxes are numbered in the order of their heads, so that every edge goes from a smaller number up.
 
     `box[row]` is the box that a row is in; `there[side]` the boxes that have a node on that side;
@@ -29,7 +29,7 @@ class Union:
     fed: list[bool] = field(default_factory=list)
 
 
-def union(graphs: GraphMap) -> Union:
+def merge(graphs: GraphMap) -> MergedGraph:
     """The boxes of both sides and the edges between them."""
     sides = (graphs.before, graphs.after)
     rows = tuple(_rows(graphs, which) for which in (0, 1))
@@ -48,7 +48,7 @@ def union(graphs: GraphMap) -> Union:
     reached = [False] * len(number)
     for row, is_fed in enumerate(fed):
         reached[box[row]] |= is_fed
-    return Union(box, len(number), there, found, reached)
+    return MergedGraph(box, len(number), there, found, reached)
 
 
 def _rows(graphs: GraphMap, which: int) -> list[int]:

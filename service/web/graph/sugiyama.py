@@ -1,6 +1,6 @@
 """Layers and order of two aligned graphs drawn as one: each box gets one place, alike on both sides.
 
-What is laid out is the `union` of both sides. The steps are those of Sugiyama, Tagawa and Toda (1981): a
+What is laid out is the merged graph of both sides. The steps are those of Sugiyama, Tagawa and Toda (1981): a
 layer for each box, a *trunk* of bends for each value that lives longer than one layer, and an
 order within each layer that keeps crossings few. Places across are the business of `placing`.
 """
@@ -55,7 +55,7 @@ class Layout:
 
 def layout(graphs: GraphMap) -> Layout:
     """The layout of both sides; linear but for sorting within layers."""
-    whole = merge_graphs.union(graphs)
+    whole = merge_graphs.merge(graphs)
     left, right = whole.edges
     around = (ways_around(whole, 0), ways_around(whole, 1))
     layer = layers(whole.count, sorted(left | right), whole.fed)
@@ -69,7 +69,7 @@ def layout(graphs: GraphMap) -> Layout:
     return Layout(whole.box, layer, across, round(width), trunk, around, far)
 
 
-def ways_around(whole: merge_graphs.Union, which: int) -> dict[Edge, list[int]]:
+def ways_around(whole: merge_graphs.MergedGraph, which: int) -> dict[Edge, list[int]]:
     """Edges of one side that have on the other one a way through boxes which this side lacks.
 
     Conv to Relu, where a batch norm went from between: the line runs through the empty place, not around it.

@@ -61,7 +61,7 @@ def test_late_result_of_a_lost_attempt_is_refused(services: Services) -> None:
     gate.go.set()
     first.join(20)
     assert services.jobs.get("default", job.id) == settled
-    assert (settled.state, settled.attempt, settled.losses) == (State.SUCCEEDED, 2, 1)
+    assert (settled.state, settled.attempt, settled.lost_attempts) == (State.SUCCEEDED, 2, 1)
     stages = [row.data.get("stage") for row in services.jobs.events(job.id, 0)]
     assert "late" not in stages
 
@@ -114,7 +114,7 @@ def test_shutdown_gives_the_job_back_without_blame(services: Services) -> None:
     attempt.cancel.set()
     thread.join(5)
     back = services.jobs.get("default", job.id)
-    assert (back.state, back.losses, back.crashes) == (State.QUEUED, 0, 0)
+    assert (back.state, back.lost_attempts, back.crashes) == (State.QUEUED, 0, 0)
 
 
 def test_same_work_queued_twice_runs_once(services: Services) -> None:

@@ -236,7 +236,7 @@ def test_a_job_waits_for_as_long_as_the_machine_is_at_fault(services: Services, 
         _ready(services, job.id)
         assert mine.run(job.id)
         waits = services.jobs.get("default", job.id)
-        assert (waits.state, waits.losses, waits.crashes) == (State.QUEUED, 0, 0)
+        assert (waits.state, waits.lost_attempts, waits.crashes) == (State.QUEUED, 0, 0)
         assert waits.message == fault.message
     runner.fault = None
     _ready(services, job.id)

@@ -361,5 +361,5 @@ def test_polite_end_waits_for_nobody(tmp_path: Path) -> None:
         assert len(answers) == 2
         services = open_services(made.folder / "data")
         back = services.jobs.get("default", here.rsplit("/", 1)[1])
-        assert (back.state.value, back.losses) == ("queued", 0)
+        assert (back.state.value, back.lost_attempts) == ("queued", 0)
         services.close()

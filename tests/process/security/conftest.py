@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from folding.progress import Event
-from service.runner.base import JobOutcome, JobSpec, Limits
+from service.runner.base import JobLimits, JobOutcome, JobSpec
 from service.runner.config import RunnerConfig
 from service.runner.process import ProcessRunner
 from tests.support.paths import ROOT
@@ -34,7 +34,7 @@ def run_act(
     folder: Path,
     act: str,
     *,
-    limits: Limits | None = None,
+    limits: JobLimits | None = None,
     cancel: threading.Event | None = None,
     on_event: Callable[[Event], None] = lambda event: None,
     probe: Path | None = None,
@@ -44,7 +44,7 @@ def run_act(
     source.write_text(act)
     out = folder / "out"
     out.mkdir(exist_ok=True)
-    spec = JobSpec(act, "fold", source, out, probe=probe, limits=limits or Limits(wall_seconds=90))
+    spec = JobSpec(act, "fold", source, out, probe=probe, limits=limits or JobLimits(wall_seconds=90))
     return runner.run(spec, on_event=on_event, cancel=cancel or threading.Event())
 
 

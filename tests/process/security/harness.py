@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from folding.progress import Event
-from service.runner.base import JobSpec, Limits, Status
+from service.runner.base import JobLimits, JobSpec, Status
 from service.runner.children.launch import best_way, start_child
 from service.runner.config import GIB, RunnerConfig
 from service.runner.process import run_in
@@ -84,7 +84,7 @@ def _batch(
     try:
         child.wait_until_warm()
         guard.start()
-        spec = JobSpec("batch", "fold", manifest, config.scratch, limits=Limits(wall_seconds=3600))
+        spec = JobSpec("batch", "fold", manifest, config.scratch, limits=JobLimits(wall_seconds=3600))
         outcome = run_in(child, spec, on_event=follow, cancel=follow.cancel, started=time.monotonic())
     finally:
         follow.over = True

@@ -13,7 +13,7 @@ import pytest
 
 from folding.progress import Event
 from service.runner import process
-from service.runner.base import Crash, Limits, Status
+from service.runner.base import Crash, JobLimits, Status
 from service.runner.process import ProcessRunner
 from tests.process.security.conftest import MIB, Run, configured, run_act
 
@@ -61,27 +61,27 @@ def test_crash_class(run: Run, act: str, crash: Crash) -> None:
 @pytest.mark.parametrize("act", ["sleep", "spin", "threads"])
 def test_wall_clock_ends_it_within_5_seconds_of_the_limit(run: Run, act: str) -> None:
     began = time.monotonic()
-    outcome = run(act, limits=Limits(wall_seconds=1.0))
+    outcome = run(act, limits=JobLimits(wall_seconds=1.0))
     assert (outcome.status, outcome.crash) == (Status.CRASHED, Crash.TIMEOUT)
     assert time.monotonic() - began < 1.0 + 5.0
 
 
 def test_cpu_seconds_end_it(run: Run) -> None:
     """What the process used for its imports is not the job's."""
-    outcome = run("spin", limits=Limits(wall_seconds=20, cpu_seconds=1))
+    outcome = run("spin", limits=JobLimits(wall_seconds=20, cpu_seconds=1))
     assert (outcome.status, outcome.crash) == (Status.CRASHED, Crash.TIMEOUT)
     assert 0.5 < outcome.cpu_seconds < 3.0, "what it cost is told, its imports are not"
 
 
 def test_memory_stays_within_a_tenth_of_the_cap(run: Run) -> None:
     cap = 300 * MIB
-    outcome = run("memory", limits=Limits(wall_seconds=20, memory_bytes=cap))
+    outcome = run("memory", limits=JobLimits(wall_seconds=20, memory_bytes=cap))
     assert outcome.crash is Crash.MEMORY
     assert outcome.peak_rss <= cap * 1.1
 
 
 def test_disk_limit_is_the_jobs_own_fault(run: Run) -> None:
-    outcome = run("fill_disk", limits=Limits(wall_seconds=30, disk_bytes=64 * MIB))
+    outcome = run("fill_disk", limits=JobLimits(wall_seconds=30, disk_bytes=64 * MIB))
     assert outcome.status is Status.ERROR
     assert outcome.written_bytes > 60 * MIB
     assert outcome.error is not None
@@ -91,19 +91,19 @@ def test_disk_limit_is_the_jobs_own_fault(run: Run) -> None:
 @pytest.mark.parametrize("act", ["deep_and_waiting", "many_files", "thread_bomb"])
 def test_what_no_conversion_does_ends_it(run: Run, act: str) -> None:
     began = time.monotonic()
-    outcome = run(act, limits=Limits(wall_seconds=150, disk_bytes=1 << 30))
+    outcome = run(act, limits=JobLimits(wall_seconds=150, disk_bytes=1 << 30))
     assert (outcome.status, outcome.crash) == (Status.CRASHED, Crash.SANDBOX)
     assert time.monotonic() - began < 140
 
 
 def test_folders_that_may_not_be_listed_hide_nothing(run: Run) -> None:
-    outcome = run("hidden_bytes", limits=Limits(wall_seconds=60, disk_bytes=64 * MIB))
+    outcome = run("hidden_bytes", limits=JobLimits(wall_seconds=60, disk_bytes=64 * MIB))
     assert outcome.crash is Crash.SANDBOX or (outcome.error or {}).get("code") == "unsafe_disk_use"
 
 
 def test_the_disk_is_never_taken_whole(run: Run, tmp_path: Path) -> None:
     """Neither by a limit above what is free, nor in one call."""
-    outcome = run("reserve_disk", limits=Limits(wall_seconds=5, disk_bytes=1 << 60))
+    outcome = run("reserve_disk", limits=JobLimits(wall_seconds=5, disk_bytes=1 << 60))
     assert outcome.status in (Status.CRASHED, Status.ERROR)
     assert shutil.disk_usage(tmp_path).free > 0
 
@@ -173,7 +173,9 @@ def test_noise_does_no_harm(run: Run, act: str) -> None:
 def test_a_flood_does_not_stop_the_clock(run: Run) -> None:
     """S6: a limit of 5 seconds became 26, because each word cost the parent a row in a table."""
     began = time.monotonic()
-    outcome = run("endless_flood", limits=Limits(wall_seconds=1.0), on_event=lambda event: time.sleep(0.01))
+    outcome = run(
+        "endless_flood", limits=JobLimits(wall_seconds=1.0), on_event=lambda event: time.sleep(0.01)
+    )
     assert (outcome.status, outcome.crash) == (Status.CRASHED, Crash.TIMEOUT)
     assert outcome.wall_seconds < 1.0 + 5.0
     assert time.monotonic() - began < 60
@@ -197,7 +199,7 @@ def test_a_flood_can_be_cancelled(run: Run) -> None:
 
 
 def test_nonsense_is_an_error_without_words(run: Run) -> None:
-    outcome = run("nonsense", limits=Limits(wall_seconds=60))
+    outcome = run("nonsense", limits=JobLimits(wall_seconds=60))
     assert outcome.status is Status.ERROR
 
 
@@ -240,7 +242,7 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
     own = ProcessRunner(configured(scratch))
     own.start()
     for act in ("succeed", "segfault", "sleep", "deep_folders", "hidden_bytes"):
-        run_act(own, tmp_path, act, limits=Limits(wall_seconds=1))
+        run_act(own, tmp_path, act, limits=JobLimits(wall_seconds=1))
     own.close()
     deadline = time.monotonic() + 60  # a process that was being warmed ends when it is warm
     while (own.making() or list(scratch.iterdir())) and time.monotonic() < deadline:

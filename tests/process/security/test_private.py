@@ -104,7 +104,7 @@ def test_installed_versions_are_safe() -> None:
 def test_an_old_version_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(minimum_versions.metadata, "version", lambda name: "1.0.0")
     with pytest.raises(minimum_versions.DependencyTooOld, match="is older than"):
-        minimum_versions.assert_floors()
+        minimum_versions.assert_minimum_versions()
 
 
 def test_what_the_product_asks_for_is_never_older_than_what_is_safe() -> None:

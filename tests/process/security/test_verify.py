@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.runner.base import JobOutcome, JobSpec, Limits, Status
+from service.runner.base import JobLimits, JobOutcome, JobSpec, Status
 from service.runner.config import RunnerConfig
 from service.runner.local import LocalRunner
 from tests.process.security import corpus_onnx, strategies
@@ -27,7 +27,7 @@ def model(tmp_path: Path) -> Path:
 
 def verify(a: Path, b: Path, out: Path, *, probe: Path | None = None) -> JobOutcome:
     runner = LocalRunner(RunnerConfig(scratch=out))
-    spec = JobSpec("v", "verify", a, out, second=b, probe=probe, limits=Limits(wall_seconds=120))
+    spec = JobSpec("v", "verify", a, out, second=b, probe=probe, limits=JobLimits(wall_seconds=120))
     return runner.run(spec, on_event=lambda event: None, cancel=threading.Event())
 
 

@@ -24,13 +24,13 @@ from service.runner.jail import seccomp
 _JOB: Final = """
 import json, sys, threading
 from pathlib import Path
-from service.runner.base import JobSpec, Limits
+from service.runner.base import JobSpec, JobLimits
 from service.runner.config import RunnerConfig
 from service.runner.local import LocalRunner
 kind, source, out, options, *data = sys.argv[1:]
 calibration, second = (Path(each) if each else None for each in data)
 runner = LocalRunner(RunnerConfig(bubblewrap=False, cgroup=False))
-spec = JobSpec("t", kind, Path(source), Path(out), json.loads(options), limits=Limits(wall_seconds=400),
+spec = JobSpec("t", kind, Path(source), Path(out), json.loads(options), limits=JobLimits(wall_seconds=400),
                calibration=calibration, second=second)
 outcome = runner.run(spec, on_event=lambda event: None, cancel=threading.Event())
 print(outcome.status.value, (outcome.error or {}).get("code", ""), outcome.sandbox)

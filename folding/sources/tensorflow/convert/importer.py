@@ -155,4 +155,4 @@ def norm_row(hint: NormHint) -> NormReport:
         variables=hint.variables,
         hint=hint,
     )
-    return norm_report(Decision(norm, folded=False), health.judge(norm, None))
+    return norm_report(Decision(norm, folded=False), health.assess(norm, None))

@@ -31,7 +31,7 @@ _NEVER = frozenset({"Switch", "Merge", "Enter", "Exit", "NextIteration", "LoopCo
                     "While", "StatelessWhile", "Case", "StatelessCase"})  # fmt: skip
 
 
-def settle(prepared: Prepared, weights: Weights) -> list[str]:
+def precompute(prepared: Prepared, weights: Weights) -> list[str]:
     """Compute such weights and put them into `prepared.constants`. Returns their names."""
     graph = prepared.graph
     leaves = {*prepared.slots, *prepared.constants, *prepared.missing}

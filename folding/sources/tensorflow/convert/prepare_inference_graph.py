@@ -43,7 +43,7 @@ class Prepared:
     missing: dict[str, np.ndarray] = field(default_factory=dict)
     assumptions: list[Assumption] = field(default_factory=list)
     modes: dict[str, np.ndarray] = field(default_factory=dict)
-    norms: list[find_batch_norms.Found] = field(default_factory=list)
+    norms: list[find_batch_norms.FoundNorm] = field(default_factory=list)
     used_feeds: set[str] = field(default_factory=set)
     reference_slots: dict[str, Slot] = field(default_factory=dict)
 
@@ -68,7 +68,7 @@ class Draft:
     absent: list[str] = field(default_factory=list)
     missing: dict[str, np.ndarray] = field(default_factory=dict)
     constants: dict[str, np.ndarray] = field(default_factory=dict)
-    norms: list[find_batch_norms.Found] = field(default_factory=list)
+    norms: list[find_batch_norms.FoundNorm] = field(default_factory=list)
     assumptions: list[Assumption] = field(default_factory=list)
 
 
@@ -119,7 +119,7 @@ def _cut_at_ports(draft: Draft) -> Draft:
     graph.keep(graph.ancestors(roots, control=True))
     graph.prune_library()
     protobuf_io.gate("graphdef", "check_functions", graph.to_graph_def(), program.purpose)
-    validate.check(graph)
+    validate.validate(graph)
     modes = Modes(
         options,
         reserved=frozenset(split(p.tensor)[0] for p in inputs if ports.asked(p, options)),
@@ -131,8 +131,8 @@ def _cut_at_ports(draft: Draft) -> Draft:
 
 def _settle_modes(draft: Draft) -> Draft:
     roots = list(draft.roots)
-    readable = conditionals.settle(draft.graph, roots, draft.modes)
-    validate.check(draft.graph)
+    readable = conditionals.resolve(draft.graph, roots, draft.modes)
+    validate.validate(draft.graph)
     return replace(draft, roots=roots, readable=readable)
 
 
@@ -172,8 +172,8 @@ def _detach_variables(draft: Draft) -> Draft:
 
 
 def _legalize(draft: Draft) -> Draft:
-    legalize.respell(draft.readable, arithmetic=True)
-    legalize.respell(draft.graph)
+    legalize.legalize(draft.readable, arithmetic=True)
+    legalize.legalize(draft.graph)
     unused = batch_mode.normalize(draft.graph)
     found = find_batch_norms.find(draft.graph)
     for hit in found:

@@ -54,7 +54,7 @@ def convert(
         UnsupportedModel: `unsupported_op` (with the ops' names) or `conversion_failed`.
     """
     spell_for_tf2onnx.spell(prepared, weights)
-    precompute_weights.settle(prepared, weights)
+    precompute_weights.precompute(prepared, weights)
     flow = has_control_flow(prepared.graph)
     failures: list[Exception] = []
     # a batch norm in a loop keeps its weights apart; a recurrent layer is known by having them

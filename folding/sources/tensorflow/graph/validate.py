@@ -15,7 +15,7 @@ from folding.sources.tensorflow.graph.tf_graph import Node, TfGraph, data_inputs
 _AGAIN = "The graph was damaged, or cut after it was saved; export it again."
 
 
-def check(graph: TfGraph) -> None:
+def validate(graph: TfGraph) -> None:
     """Raises CorruptModel: `dangling_reference`, `corrupt_model`."""
     counts: dict[str, int | None] = {}
     for node in graph.nodes.values():

@@ -95,10 +95,10 @@ def infer_outputs(
             hint="Name what inference should compute: --output NAME (repeat for several).",
             details={"candidates": [full(name) for name in (chosen or forward.any())][:40]},
         )
-    return [Port(full(name), full(name)) for name in chosen], _told(forward, chosen)
+    return [Port(full(name), full(name)) for name in chosen], _assumptions_about(forward, chosen)
 
 
-def _told(forward: _Forward, chosen: list[str]) -> list[Assumption]:
+def _assumptions_about(forward: _Forward, chosen: list[str]) -> list[Assumption]:
     """That the outputs were guessed, where anything else could be meant."""
     others = [name for name in dict.fromkeys([*forward.named(), *forward.frontier()]) if name not in chosen]
     if not others or not forward.training:

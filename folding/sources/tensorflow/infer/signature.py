@@ -15,7 +15,7 @@ from folding.sources.tensorflow.infer.outputs import candidates, infer_outputs
 from folding.sources.tensorflow.rewrite.legalize import output_dtype
 
 
-def settle(
+def complete_ports(
     program: Program,
     options: FoldOptions,
     *,

@@ -1,6 +1,6 @@
 """Batch norms of a TensorFlow graph, by their arithmetic, under the names that their author gave them.
 
-    FusedBatchNorm*(x, gamma, beta, mean, variance)                      fused; 2015's op is respelled as it
+    FusedBatchNorm*(x, gamma, beta, mean, variance)                      fused; 2015's op is rewritten as it
     x * f + (beta - mean * f) with f = rsqrt(variance + epsilon) * gamma   tf.nn.batch_normalization
     (x - mean) / sqrt(variance + epsilon) * gamma + beta                 by hand
 
@@ -45,7 +45,7 @@ _ROLES = ("moving_mean", "moving_variance", "gamma", "beta")
 
 
 @dataclass
-class Found:
+class FoundNorm:
     """One batch norm: leaves by role, and the node that names its scope."""
 
     node: Node
@@ -58,14 +58,14 @@ class Found:
     stored: tuple[str, ...] = ()  # statistics that the file holds and the layer does not use
 
 
-def find(graph: TfGraph) -> list[Found]:
+def find(graph: TfGraph) -> list[FoundNorm]:
     """Every batch norm of a resolved graph, in graph order; shared ones once per use."""
     finder = _Finder(graph)
     found = [hit for node in graph.in_order() if (hit := finder.at(node)) is not None]
     return _whole([hit for hit in found if hit.batch or "moving_variance" in hit.roles])
 
 
-def _whole(found: list[Found]) -> list[Found]:
+def _whole(found: list[FoundNorm]) -> list[FoundNorm]:
     """Without those that show a part of another: 1/sqrt(variance + epsilon) may be written twice."""
     known: dict[str, list[set[tuple[str, str]]]] = {}
     for hit in found:
@@ -78,7 +78,7 @@ def _whole(found: list[Found]) -> list[Found]:
     ]
 
 
-def hints(found: list[Found], history: History, missing: dict[str, object]) -> list[NormHint]:
+def hints(found: list[FoundNorm], history: History, missing: dict[str, object]) -> list[NormHint]:
     """The records for `folding.norms`; layers that are used twice with the same variables appear once."""
     names = _names(found)
     result: dict[tuple[object, ...], NormHint] = {}
@@ -106,7 +106,7 @@ class _Finder:
         self.graph = graph
         self.readers = graph.consumers()
 
-    def at(self, node: Node) -> Found | None:
+    def at(self, node: Node) -> FoundNorm | None:
         if node.op.startswith("FusedBatchNorm") and not node.op.endswith("Grad") and "Grad" not in node.op:
             return self._fused(node)
         if node.op in ("Rsqrt", "Sqrt", "Pow"):
@@ -127,12 +127,12 @@ class _Finder:
             ref = inputs[0]
         return None
 
-    def _fused(self, node: Node) -> Found | None:
+    def _fused(self, node: Node) -> FoundNorm | None:
         inputs = data_inputs(node)
         batch = node.attr["is_training"].b if "is_training" in node.attr else True
         if batch and self._is_fill(inputs[1]):
             return None  # Keras spells a layer norm so: examples as channels, scale and offset filled in
-        found = Found(node, node.op, epsilon=_single(node.attr["epsilon"].f), batch=batch)
+        found = FoundNorm(node, node.op, epsilon=_single(node.attr["epsilon"].f), batch=batch)
         roles = {"gamma": inputs[1], "beta": inputs[2]}
         if not batch:
             roles.update(moving_mean=inputs[3], moving_variance=inputs[4])
@@ -150,7 +150,7 @@ class _Finder:
         node = self.graph.nodes.get(split(ref)[0])
         return node is not None and node.op in ("Fill", "OnesLike", "BroadcastTo")
 
-    def _arithmetic(self, node: Node) -> Found | None:
+    def _arithmetic(self, node: Node) -> FoundNorm | None:
         inputs = data_inputs(node)
         if node.op == "Pow":
             power = evaluate(self.graph, inputs[1])
@@ -166,7 +166,7 @@ class _Finder:
         batch = leaf is None and self._from_batch(variance)
         if leaf is None and not batch:
             return None
-        found = Found(node, "arithmetic", epsilon=epsilon, batch=batch, axis=-1)
+        found = FoundNorm(node, "arithmetic", epsilon=epsilon, batch=batch, axis=-1)
         if leaf is not None:
             found.roles["moving_variance"] = leaf
         self._follow(found, inverted)
@@ -175,7 +175,7 @@ class _Finder:
         self._spell(found, node)
         return found
 
-    def _spell(self, found: Found, node: Node) -> None:
+    def _spell(self, found: FoundNorm, node: Node) -> None:
         kind = "tf.nn.batch_normalization" if "/batchnorm/" in f"/{node.name}" else "hand-written arithmetic"
         found.spelling = f"{kind} on batch moments" if found.batch else kind
 
@@ -217,7 +217,7 @@ class _Finder:
         value = evaluate(self.graph, axes.name) if axes is not None else None
         return value is not None and 0 in value.reshape(-1).tolist()
 
-    def _follow(self, found: Found, inverted: bool) -> None:
+    def _follow(self, found: FoundNorm, inverted: bool) -> None:
         """From 1/sqrt (or sqrt) onwards: gamma multiplies it, the mean meets it, beta comes last."""
         factors = {canonical(found.node.name)}
         work: list[tuple[str, bool]] = [(found.node.name, inverted)]
@@ -235,7 +235,7 @@ class _Finder:
                     self._divided(found, node, other, work, factors)
 
     def _multiplied(
-        self, found: Found, node: Node, other: str, work: list[tuple[str, bool]], factors: set[str]
+        self, found: FoundNorm, node: Node, other: str, work: list[tuple[str, bool]], factors: set[str]
     ) -> None:
         leaf = self.leaf(other)
         if leaf is None:
@@ -267,7 +267,7 @@ class _Finder:
         work.append((node.name, True))
 
     def _divided(
-        self, found: Found, node: Node, other: str, work: list[tuple[str, bool]], factors: set[str]
+        self, found: FoundNorm, node: Node, other: str, work: list[tuple[str, bool]], factors: set[str]
     ) -> None:
         leaf = self.leaf(other)
         if leaf is not None:  # gamma / sqrt(...)
@@ -276,7 +276,7 @@ class _Finder:
             return
         self._applied(found, node, other)
 
-    def _applied(self, found: Found, node: Node, data: str) -> None:
+    def _applied(self, found: FoundNorm, node: Node, data: str) -> None:
         """`node` scales the data (or the centred data); walk on to gamma and beta."""
         found.end = found.end or node.name
         source = self.graph.nodes.get(split(data)[0])
@@ -288,7 +288,7 @@ class _Finder:
             return
         self._tail(found, node)
 
-    def _tail(self, found: Found, node: Node) -> None:
+    def _tail(self, found: FoundNorm, node: Node) -> None:
         for _ in range(6):
             readers = self.readers.get(node.name, [])
             if len(readers) != 1:
@@ -309,7 +309,7 @@ class _Finder:
                 return
             found.end = node.name
 
-    def _shift(self, found: Found, inputs: list[str]) -> bool:
+    def _shift(self, found: FoundNorm, inputs: list[str]) -> bool:
         """`beta - mean * factor`, perhaps with a mean that comes from the batch; `- mean * factor` alone."""
         for ref in inputs:
             source = self.graph.nodes.get(split(ref)[0])
@@ -354,7 +354,7 @@ def _single(value: float) -> float:
     return float(str(np.float32(value)))
 
 
-def _names(found: list[Found]) -> list[str]:
+def _names(found: list[FoundNorm]) -> list[str]:
     """Layer names: the scope of its own variables, or of its operations where those share a scope."""
     scopes = [_variable_scope(hit) for hit in found]
     distinct: dict[str, set[tuple[object, ...]]] = {}
@@ -367,14 +367,14 @@ def _names(found: list[Found]) -> list[str]:
     return names
 
 
-def _variable_scope(hit: Found) -> str:
+def _variable_scope(hit: FoundNorm) -> str:
     for role in ("gamma", "beta", "moving_mean", "moving_variance"):
         if role in hit.roles and "/" in hit.roles[role]:
             return hit.roles[role].rsplit("/", 1)[0]
     return ""
 
 
-def _standard(hit: Found) -> bool:
+def _standard(hit: FoundNorm) -> bool:
     """Are its variables called as batch norm layers call them?"""
     import re
 
@@ -385,7 +385,7 @@ def _standard(hit: Found) -> bool:
     return all(known.fullmatch(leaf.rsplit("/", 1)[-1]) for leaf in hit.roles.values())
 
 
-def _operation_scope(hit: Found) -> str:
+def _operation_scope(hit: FoundNorm) -> str:
     """`fc1/infer/Sqrt` -> `fc1/infer`; without a scope, the name of what comes out."""
     if "/" in hit.node.name:
         return str(hit.node.name).rsplit("/", 1)[0]

@@ -31,7 +31,7 @@ _RENAMED = {
 _INT32, _BOOL = 3, 10  # DT_INT32, DT_BOOL
 
 
-def respell(graph: TfGraph, *, arithmetic: bool = False) -> None:
+def legalize(graph: TfGraph, *, arithmetic: bool = False) -> None:
     """Rewrite in place. `arithmetic`: spell the 2015 batch norm as Sub/Rsqrt/Mul/Add, not as a fused op."""
     alias: dict[str, str] = {}
     for node in list(graph.nodes.values()):

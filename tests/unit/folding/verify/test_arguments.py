@@ -11,7 +11,7 @@ import pytest
 from onnx import parser
 
 from folding.verify.model import load
-from folding.verify.probes.dynamic_shapes import settle
+from folding.verify.probes.dynamic_shapes import choose_sizes
 from folding.verify.probes.generate import MOST_ROWS, Probe, generate
 from folding.verify.probes.input_ranges import inputs_of
 
@@ -80,10 +80,10 @@ def model(path: Path, opset: int, text: str) -> Path:
     return path
 
 
-def settled(path: Path) -> list[Probe]:
+def chosen_probes(path: Path) -> list[Probe]:
     loaded = load(path)
     specs = inputs_of(loaded)
-    sizes, first, _ = settle(specs, loaded.session(), 0)
+    sizes, first, _ = choose_sizes(specs, loaded.session(), 0)
     return [first, *generate(specs, {**sizes, MOST_ROWS: 3}, 0)]
 
 
@@ -92,14 +92,14 @@ def test_arguments_hold_what_their_reader_accepts(name: str, tmp_path: Path) -> 
     """Every probe runs, not only the one that was searched for."""
     path = model(tmp_path / "m.onnx", *ACCEPTED[name])
     session = load(path).session()
-    for probe in settled(path):
+    for probe in chosen_probes(path):
         session.run(probe.feeds)
 
 
 def test_a_frame_of_no_samples_is_never_proposed(tmp_path: Path) -> None:
     """A frame length of 0 ends the process: no probe may hold one, whatever its kind."""
     text = "g (float[1,128,1] x, int64 t, int64 n) => (float[1,?,?,2] y) { y = STFT(x, t, , n) }"
-    for probe in settled(model(tmp_path / "m.onnx", 17, text)):
+    for probe in chosen_probes(model(tmp_path / "m.onnx", 17, text)):
         assert 1 <= probe.feeds["n"] <= 128
         assert probe.feeds["t"] >= 1
 
@@ -119,7 +119,7 @@ def test_dimensions_that_need_sizes_of_their_own_are_found_one_by_one(tmp_path: 
     }.items():  # fmt: skip
         made.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
     onnx.save_model(made, str(path))
-    first = settled(path)[0]
+    first = chosen_probes(path)[0]
     assert first.feeds["x"].shape[1] > 40
 
 
@@ -129,7 +129,7 @@ def test_a_size_that_the_graph_speaks_of_is_tried(tmp_path: Path) -> None:
     made = onnx.load_model(str(path))
     made.graph.initializer.append(onnx.numpy_helper.from_array(np.array([-1, 77]), "s"))
     onnx.save_model(made, str(path))
-    assert settled(path)[0].feeds["x"].shape == (1, 77)
+    assert chosen_probes(path)[0].feeds["x"].shape == (1, 77)
 
 
 def test_sequences_and_optional_inputs_are_fed(tmp_path: Path) -> None:
@@ -140,11 +140,11 @@ def test_sequences_and_optional_inputs_are_fed(tmp_path: Path) -> None:
     made.graph.initializer.append(onnx.numpy_helper.from_array(np.array(1), "i"))
     onnx.save_model(made, str(path))
     assert {spec.name: spec.sequence for spec in inputs_of(load(path))} == {"s": True, "o": False}
-    assert settled(path)[0].feeds["s"].dtype == object
+    assert chosen_probes(path)[0].feeds["s"].dtype == object
 
 
 def test_narrow_integers_are_drawn_from_their_whole_type(tmp_path: Path) -> None:
-    probes = settled(model(tmp_path / "m.onnx", *ACCEPTED["four_bits"]))
+    probes = chosen_probes(model(tmp_path / "m.onnx", *ACCEPTED["four_bits"]))
     values = np.concatenate([probe.feeds["x"].astype(np.int64).ravel() for probe in probes])
     assert probes[0].feeds["x"].dtype == ml_dtypes.int4
     assert values.min() < 0 < values.max()
@@ -156,7 +156,7 @@ def test_a_symbol_of_the_batch_is_the_batch_wherever_it_stands(tmp_path: Path) -
         s = Add(x, state) y = Relu(s) }"""
     path = model(tmp_path / "m.onnx", 17, text)
     session = load(path).session()
-    probes = settled(path)
+    probes = chosen_probes(path)
     for probe in probes:
         assert probe.feeds["x"].shape[0] == probe.feeds["state"].shape[1]
         session.run(probe.feeds)

@@ -12,7 +12,7 @@ from folding.sources.tensorflow.rewrite.dropout import turn_dropout_off
 from folding.sources.tensorflow.rewrite.inline import Inliner, branch
 
 
-def settle(graph: TfGraph, roots: list[str], modes: Modes) -> TfGraph:
+def resolve(graph: TfGraph, roots: list[str], modes: Modes) -> TfGraph:
     """Inline, set flags and resolve until nothing changes. Returns the copy from before resolution."""
     inliner = Inliner(graph)
     inliner.run(roots)

@@ -81,7 +81,7 @@ def _typename(dtype: int) -> str:
 
 def initial_values(
     program: Program,
-    found: list[find_batch_norms.Found],
+    found: list[find_batch_norms.FoundNorm],
     absent: list[str],
     shapes: Declared,
     options: FoldOptions,

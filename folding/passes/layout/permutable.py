@@ -36,7 +36,7 @@ REDUCTIONS = frozenset({
 
 
 @dataclass(frozen=True)
-class Transparent:
+class Permutable:
     """One node that may be moved: the values that share its layout, and the rank of them."""
 
     node: ir.Node
@@ -45,7 +45,7 @@ class Transparent:
     outputs: tuple[int, ...]  # positions of carried outputs
 
 
-def transparent(node: ir.Node, constants: Callable[[ir.Value], bool]) -> Transparent | None:
+def permutable(node: ir.Node, constants: Callable[[ir.Value], bool]) -> Permutable | None:
     """How the node takes part, or None. `constants` tells values that depend on initializers alone."""
     if node.domain not in ("", "ai.onnx") or not node.outputs or node.meta.get(_PINNED):
         return None
@@ -58,7 +58,7 @@ def transparent(node: ir.Node, constants: Callable[[ir.Value], bool]) -> Transpa
     if op_type == "Split" or op_type in UNARY or _CHECKS.get(op_type, _never)(node):
         if any(inferred_rank(value) != count for value in (node.inputs[0], *_read(node))):
             return None
-        return Transparent(node, count, (0,), tuple(range(len(node.outputs))))
+        return Permutable(node, count, (0,), tuple(range(len(node.outputs))))
     return None
 
 
@@ -66,7 +66,7 @@ def _read(node: ir.Node) -> list[ir.Value]:
     return [value for value in node.outputs if value.uses() or value.is_graph_output()]
 
 
-def _nary(node: ir.Node, count: int, constants: Callable[[ir.Value], bool]) -> Transparent | None:
+def _nary(node: ir.Node, count: int, constants: Callable[[ir.Value], bool]) -> Permutable | None:
     """Full-rank operands are carried; constants adapt; a run-time operand of lower rank forbids it."""
     carried = []
     for position, value in enumerate(node.inputs):
@@ -82,7 +82,7 @@ def _nary(node: ir.Node, count: int, constants: Callable[[ir.Value], bool]) -> T
             carried.append(position)
         elif wide != 0:
             return None
-    return Transparent(node, count, tuple(carried), (0,)) if carried else None
+    return Permutable(node, count, tuple(carried), (0,)) if carried else None
 
 
 def _never(node: ir.Node) -> bool:
@@ -122,7 +122,7 @@ def _resize(node: ir.Node) -> bool:
     return all(value is None or tensor(value) is not None for value in node.inputs[2:])
 
 
-def pin(part: Transparent, perm: Perm) -> bool:
+def pin(part: Permutable, perm: Perm) -> bool:
     """Leave a node as it is for good where runtimes have no kernel for the new order. True when so.
 
     onnxruntime's CPU provider interpolates over the last two of four axes, or those between the first and the
@@ -175,7 +175,7 @@ _CHECKS: dict[str, Callable[[ir.Node], bool]] = {
 }
 
 
-def move(part: Transparent, perm: Perm) -> None:
+def move(part: Permutable, perm: Perm) -> None:
     """Rewrite the node for values stored as transpose(x, perm). Shapes of carried outputs move too."""
     node = part.node
     if node.op_type in NARY or node.op_type == "Concat":

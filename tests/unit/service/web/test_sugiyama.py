@@ -62,7 +62,7 @@ def graphs(draw: st.DrawFn) -> GraphMap:
 @given(graphs())
 def test_nothing_overlaps_and_every_line_goes_down(graph: GraphMap) -> None:
     found = sugiyama.layout(graph)
-    whole = merge_graphs.union(graph)
+    whole = merge_graphs.merge(graph)
     per_layer: dict[int, list[tuple[int, int]]] = {}
     for box, (layer, x) in enumerate(zip(found.layer, found.x, strict=True)):
         per_layer.setdefault(layer, []).append((x, coordinates.NODE))
@@ -121,7 +121,7 @@ def test_a_batch_norm_of_many_nodes_is_one_box() -> None:
     # input, conv, constant, rsqrt, mul(conv, rsqrt), constant, sub(constant, rsqrt), add(mul, sub), relu
     graph = alike([[], [0], [], [2], [1, 3], [], [5, 3], [4, 6], [7]])
     graph.sites.append(NormSite(name="bn", before=[2, 3, 4, 5, 6, 7], after=[1], scale=[1.0], shift=[0.0]))
-    whole = merge_graphs.union(graph)
+    whole = merge_graphs.merge(graph)
     assert whole.box == [0, 1, 2, 2, 2, 2, 2, 2, 3]
     assert whole.edges[0] == {(0, 1), (1, 2), (2, 3)}
 
@@ -129,7 +129,7 @@ def test_a_batch_norm_of_many_nodes_is_one_box() -> None:
 def test_a_batch_norm_that_is_read_in_its_middle_stays_open_there() -> None:
     graph = alike([[], [0], [1], [2], [2, 3]])  # the Mul (2) of Mul, Add is read by another node too
     graph.sites.append(NormSite(name="bn", before=[2, 3], after=[], scale=[1.0], shift=[0.0]))
-    assert merge_graphs.union(graph).box == [0, 1, 2, 3, 4]
+    assert merge_graphs.merge(graph).box == [0, 1, 2, 3, 4]
 
 
 def test_values_that_live_too_long_are_drawn_broken() -> None:
