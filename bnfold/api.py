@@ -11,7 +11,7 @@ from typing import Any
 
 from bnfold.arguments import Arrays, arrays_of, listener_of, options_of
 from bnfold.models import Model, as_path
-from bnfold.results import Folded, Inspected, move, printable
+from bnfold.results import Folded, Inspected, move, name_recalibrated, printable
 from folding.errors import UsageError
 from folding.options import FoldOptions
 from folding.progress import Listener
@@ -78,8 +78,7 @@ def _recalibrated(report: Report, made: Path, dst: str | os.PathLike[str] | None
         return None
     whole = not path.with_name(path.name + ".data").exists() and path.stat().st_size < MAX_BYTES
     data = path.read_bytes() if whole else None
-    target = None if dst is None else Path(dst).with_name(f"{Path(dst).stem}.recalibrated.onnx")
-    held.file = "Folded.recalibrated" if target is None else target.name
+    target = name_recalibrated(report, dst)
     if target is not None and held.verdict is Verdict.PASS:
         move(path, target)
     return data if held.verdict is Verdict.PASS else None

@@ -9,11 +9,12 @@ from typing import Any
 
 from bnfold.arguments import Arrays, arrays_of, listener_of, options_of
 from bnfold.models import Model, as_path
-from bnfold.results import Folded, printable
+from bnfold.results import Folded, name_recalibrated, printable
 from folding.options import FoldOptions
 from folding.progress import Listener
 from folding.report import Report, Verdict
 from service import client
+from service.client import Job
 
 
 class Client(client.Client):
@@ -50,11 +51,27 @@ class Client(client.Client):
             if job.state != "rejected":
                 job.raise_for_state()
             report = printable(Report.model_validate_json(self.report(job.id)))
+            second = self._recalibrated(report, job, dst, folder)
             if report.verdict is not Verdict.PASS or job.artifact is None:
-                return Folded(report)
+                return Folded(report, recalibrated=second)
             target = Path(dst) if dst is not None else folder / "artifact.onnx"
             self.pull(job.artifact.digest, target)
-            return Folded(report, target.read_bytes(), Path(dst) if dst is not None else None)
+            return Folded(
+                report, target.read_bytes(), Path(dst) if dst is not None else None, recalibrated=second
+            )
+
+    def _recalibrated(
+        self, report: Report, job: Job, dst: str | os.PathLike[str] | None, folder: Path
+    ) -> bytes | None:
+        """The second artifact's bytes, and its file beside `dst`, where one was made and proved."""
+        if report.recalibrated is None or job.recalibrated is None:
+            return None
+        target = name_recalibrated(report, dst)
+        if report.recalibrated.verdict is not Verdict.PASS:
+            return None
+        path = target if target is not None else folder / "recalibrated.onnx"
+        self.pull(job.recalibrated.digest, path)
+        return path.read_bytes()
 
 
 def _stored(arrays: Arrays | None, folder: Path, role: str) -> Path | None:

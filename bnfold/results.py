@@ -175,6 +175,14 @@ def _as_html(report: Report) -> str:
     )
 
 
+def name_recalibrated(report: Report, dst: str | os.PathLike[str] | None) -> Path | None:
+    """Name the second artifact in the report by where it goes, and return that; None without a `dst`."""
+    assert report.recalibrated is not None
+    target = None if dst is None else Path(dst).with_name(f"{Path(dst).stem}.recalibrated.onnx")
+    report.recalibrated.file = "Folded.recalibrated" if target is None else target.name
+    return target
+
+
 def move(made: Path, dst: Path) -> Path:
     """Move an artifact, and the weights file beside it if there is one, to its place."""
     weights = made.with_name(made.name + ".data")

@@ -105,7 +105,13 @@ def _worth_recalibrating(report: Report) -> bool:
 def _second(fixed: Report, path: Path) -> Recalibrated | None:
     if fixed.artifact is None:
         return None
-    return Recalibrated(file=path.name, artifact=fixed.artifact, verdict=fixed.verdict, summary=fixed.summary)
+    return Recalibrated(
+        file=path.name,
+        artifact=fixed.artifact,
+        verdict=fixed.verdict,
+        summary=fixed.summary,
+        headline=fixed.headline,
+    )
 
 
 def root_error(error: BaseException) -> BaseException:

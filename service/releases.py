@@ -99,13 +99,16 @@ class Releases:
         """The job that made an artifact, and its headline; None where the job was deleted."""
         jobs = tables.jobs.c
         query = (
-            select(jobs.id, jobs.headline)
+            select(jobs.id, jobs.headline, jobs.artifact_digest, jobs.recalibrated)
             .join(tables.artifacts, (A.job_id == jobs.id) & (A.tenant == jobs.tenant))
             .where(A.tenant == tenant, A.digest == digest)
         )
         with self.db.read() as connection:
             row = connection.execute(query).first()
-        return (row.id, row.headline) if row is not None else (None, None)
+        if row is None:
+            return None, None
+        first = row.artifact_digest == digest
+        return row.id, row.headline if first else (row.recalibrated or {}).get("headline")
 
     def _next_version(self, connection: Any, tenant: str, name: str, channel: str) -> int:
         query = select(H.version).where(H.tenant == tenant, H.name == name, H.channel == channel)

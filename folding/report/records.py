@@ -235,6 +235,9 @@ class Recalibrated(ReportPart):
     artifact: ArtifactReport = Field(description="The bytes that were written.")
     verdict: Verdict = Field(description="Whether it is equivalent to the recalibrated source.")
     summary: str = Field(default="", description="That verdict in one sentence.")
+    headline: Headline | None = Field(
+        default=None, description="Verdict and health of the second artifact in one sentence."
+    )
 
 
 class Report(ReportPart):

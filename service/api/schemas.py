@@ -92,6 +92,13 @@ class BlobOut(BaseModel):
     bytes: int
 
 
+class RecalibratedOut(BlobOut):
+    """The second artifact of a job: with the statistics of the calibration data."""
+
+    verdict: str = Field(description="Whether it is equivalent to the recalibrated source.")
+    headline: Headline | None = Field(default=None, description="Verdict and health in one sentence.")
+
+
 class QueueOut(BaseModel):
     """Where a waiting job stands."""
 
@@ -123,6 +130,10 @@ class JobOut(BaseModel):
     cached_from: str | None
     error: dict[str, Any] | None = Field(description="code, message, hint, stage, layer, details.")
     artifact: BlobOut | None
+    recalibrated: RecalibratedOut | None = Field(
+        default=None,
+        description="With calibration data, where the stored statistics set inference apart from training.",
+    )
     queue: QueueOut | None = Field(default=None, description="While it waits, where one job is asked for.")
     created_at: Time
     updated_at: Time
@@ -142,6 +153,10 @@ class JobOut(BaseModel):
         if job.artifact_digest is not None:
             artifact = BlobOut(digest=job.artifact_digest, bytes=job.artifact_bytes or 0)
             links["artifact"] = f"/v1/artifacts/{job.artifact_digest}"
+        second = None
+        if job.recalibrated_digest is not None:
+            second = RecalibratedOut(digest=job.recalibrated_digest, **(job.recalibrated or {}))
+            links["recalibrated"] = f"/v1/artifacts/{job.recalibrated_digest}"
         return JobOut(
             id=job.id, kind=job.kind, state=job.state, pool=job.pool, model=job.model_id,
             filename=job.filename, name=job.label or job.filename,
@@ -150,7 +165,7 @@ class JobOut(BaseModel):
             message=job.message, verdict=job.verdict,
             headline=Headline.model_validate(job.headline) if job.headline else None,
             sandbox=job.sandbox, cached_from=job.cached_from,
-            error=job.error, artifact=artifact, queue=queue,
+            error=job.error, artifact=artifact, recalibrated=second, queue=queue,
             created_at=job.created_at, updated_at=job.updated_at,
             started_at=job.started_at, finished_at=job.finished_at, links=links,
         )  # fmt: skip

@@ -146,13 +146,17 @@ def publish(report: Report, made: Path, out: Path) -> Path:
 
 def publish_recalibrated(report: Report, made: Path, out: Path) -> Path | None:
     """Move the second artifact, `OUT.recalibrated.onnx`, beside the first, where one was made and proved."""
+    target = name_recalibrated(report, out)
+    return _move(made, target) if target is not None else None
+
+
+def name_recalibrated(report: Report, out: Path) -> Path | None:
+    """Return where the second artifact goes, and name it so in the report; None where none is proved."""
     held = report.recalibrated
     if held is None:
         return None
     held.file = f"{out.stem}.recalibrated{out.suffix}"
-    if held.verdict != "pass":
-        return None
-    return _move(made, out.with_name(held.file))
+    return out.with_name(held.file) if held.verdict == "pass" else None
 
 
 def _move(made: Path, target: Path) -> Path:

@@ -11,6 +11,7 @@ from folding.report import Report
 from service.cli import describe, failures, parse
 from service.cli.fold import (
     check_calibration,
+    name_recalibrated,
     output_files,
     output_folder,
     write_renderings,
@@ -89,8 +90,11 @@ def _follow(
         raise
     if job.state in ("succeeded", "rejected"):
         report = Report.model_validate_json(client.report(job.id))
+        second = name_recalibrated(report, out) if out is not None else None
         write_renderings(report, renderings)
         describe.report(report, output)
+        if second is not None and job.recalibrated is not None:
+            _fetch(client, job.recalibrated.digest, second, output)
     if job.state == "succeeded" and out is not None and job.artifact is not None:
         _fetch(client, job.artifact.digest, out, output)
     output.document(job.model_dump(mode="json"))
@@ -157,6 +161,8 @@ def _print(job: Job, output: Output) -> None:
         output.say(f"  headline  {job.headline['title']}")
     if job.artifact is not None:
         output.say(f"  artifact  {job.artifact.digest}")
+    if job.recalibrated is not None:
+        output.say(f"  recalibrated  {job.recalibrated.digest} ({job.recalibrated.verdict})")
 
 
 def pull(

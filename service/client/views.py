@@ -23,6 +23,12 @@ class Blob(_View):
     bytes: int
 
 
+class Recalibrated(Blob):
+    """The second artifact of a job: with the statistics of the calibration data."""
+
+    verdict: str = ""
+
+
 class Job(_View):
     """A job as the service tells it."""
 
@@ -44,6 +50,7 @@ class Job(_View):
     cached_from: str | None = None
     error: dict[str, Any] | None = None
     artifact: Blob | None = None
+    recalibrated: Recalibrated | None = None
     created_at: str = ""
     started_at: str | None = None
     finished_at: str | None = None

@@ -80,7 +80,8 @@ class Collector:
         return went
 
     def _jobs(self, which: ColumnElement[bool], limit: int = 200) -> int:
-        released = exists().where(H.tenant == J.tenant, H.digest == J.artifact_digest)
+        made = or_(H.digest == J.artifact_digest, H.digest == J.recalibrated_digest)
+        released = exists().where(H.tenant == J.tenant, made)
         finished = J.state.in_([state.value for state in TERMINAL])
         query = select(tables.jobs).where(finished, which, ~released).order_by(J.finished_at).limit(limit)
         with self.db.write() as connection:
@@ -167,6 +168,7 @@ def _unused() -> ColumnElement[bool]:
         J.tenant == B.tenant,
         or_(*(column == B.digest for column in (
             J.input_digest, J.calibration_digest, J.probe_digest, J.report_digest, J.artifact_digest,
+            J.recalibrated_digest,
         ))),
     )  # fmt: skip
     models = exists().where(M.tenant == B.tenant, M.digest == B.digest)

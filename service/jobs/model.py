@@ -73,6 +73,13 @@ class Job:
     artifact_bytes: int | None
     trace: str | None
     cost: dict[str, Any] | None = None
+    recalibrated_digest: str | None = None
+    recalibrated: dict[str, Any] | None = None
+
+    @property
+    def artifacts(self) -> list[str]:
+        """Return the digests of what the job made: the artifact, then the recalibrated one."""
+        return [digest for digest in (self.artifact_digest, self.recalibrated_digest) if digest is not None]
 
     @property
     def done(self) -> bool:

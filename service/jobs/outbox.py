@@ -42,6 +42,7 @@ def _payload(event: str, job: Job) -> str:
         "state": job.state.value,
         "verdict": job.verdict,
         "artifact": job.artifact_digest,
+        "recalibrated": job.recalibrated_digest,
         "input": job.input_digest,
         "error": (job.error or {}).get("code"),
     }

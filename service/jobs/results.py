@@ -26,12 +26,25 @@ ZIP = "application/zip"
 
 
 @dataclass(frozen=True)
+class Made:
+    """An artifact in the blob store."""
+
+    digest: str
+    size: int
+    media_type: str
+    published: bool
+
+
+@dataclass(frozen=True)
 class Stored:
-    """What is in the blob store already, waiting for the commit that makes it known."""
+    """What is in the blob store already, waiting for the commit that makes it known.
+
+    artifacts: the artifact, then the recalibrated one where there is one.
+    """
 
     cause: Cause
     values: dict[str, Any]
-    media_type: str = ONNX
+    artifacts: tuple[Made, ...] = ()
     sizes: tuple[tuple[str, int], ...] = ()
 
 
@@ -48,25 +61,53 @@ def store(blobs: Blobs, job: Job, outcome: JobOutcome) -> Stored:
         return Stored(Cause.PASS, found, sizes=((digest, len(data)),))
     if outcome.artifact is None:
         raise InternalError("The runner said that it was done and left no artifact.")
-    path, media_type = _packed(outcome.artifact)
-    digest, size = put_file(blobs, path)
-    report["artifact"] = {"digest": digest, "bytes": size}
+    verdict = str(report["verdict"])
+    made = _put(blobs, outcome.artifact, verdict)
+    report["artifact"] = {"digest": made.digest, "bytes": made.size}
     report["sandbox"] = outcome.sandbox
     report["source"]["digest"] = job.input_digest
+    second = _second(blobs, outcome, report)
     data = json.dumps(report, separators=(",", ":")).encode()
     report_digest = put_bytes(blobs, data)
-    verdict = str(report["verdict"])
+    artifacts = (made,) if second is None else (made, second)
+    stored = sum(each.size for each in artifacts) + len(data)
     values: dict[str, Any] = {
         "verdict": verdict,
         "sandbox": outcome.sandbox,
-        "artifact_digest": digest,
-        "artifact_bytes": size,
+        "artifact_digest": made.digest,
+        "artifact_bytes": made.size,
+        "recalibrated_digest": second.digest if second is not None else None,
+        "recalibrated": _told(report, second) if second is not None else None,
         "report_digest": report_digest,
         **_headline(report),
-        "cost": cost(job, outcome, report, size + len(data)),
+        "cost": cost(job, outcome, report, stored),
     }
     cause = Cause.PASS if verdict == "pass" else Cause.REJECT
-    return Stored(cause, values, media_type, ((digest, size), (report_digest, len(data))))
+    sizes = [(each.digest, each.size) for each in artifacts]
+    return Stored(cause, values, artifacts, (*sizes, (report_digest, len(data))))
+
+
+def _put(blobs: Blobs, model: Path, verdict: str) -> Made:
+    path, media_type = _packed(model)
+    digest, size = put_file(blobs, path)
+    return Made(digest, size, media_type, published=verdict == "pass")
+
+
+def _second(blobs: Blobs, outcome: JobOutcome, report: dict[str, Any]) -> Made | None:
+    """Store the recalibrated artifact and write its digest into the report; None where there is none."""
+    told = report.get("recalibrated")
+    if not told or outcome.recalibrated is None:
+        report["recalibrated"] = None
+        return None
+    made = _put(blobs, outcome.recalibrated, str(told["verdict"]))
+    told["artifact"] = {"digest": made.digest, "bytes": made.size}
+    return made
+
+
+def _told(report: dict[str, Any], second: Made) -> dict[str, Any]:
+    """The column `recalibrated` of a job: what lists and releases say about the second artifact."""
+    told = report["recalibrated"]
+    return {"bytes": second.size} | {key: told.get(key) for key in ("verdict", "headline")}
 
 
 def _headline(report: dict[str, Any]) -> dict[str, Any]:
@@ -149,13 +190,11 @@ def commit(db: Database, job: Job, stored: Stored) -> Job | None:
             return None
         for digest, size in stored.sizes:
             references.add_blob(db, connection, job.tenant, digest, size)
-        artifact = stored.values.get("artifact_digest")
-        if artifact is not None:
-            state = "published" if stored.cause is Cause.PASS else "quarantined"
-            size = int(stored.values["artifact_bytes"])
+        for made in stored.artifacts:
+            state = "published" if made.published else "quarantined"
             references.add_artifact(
-                db, connection, job.tenant, artifact,
-                size=size, state=state, media_type=stored.media_type, job_id=job.id,
+                db, connection, job.tenant, made.digest, main=made is stored.artifacts[0],
+                size=made.size, state=state, media_type=made.media_type, job_id=job.id,
             )  # fmt: skip
         return moved
 

@@ -209,7 +209,7 @@ class Jobs:
             self._check_quota(connection, tenant)
             fresh = dict.fromkeys(
                 ("error", "verdict", "headline", "health", "report_digest", "artifact_digest",
-                 "artifact_bytes", "cached_from",
+                 "artifact_bytes", "recalibrated_digest", "recalibrated", "cached_from",
                  "started_at", "finished_at", "message", "sandbox", "cost")
             )  # fmt: skip
             moved = repository.move(
@@ -234,9 +234,9 @@ class Jobs:
             job = repository.find(connection, tenant, job_id)
             if job.state not in TERMINAL:
                 raise Conflict(f"The job is {job.state}.", code="wrong_state", hint="Cancel it first.")
-            if job.artifact_digest and references.is_released(connection, tenant, job.artifact_digest):
+            if any(references.is_released(connection, tenant, digest) for digest in job.artifacts):
                 raise Conflict(
-                    "A release points to this job's artifact.",
+                    "A release points to an artifact of this job.",
                     code="in_use",
                     hint="Releases keep their history; delete the release first.",
                 )
@@ -271,7 +271,7 @@ def find_cached(db: Database, verifier: Verifier, tenant: str, cache_key: str) -
         return None
     job = Job.of(row)
     try:
-        for digest in filter(None, (job.artifact_digest, job.report_digest)):
+        for digest in filter(None, (*job.artifacts, job.report_digest)):
             verifier.check(digest, now())
     except (CorruptBlob, NotFound):
         return None  # rot or loss: do the work again
@@ -283,7 +283,7 @@ def remove(connection: Connection, jobs: Sequence[Job]) -> None:
     gone = [job.id for job in jobs]
     for column in (tables.idempotency.c.job_id, tables.events.c.job_id, J.id):
         connection.execute(delete(column.table).where(column.in_(gone)))
-    for tenant, digest in {(job.tenant, job.artifact_digest) for job in jobs if job.artifact_digest}:
+    for tenant, digest in {(job.tenant, digest) for job in jobs for digest in job.artifacts}:
         references.drop_artifact_if_unused(connection, tenant, digest)
 
 
@@ -299,6 +299,8 @@ def _result_of(hit: Job) -> dict[str, Any]:
         "report_digest": hit.report_digest,
         "artifact_digest": hit.artifact_digest,
         "artifact_bytes": hit.artifact_bytes,
+        "recalibrated_digest": hit.recalibrated_digest,
+        "recalibrated": hit.recalibrated,
         "progress": 1.0,
         "started_at": clock,
         "finished_at": clock,

@@ -23,7 +23,7 @@ from folding.progress import Event
 from service import telemetry
 from service.errors import CorruptBlob, NotFound, StorageFull, Unavailable
 from service.jobs import leases, repository, results
-from service.jobs.model import Job, State
+from service.jobs.model import Job, Kind, State
 from service.jobs.queue import Queue
 from service.jobs.service import find_cached
 from service.jobs.transitions import Cause
@@ -165,6 +165,8 @@ class Worker:
             if digest is not None:
                 data[role] = folder / f"{role}.npz"
                 self._fetch(digest, data[role])
+        second = job.kind is Kind.FOLD and "calibration" in data
+        seconds = cpu_budget(self.settings, [model, *data.values()])
         spec = JobSpec(
             job_id=job.id,
             kind=job.kind.value,
@@ -174,10 +176,11 @@ class Worker:
             limits=JobLimits(
                 self.settings.job_timeout,
                 self.settings.job_memory_bytes,
-                cpu_seconds=cpu_budget(self.settings, [model, *data.values()]),
+                cpu_seconds=2 * seconds if second else seconds,  # two artifacts
             ),
             calibration=data.get("calibration"),
             probe=data.get("probe"),
+            recalibrated=second,
             pool=job.pool,
         )
         return self.runner.run(spec, on_event=lambda event: self._note(attempt, event), cancel=attempt.cancel)
@@ -264,6 +267,8 @@ class Worker:
                 "report_digest",
                 "artifact_digest",
                 "artifact_bytes",
+                "recalibrated_digest",
+                "recalibrated",
             )
         }
         cause = Cause.PASS if hit.state is State.SUCCEEDED else Cause.REJECT

@@ -1,8 +1,9 @@
 """A runner that folds nothing: tests of engines and stores use it. The input's bytes say what to do.
 
 `{"seconds": 0.2, "verdict": "pass", "crash": "runner_crashed", "error": "corrupt_model", "bytes": 1000,
-"health": "never_updated"}`, all optional; anything that is no JSON object counts as `{}`. The artifact
-depends on the bytes of the input alone.
+"health": "never_updated", "recalibrated": "pass"}`, all optional; anything that is no JSON object counts as
+`{}`. The artifact depends on the bytes of the input alone. `recalibrated`: the verdict of a second artifact,
+which is made where there is calibration data.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from folding.report import (
     HealthCode,
     Inspection,
     NormReport,
+    Recalibrated,
     Report,
     SourceReport,
     Verdict,
@@ -63,12 +65,14 @@ class MemoryRunner:
             report.write_text(Inspection(format="memory", framework="none").to_json())
             size = report.stat().st_size
             return JobOutcome(Status.DONE, report=report, read_bytes=len(data), written_bytes=size)
-        artifact = _artifact(spec.out_dir, data, int(orders.get("bytes", 1000)))
-        report.write_text(_report(artifact, orders, spec).to_json())
+        artifact = _artifact(spec.out_dir / "model.onnx", data, int(orders.get("bytes", 1000)))
+        made = _report(artifact, orders, spec)
+        second = _second(made, orders, spec, data)
+        report.write_text(made.to_json())
         written = report.stat().st_size + artifact.stat().st_size
         return JobOutcome(
-            Status.DONE, report=report, artifact=artifact, wall_seconds=time.monotonic() - began,
-            read_bytes=len(data), written_bytes=written,
+            Status.DONE, report=report, artifact=artifact, recalibrated=second,
+            wall_seconds=time.monotonic() - began, read_bytes=len(data), written_bytes=written,
         )  # fmt: skip
 
 
@@ -80,10 +84,23 @@ def _orders(data: bytes) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _artifact(folder: Path, data: bytes, size: int) -> Path:
+def _artifact(path: Path, data: bytes, size: int) -> Path:
     seed = hashlib.sha256(data).digest()
-    path = folder / "model.onnx"
     path.write_bytes((seed * (size // len(seed) + 1))[:size])
+    return path
+
+
+def _second(report: Report, orders: dict[str, Any], spec: JobSpec, data: bytes) -> Path | None:
+    """The recalibrated artifact, where it is asked for and the input orders one with a verdict."""
+    if not spec.recalibrated or "recalibrated" not in orders:
+        return None
+    path = _artifact(spec.out_dir / "recalibrated.onnx", b"recalibrated" + data, 500)
+    healthy = orders | {"health": "ok", "verdict": orders["recalibrated"]}
+    fixed = _report(path, healthy, spec)
+    assert fixed.artifact is not None
+    report.recalibrated = Recalibrated(
+        file=path.name, artifact=fixed.artifact, verdict=fixed.verdict, headline=fixed.headline
+    )
     return path
 
 

@@ -205,7 +205,10 @@ def run_in(
     except BnfoldError as error:
         return _outcome(child, replace(end, error=error.to_dict()), started)
     return replace(
-        _outcome(child, end, started), report=found.get("report.json"), artifact=found.get("model.onnx")
+        _outcome(child, end, started),
+        report=found.get("report.json"),
+        artifact=found.get("model.onnx"),
+        recalibrated=found.get("recalibrated.onnx"),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, delete, func, or_, select, update
 
 from service.errors import NotFound
 from service.store import tables
@@ -39,14 +39,26 @@ def require_blob(connection: Connection, tenant: str, digest: str) -> int:
 
 
 def add_artifact(
-    db: Database, connection: Connection, tenant: str, digest: str, **values: str | int | float
+    db: Database,
+    connection: Connection,
+    tenant: str,
+    digest: str,
+    *,
+    main: bool = True,
+    **values: str | int | float,
 ) -> None:
-    """Insert an artifact; one that was quarantined is published when another job proves it."""
+    """Insert an artifact; one that was quarantined is published when another job proves it.
+
+    main: it is the job's artifact, which the job's report and attestation are about: the newest such job is
+    named. A recalibrated artifact leaves a published one to its job.
+    """
     table = tables.artifacts
     insert = db.insert(table).values(tenant=tenant, digest=digest, created_at=now(), **values)
     connection.execute(insert.on_conflict_do_nothing())
     if values["state"] == "published":
-        mine = (table.c.tenant == tenant, table.c.digest == digest)
+        mine = [table.c.tenant == tenant, table.c.digest == digest]
+        if not main:
+            mine.append(table.c.state != "published")
         connection.execute(update(table).where(*mine).values(state="published", job_id=values["job_id"]))
 
 
@@ -60,7 +72,8 @@ def is_released(connection: Connection, tenant: str, digest: str) -> bool:
 def drop_artifact_if_unused(connection: Connection, tenant: str, digest: str) -> None:
     """Forget an artifact that neither a job nor a release names."""
     jobs = tables.jobs.c
-    users = select(func.count()).where(jobs.tenant == tenant, jobs.artifact_digest == digest)
+    made = or_(jobs.artifact_digest == digest, jobs.recalibrated_digest == digest)
+    users = select(func.count()).where(jobs.tenant == tenant, made)
     if connection.execute(users).scalar_one() or is_released(connection, tenant, digest):
         return
     table = tables.artifacts

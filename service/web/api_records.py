@@ -39,11 +39,11 @@ def problem_of(error: Any) -> dict[str, Any] | None:
     }
 
 
-def download_name(filename: str | None) -> str:
+def download_name(filename: str | None, what: str = "folded") -> str:
     """`model.h5` becomes `model-folded.onnx`; only letters that every file system takes."""
     stem = (filename or "model").rsplit("/", 1)[-1].split(".")[0]
     safe = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in stem).strip("-")
-    return f"{safe or 'model'}-folded.onnx"
+    return f"{safe or 'model'}-{what}.onnx"
 
 
 def job_of(body: dict[str, Any]) -> dict[str, Any]:
@@ -56,4 +56,5 @@ def job_of(body: dict[str, Any]) -> dict[str, Any]:
         "health": (body.get("headline") or {}).get("state"),
         "artifact_digest": artifact.get("digest"),
         "artifact_bytes": artifact.get("bytes"),
+        "recalibrated": body.get("recalibrated"),
     }

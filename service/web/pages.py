@@ -124,6 +124,7 @@ def _result(
         artifact_url=f"/v1/artifacts/{quote(artifact or '', safe=':')}",
         published=published,
         download_name=download_name(job["filename"]),
+        recalibrated_name=download_name(job["filename"], "recalibrated"),
         source_url=f"/v1/blobs/{quote(job['input'], safe=':')}",
         netron=netron.folder() is not None,
         netron_bytes=netron.bytes_at,

@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 from folding.errors import catalogue
 from folding.report import (
     ArrayStats,
+    Diagnosis,
     HeadlineState,
     HealthCode,
     NormReport,
@@ -114,6 +115,8 @@ class ResultView:
     kept: int
     chart: svg.ErrorChart | None
     rows: list[VerificationRow]
+    diagnosis: list[tuple[Diagnosis, str]]
+    recalibrated: str
     absent: list[str]
     hidden: int = 0
     total: int = 0
@@ -139,6 +142,8 @@ def result(report: Report, *, everything: bool = False, page: NormPage | None = 
         kept=len(report.batch_norms) - folded,
         chart=svg.error_chart(report.drift, report.first_divergence),
         rows=words.gathered(report.verification),
+        diagnosis=[(each, words.some(each.layers)) for each in report.diagnosis],
+        recalibrated=words.recalibrated(report.recalibrated) if report.recalibrated is not None else "",
         absent=compared_on(report),
         hidden=len(report.batch_norms) - len(shown),
         total=len(report.batch_norms),

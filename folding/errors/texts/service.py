@@ -148,6 +148,13 @@ SERVICE: Final[dict[str, Text]] = {
         "Start a new upload.",
         "`PATCH /v1/uploads/{id}` two days after the upload began.",
     ),
+    "no_attestation": Text(
+        "The artifact has no attestation",
+        "The recalibrated artifact that a job made beside its own is proved in one sentence of the job's report; "
+        "an attestation binds a whole report.",
+        "Fold with `recalibrate` and the same calibration data; that job's artifact has an attestation.",
+        "GET /v1/artifacts/{recalibrated digest}/attestation of a job with calibration data.",
+    ),
     "no_report": Text(
         "No report",
         "The job has not ended yet, or ended without one.",

@@ -24,6 +24,7 @@ from folding.sources.gates.tflite_model import TfliteGraph, TfliteModel
 from folding.sources.onnx.importer import apply_options
 from folding.sources.tensorflow.convert import to_onnx
 from folding.sources.tensorflow.convert.loop_shapes import drop_false_scalars
+from folding.sources.tensorflow.convert.tf2onnx_names import numbered_from_one
 from folding.sources.tensorflow.graph.runtime import quiet, tf2onnx
 from folding.sources.tflite import rewrite
 from folding.sources.tflite.reference import LiteRtReference
@@ -179,7 +180,7 @@ def _to_onnx(given: _Given, options: FoldOptions) -> onnx.ModelProto:
     opset = min(max(options.opset or highest, to_onnx.MINIMUM_OPSET), to_onnx.DEFAULT_OPSET)
     flow = any(operator.op in _FLOW for graph in given.model.graphs for operator in graph.operators)
     try:
-        with quiet():
+        with quiet(), numbered_from_one(package):
             graph = package.tfonnx.process_tf_graph(
                 None,
                 opset=opset,

@@ -115,6 +115,12 @@ def get_attestation(digest: Digest, ports: Ports, who: Reader) -> JSONResponse:
     """Binds source, options, toolchain, verification figures and artifact."""
     row = find(ports, who, digest, False)
     job = _job(ports, who, row.job_id)
+    if job.artifact_digest != digest:
+        raise NotFound(
+            "The recalibrated artifact of a job has no attestation: the job's report proves the other one.",
+            code="no_attestation",
+            hint="Fold with `recalibrate` and the same data: that job's artifact has one.",
+        )
     return JSONResponse(attest.envelope(ports, job), media_type=DSSE)
 
 

@@ -349,6 +349,56 @@ class TestArtifacts:
         assert statement["subject"][0]["digest"]["sha256"] == digest(artifact[1])[7:]
 
 
+class TestRecalibratedArtifacts:
+    """A second artifact beside the faithful one, where calibration data was given."""
+
+    def test_it_lies_beside_the_artifact(self, client: httpx.Client) -> None:
+        data = orders(recalibrated="pass", health="never_updated")
+        job = run(client, data, calibration=put(client, secrets.token_bytes(50)))
+        second = job["recalibrated"]
+        assert second["digest"] != job["artifact"]["digest"]
+        assert (second["verdict"], second["bytes"]) == ("pass", 500)
+        assert second["headline"]["state"] == "healthy"
+        assert digest(client.get(job["links"]["recalibrated"]).content) == second["digest"]
+        report = client.get(job["links"]["report"]).json()
+        assert report["recalibrated"]["artifact"] == {"digest": second["digest"], "bytes": 500}
+        assert report["artifact"] == job["artifact"]
+        assert_problem(client.get(f"{job['links']['recalibrated']}/attestation"), 404, "no_attestation")
+        again = client.post(
+            "/v1/jobs", json={"input": digest(data), "calibration": job["calibration"]}
+        ).json()
+        assert again["cached_from"] == job["id"]
+        assert again["recalibrated"] == second
+
+    def test_it_is_released_by_its_own_health(self, client: httpx.Client) -> None:
+        data = orders(recalibrated="pass", health="never_updated")
+        job = run(client, data, calibration=put(client, secrets.token_bytes(50)))
+        here = f"/v1/releases/second-{secrets.token_hex(4)}/x"
+        faithful = {"digest": job["artifact"]["digest"]}
+        assert_problem(client.put(here, json=faithful), 409, "unhealthy_artifact")
+        made = client.put(here, json={"digest": job["recalibrated"]["digest"]})
+        assert made.status_code == 201, made.text
+        assert made.json()["job"] == job["id"]
+        assert made.json()["headline"]["state"] == "healthy"
+        assert_problem(client.delete(f"/v1/jobs/{job['id']}"), 409, "in_use")
+
+    def test_its_own_verdict_publishes_it(self, client: httpx.Client) -> None:
+        job = run(client, orders(recalibrated="fail"), calibration=put(client, secrets.token_bytes(50)))
+        assert job["state"] == "succeeded"
+        assert client.get(job["links"]["artifact"]).status_code == 200
+        assert_problem(client.get(job["links"]["recalibrated"]), 403, "quarantined")
+
+    def test_it_goes_with_the_job(self, client: httpx.Client) -> None:
+        job = run(client, orders(recalibrated="pass"), calibration=put(client, secrets.token_bytes(50)))
+        assert client.delete(f"/v1/jobs/{job['id']}").status_code == 204
+        assert_problem(client.get(job["links"]["recalibrated"]), 404, "not_found")
+
+    def test_without_data_there_is_none(self, client: httpx.Client) -> None:
+        job = run(client, orders(recalibrated="pass"))
+        assert job["recalibrated"] is None
+        assert "recalibrated" not in job["links"]
+
+
 class TestFold:
     def test_raw(self, client: httpx.Client) -> None:
         answer = client.post("/v1/fold", content=orders(bytes=77), params={"filename": "net.onnx"})

@@ -22,7 +22,7 @@ from service.store import ids, migrate, tables
 from service.store.blobs import fetch, put_bytes
 from service.store.db import Database, now
 from service.wiring import Services
-from tests.support.in_process import digest_of, open_services, settings, submit, upload, worker
+from tests.support.in_process import digest_of, open_services, orders, settings, submit, upload, worker
 
 
 def finished(services: Services, **more: object) -> str:
@@ -114,6 +114,25 @@ def test_collection_keeps_what_is_needed(services: Services) -> None:
     services.verifier.check(digest, now())
     services.verifier.check(waiting.input_digest, now())
     assert services.blobs.stat(stray) is None
+
+
+def test_collection_treats_a_recalibrated_artifact_as_the_jobs_own(services: Services) -> None:
+    """Kept with its bytes while the job is there or a release names it, gone with the job otherwise."""
+    data = upload(services, b"arrays")
+    jobs = [submit(services, orders(recalibrated="pass"), calibration_digest=data).job.id for _ in range(2)]
+    for job in jobs:
+        worker(services).run(job)
+    released, old = (str(services.jobs.get("default", job).recalibrated_digest) for job in jobs)
+    services.releases.put(LOCAL, "net", "second", released, note="", if_match=None, create=False)
+    services.collector.run()
+    services.verifier.check(old, now())
+    age(services, 60 * 86_400)
+    services.collector.run()
+    services.collector.run()
+    services.verifier.check(released, now())
+    assert services.blobs.stat(old) is None
+    with pytest.raises(NotFound):
+        services.jobs.get("default", jobs[1])
 
 
 def test_young_unregistered_bytes_stay(services: Services) -> None:

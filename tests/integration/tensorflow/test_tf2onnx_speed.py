@@ -87,3 +87,15 @@ def test_replaced_methods_are_those_that_were_read() -> None:
         name: hashlib.sha256(inspect.getsource(f).encode()).hexdigest()[:16] for name, f in found.items()
     }
     assert digests == UNCHANGED
+
+
+def test_a_second_conversion_in_one_process_gives_the_same_bytes(saved: Path, tmp_path: Path) -> None:
+    """And tf2onnx goes on counting by itself for everybody else."""
+    artifacts = [tmp_path / "a.onnx", tmp_path / "b.onnx"]
+    for target in artifacts:
+        pipeline.fold(saved, target, FoldOptions(verify=False))
+    first, second = (path.read_bytes() for path in artifacts)
+    assert first == second
+    make_name = tf2onnx().utils.make_name
+    numbers = [int(make_name("x").rsplit("_", 1)[1]) for _ in range(2)]
+    assert numbers[1] == numbers[0] + 1 > 2

@@ -1,4 +1,4 @@
-"""Keep tf2onnx 1.17 from work that changes nothing: the one place where its own code is replaced.
+"""Keep tf2onnx 1.17 from work that changes nothing: its own code is replaced here and in `tf2onnx_names`.
 
 Each of some thirty rewriters tries its patterns at every node of the graph and has the graph build all of its
 tables again. Two methods are replaced while a graph is converted, neither with another result:

@@ -22,6 +22,7 @@ from folding.sources.tensorflow.convert import precompute_weights, spell_for_tf2
 from folding.sources.tensorflow.convert.bind_weights import bind
 from folding.sources.tensorflow.convert.loop_shapes import drop_false_scalars
 from folding.sources.tensorflow.convert.prepare_inference_graph import Prepared
+from folding.sources.tensorflow.convert.tf2onnx_names import numbered_from_one
 from folding.sources.tensorflow.graph import protobuf_io
 from folding.sources.tensorflow.graph.program import Weights
 from folding.sources.tensorflow.graph.runtime import quiet, tensorflow, tf2onnx
@@ -136,7 +137,7 @@ def _to_onnx(
     opset = min(max(options.opset or DEFAULT_OPSET, MINIMUM_OPSET), DEFAULT_OPSET)
     inputs = [port.tensor for port in prepared.inputs] + [f"{name}:0" for name in weights]
     outputs = [port.tensor + ":0" for port in prepared.outputs]
-    with quiet():
+    with quiet(), numbered_from_one(package):
         _importable(inference)  # grappler itself crashes over what the importer refuses
         with tf.Graph().as_default():
             graph_def = package.tf_loader.tf_optimize(inputs, outputs, inference)
