@@ -16,6 +16,7 @@ from folding.report import Verification, VerificationRow
 from folding.rules.base import Decision
 from folding.sources.base import LayeredReference, Reference
 from folding.verify import providers
+from folding.verify.arithmetic import arithmetic_of
 from folding.verify.compare.rows import Answers, Candidate, row
 from folding.verify.context import GraphPair, ProbeSet
 from folding.verify.findings import Findings, reason
@@ -26,7 +27,8 @@ from folding.verify.providers.base import DEFAULTS
 from folding.verify.providers.failures import raises_device_lost
 from folding.verify.steps.check_interface import check_interface, contradicted_shapes
 from folding.verify.steps.check_sensitivity import probe_sensitivity
-from folding.verify.steps.compare_layers import arithmetic_of, compare_layers, device_drift
+from folding.verify.steps.compare_devices import compare_devices
+from folding.verify.steps.compare_layers import compare_layers
 from folding.verify.steps.compare_source_layers import compare_source_layers
 from folding.verify.steps.find_hazards import find_hazards
 from folding.verify.steps.float64_reference import float64_answers
@@ -93,17 +95,19 @@ def run_stages(
     rows = reported_end_to_end(rows, reference, runs.candidates, deployed, noise)
     layers = compare_layers(pair, probes, noise)
     branches = force_branches(pair, probes, noise)
-    drift = device_drift(pair, probes, layers.check)
+    devices = compare_devices(pair, probes, layers.check)
     noise.release()
     hazards = find_hazards(pair, probes, noise, runs.candidates)
     speed = measure_latency(pair, probes, runs) if pair.options.latency else Latency()
-    stages = (probes, framework, conversion, exact, runs, layers, branches, drift, hazards, speed)
+    stages = (probes, framework, conversion, exact, runs, layers, branches, devices, hazards, speed)
     return Outcome(
-        rows=unjudged((*rows, *conversion.rows, *layers.rows, *branches.rows), hazards.unjudged),
+        rows=unjudged(
+            (*rows, *conversion.rows, *layers.rows, *devices.rows, *branches.rows), hazards.unjudged
+        ),
         probes=probes,
         sensitivity=sensitivity,
         layers=layers.check,
-        drift=(*(layers.check.drift if layers.check else ()), *drift.rows),
+        drift=(*(layers.check.drift if layers.check else ()), *devices.drift),
         hazards=hazards.hazards,
         latency=speed.figures,
         certificates=certificates,
@@ -149,8 +153,12 @@ def reported_end_to_end(
 
 def as_reported(found: VerificationRow) -> VerificationRow:
     """The row with figures that nothing judges."""
+    return reported(found, "the source's runtime rounds to integers inside: end to end it is reported only")
+
+
+def reported(found: VerificationRow, why: str) -> VerificationRow:
+    """Return the row with figures that nothing judges, and no word that calls them a failure."""
     status = "reported" if found.status in ("pass", "fail") else found.status
-    why = "the source's runtime rounds to integers inside: end to end it is reported only"
     return found.model_copy(update={"judged": False, "status": status, "detail": found.detail or why})
 
 
@@ -159,7 +167,7 @@ def unjudged(
 ) -> tuple[VerificationRow, ...]:
     """Return the rows; those of a (provider, level) in `where` are reported only."""
     return tuple(
-        r.model_copy(update={"judged": False}) if (r.provider, r.optimization_level) in where else r
+        reported(r, "the source differs here too") if (r.provider, r.optimization_level) in where else r
         for r in rows
     )
 

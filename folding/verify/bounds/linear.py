@@ -5,7 +5,8 @@ For y = sum_i w_i x_i + b of n terms, in any order of summation, with or without
 
     |error| <= |w| . e + dw . (|x| + e) + db + gamma_n ((|w| + dw) . (|x| + e) + |b| + db)
 
-Factors that are rounded before they are multiplied (TF32) add 2 f + f^2 to gamma_n. The absolute twin
+Factors that are rounded before they are multiplied (TF32) add 2 f + f^2 to gamma_n. A convolution by a fast
+algorithm multiplies gamma_n by the growth that its provider states. The absolute twin
 `|w| . |x| + |b|` is the node's own kernel on absolute operands; all arithmetics share it.
 """
 
@@ -38,7 +39,7 @@ def linear(a: Application) -> Array | None:
     if len(a.operands) > 3 or a.y.dtype.kind != "f":
         return None
     factors = a.arithmetic.factors
-    g = a.arithmetic.gamma(terms(a)) + 2 * factors + factors**2
+    g = growth(a) * a.arithmetic.gamma(terms(a)) + 2 * factors + factors**2
     cast = max(x.relative, w.relative, bias.relative if bias is not None else 0.0)
     if a.op_type in ("MatMul", "Einsum") and x.relative and w.relative:
         cast = x.relative + w.relative + x.relative * w.relative
@@ -54,6 +55,14 @@ def linear(a: Application) -> Array | None:
     if bias is not None and not exact_part(bias):
         error = error + grown * bias_error(a, bias)
     return np.asarray(error)
+
+
+def growth(a: Application) -> float:
+    """Return the provider's factor for convolutions that fast algorithms take: dense, stride 1."""
+    kernel = a.operand(1).value.shape[2:]
+    fast = a.op_type == "Conv" and len(kernel) >= 2 and min(kernel) >= 3 and int(a.get("group", 1)) == 1
+    steps = [*(a.get("strides", None) or [1]), *(a.get("dilations", None) or [1])]
+    return a.arithmetic.convolution if fast and set(steps) == {1} else 1.0
 
 
 def exact_part(operand: Bounded) -> bool:

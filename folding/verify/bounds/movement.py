@@ -25,7 +25,7 @@ def move(a: Application) -> Sequence[Array]:
 
 
 def move_all(a: Application) -> Array:
-    """Return the kernel on the errors of all float operands (Concat), or of data and updates (Scatter)."""
+    """Return the kernel on the errors of all float operands: of data and updates of a Scatter."""
     if all(o is None or not np.any(o.total()) for o in a.operands):
         return ZERO
     moved: list[Array | None] = []
@@ -33,6 +33,26 @@ def move_all(a: Application) -> Array:
         index = a.op_type.startswith("Scatter") and i == 1
         moved.append(None if operand is None else operand.value if index else np.array(operand.full()))
     return np.asarray(a.kernel(moved)[0])
+
+
+def scatter(a: Application) -> Array | None:
+    """Return the moved errors; where updates are reduced, also `gamma_n`, n the most updates at one place.
+
+    add: the sum of the errors plus gamma_n times the absolute sum. mul: gamma_n |y|, exact operands only.
+    """
+    reduction = str(a.get("reduction", "none"))
+    if reduction == "none":
+        return move_all(a)
+    data, updates = a.operand(0), a.operand(2)
+    exact_operands = not (np.any(data.total()) or np.any(updates.total()))
+    if reduction not in ("add", "mul") or a.y.dtype.kind != "f":
+        return ZERO if exact_operands else None
+    if reduction == "mul":
+        return np.asarray(a.arithmetic.gamma(updates.value.size) * np.abs(a.y)) if exact_operands else None
+    count = a.replaced((0, np.zeros_like(data.value)), (2, np.ones_like(updates.value)))
+    size = a.replaced((0, np.abs(data.value)), (2, np.abs(updates.value)))
+    error = ZERO if exact_operands else a.replaced((0, np.array(data.full())), (2, np.array(updates.full())))
+    return np.asarray(error + a.arithmetic.gamma(int(np.max(count, initial=1)) + 1) * (size + error))
 
 
 def pad(a: Application) -> Array | None:
@@ -100,7 +120,7 @@ MOVES = (
 )  # fmt: skip
 RULES: dict[str, Rule] = {
     **dict.fromkeys(MOVES, move),
-    **dict.fromkeys(("Concat", "ScatterND", "ScatterElements", "Scatter"), move_all),
+    **dict.fromkeys(("ScatterND", "ScatterElements", "Scatter"), scatter), "Concat": move_all,
     **dict.fromkeys(("Shape", "Size", "ConstantOfShape", "EyeLike", "Constant", "Range"), exact),
     "Pad": pad, "Resize": resize, "Upsample": resize, "Where": where,
 }  # fmt: skip

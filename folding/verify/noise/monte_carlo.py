@@ -55,7 +55,8 @@ def monte_carlo(loaded: Loaded, rng: np.random.Generator) -> Loaded:
 def rounds(node: onnx.NodeProto) -> bool:
     """Whether the node's results are rounded."""
     standard = node.domain in ("", "ai.onnx")
-    return not standard or node.op_type not in EXACT_RESULTS | RANDOM
+    reduced = any(a.name == "reduction" and a.s not in (b"", b"none") for a in node.attribute)
+    return not standard or reduced or node.op_type not in EXACT_RESULTS | RANDOM
 
 
 def moved_result(

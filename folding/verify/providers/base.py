@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from folding.ir.types import Feeds
+from folding.verify.bounds import Arithmetic
 
 DEFAULTS = "enable_all"  # the level at which ONNX Runtime opens a model by itself
 
@@ -29,6 +30,10 @@ class Provider(Protocol):
 
     def variants(self) -> list[tuple[str, bool]]:
         """(label, judged): for instance `cuda` judged with TF32 off, `cuda tf32` reported only."""
+        ...
+
+    def arithmetic(self, variant: str, types: Arithmetic) -> Arithmetic | None:
+        """How a variant computes a graph of these types at `disable_all`; None where nothing states it."""
         ...
 
     def open(self, model: Path, level: str, variant: str) -> Session:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from folding.ort import OrtSession
+from folding.verify.bounds import Arithmetic
 from folding.verify.providers.base import Session
 
 
@@ -20,6 +21,10 @@ class Cpu:
     def variants(self) -> list[tuple[str, bool]]:
         """One variant, judged."""
         return [("cpu", True)]
+
+    def arithmetic(self, variant: str, types: Arithmetic) -> Arithmetic | None:
+        """That of the graph's types."""
+        return types
 
     def open(self, model: Path, level: str, variant: str) -> Session:
         """A session at one optimization level."""

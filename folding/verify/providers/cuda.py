@@ -1,4 +1,4 @@
-"""CUDA: judged with TF32 off and the default convolution search, reported with the runtime's defaults.
+"""CUDA: end to end judged with TF32 off, reported with TF32; layer by layer each is judged by its own bound.
 
 ONNX Runtime multiplies in TF32 (10-bit mantissa) on Ampere and later unless told otherwise: errors of 1e-3
 that say nothing about the fold. `cudnn_conv_algo_search=DEFAULT` keeps a timing race from choosing the
@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from folding.ir.types import Feeds
 from folding.ort import OrtSession, runtime
+from folding.verify.bounds import TF32, Arithmetic
 from folding.verify.providers import cuda_libraries
 from folding.verify.providers.base import Session
 from folding.verify.providers.failures import DeviceLost, ProviderLostError, device_failures
@@ -22,6 +24,10 @@ __all__ = ["EXACT", "NAME", "VARIANTS", "Cuda", "DeviceLost", "ProviderLostError
 
 EXACT: dict[str, Any] = {"use_tf32": "0", "cudnn_conv_algo_search": "DEFAULT"}
 VARIANTS: dict[str, tuple[dict[str, Any], bool]] = {"cuda": (EXACT, True), "cuda tf32": ({}, False)}
+# At `disable_all` TF32 is bounded layer by layer: there the algorithm is not raced for either.
+PLAIN: dict[str, Any] = {"cudnn_conv_algo_search": "DEFAULT"}
+# cuDNN may choose Winograd's F(2x2, 3x3), whose transforms let rounding grow sixfold in each direction.
+WINOGRAD: Final = 36.0
 NAME = "CUDAExecutionProvider"
 MEMORY_VARIABLE: Final = "BNFOLD_DEVICE_MEMORY_BYTES"
 
@@ -67,6 +73,14 @@ class Cuda:
         """(label, judged)."""
         return [(label, judged) for label, (_, judged) in VARIANTS.items()]
 
+    def arithmetic(self, variant: str, types: Arithmetic) -> Arithmetic | None:
+        """Return the types' own with Winograd's growth; with TF32, products of shorter factors."""
+        found = replace(types, convolution=WINOGRAD)
+        if VARIANTS[variant][0] is EXACT:
+            return found
+        name = TF32.name if types.u < TF32.u else f"{types.name}, {TF32.name}"
+        return replace(found, name=name, u=max(types.u, TF32.u), factors=TF32.factors)
+
     def open(self, model: Path, level: str, variant: str) -> Session:
         """Open a session that really runs on the device.
 
@@ -75,6 +89,8 @@ class Cuda:
             DeviceGone: the device failed.
         """
         options, limit = dict(VARIANTS[variant][0]), memory_limit()
+        if level == "disable_all":
+            options |= PLAIN
         if limit:  # the runtime would double its arena at each step, past the limit
             options |= {"gpu_mem_limit": str(limit), "arena_extend_strategy": "kSameAsRequested"}
         preloaded = cuda_libraries.preload()

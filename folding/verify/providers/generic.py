@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from folding.ort import OrtSession, runtime
+from folding.verify.bounds import Arithmetic
 from folding.verify.providers.base import Session
 from folding.verify.providers.failures import ProviderLostError
 
@@ -52,6 +53,10 @@ class Generic:
     def variants(self) -> list[tuple[str, bool]]:
         """One variant, judged."""
         return [(self.name, True)]
+
+    def arithmetic(self, variant: str, types: Arithmetic) -> Arithmetic | None:
+        """None: some of them compute in narrower types by default."""
+        return None
 
     def open(self, model: Path, level: str, variant: str) -> Session:
         """A session that lists the provider among its own. Raises: ProviderLostError on a silent fallback."""

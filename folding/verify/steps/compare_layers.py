@@ -1,25 +1,17 @@
-"""The comparison layer by layer, as rows of the report: by bounds, by noise, and its drift on devices."""
+"""The comparison layer by layer, as rows of the report: by bounds and by noise."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import onnx
-
-from folding.ir.types import Feeds
-from folding.report import DriftRow, OutputComparison, ToleranceReport, VerificationRow
-from folding.verify import providers
-from folding.verify.bounds import FLOAT16, FLOAT32, FLOAT64, Arithmetic
-from folding.verify.compare.cuts import Cut, alignment, drift_row, floats
+from folding.report import OutputComparison, ToleranceReport, VerificationRow
+from folding.verify.arithmetic import arithmetic_of
 from folding.verify.compare.graph_stream import RANDOM
 from folding.verify.compare.layers import LayerCheck, Layers
 from folding.verify.compare.segment_result import Segment
 from folding.verify.context import GraphPair, ProbeSet
 from folding.verify.findings import Findings, reason
-from folding.verify.model import Loaded
 from folding.verify.noise.measure import NoiseModel
 from folding.verify.steps.float64_reference import COST
 from folding.verify.verdict import EXACT_LAYERS, LAYERWISE
@@ -65,15 +57,6 @@ def compare_layers(pair: GraphPair, probes: ProbeSet, noise: NoiseModel) -> Laye
     if not check.fold and not limits:
         limits = (f"float64 layer by layer left out: it would take about {cost:.1f} s",)
     return LayerResult(tuple(rows_of(check)), check, Findings(gaps=gaps, limits=limits))
-
-
-def arithmetic_of(artifact: Loaded) -> Arithmetic:
-    """Return the arithmetic of the CPU provider for a graph: that of its narrowest float type."""
-    kinds = {array.dtype.itemsize for array in artifact.weights.values() if array.dtype.kind == "f"}
-    casts = (a.i for n in artifact.proto.graph.node if n.op_type == "Cast" for a in n.attribute)
-    if 2 in kinds or onnx.TensorProto.FLOAT16 in casts:
-        return FLOAT16
-    return FLOAT64 if kinds == {8} else FLOAT32
 
 
 def rows_of(check: LayerCheck) -> Iterable[VerificationRow]:
@@ -132,65 +115,3 @@ def words(found: list[OutputComparison], how: str) -> str:
     if failed:
         return f"{len(failed)} of {len(found)} values are off, {failed[0]!r} among them"
     return f"{len(found)} values agree, {how}"
-
-
-@dataclass(frozen=True)
-class DeviceDrift:
-    """Drift rows of the artifact on each device beside the CPU."""
-
-    rows: tuple[DriftRow, ...] = ()
-    findings: Findings = field(default_factory=Findings)
-
-
-def device_drift(pair: GraphPair, probes: ProbeSet, check: LayerCheck | None) -> DeviceDrift:
-    """Measure the drift on each device at the values that the CPU rows have."""
-    others = [name for name in pair.options.providers if name != "cpu"]
-    if not others or check is None or not check.drift:
-        return DeviceDrift()
-    names = [row.value for row in check.drift]
-    feeds = probes.first.feeds
-    base = floats(pair.source.session(names).run(feeds))
-    rows: list[DriftRow] = []
-    skipped: list[str] = []
-    with tempfile.TemporaryDirectory(prefix="bnfold-") as scratch:
-        model = with_outputs(pair.artifact.path, names, Path(scratch))
-        for name in others if model is not None else ():
-            provider = providers.find(name)
-            if provider.unavailable() is not None or model is None:
-                continue
-            label = provider.variants()[0][0]
-            try:
-                found = floats(provider.open(model, "disable_all", label).run(feeds))
-            except Exception as exc:  # noqa: BLE001 - the provider's own row tells of it
-                skipped.append(f"layers on {label}: {reason(exc)}")
-                continue
-            rows += [
-                drift_row(cut, base[cut.name], found[cut.name]).model_copy(update={"provider": label})
-                for cut in device_cuts(names, base, found)
-            ]
-    return DeviceDrift(tuple(rows), Findings(skipped=tuple(skipped)))
-
-
-def device_cuts(names: list[str], base: Feeds, found: Feeds) -> list[Cut]:
-    """The values that are there on both sides, in the layout in which they agree."""
-    cuts = []
-    for name in dict.fromkeys(names):
-        if name in base and name in found:
-            perm = alignment(base[name], found[name])
-            straight = perm is None or perm == tuple(range(base[name].ndim))
-            if not straight or base[name].shape == found[name].shape:
-                cuts.append(Cut(name, True, None if straight else perm))
-    return cuts
-
-
-def with_outputs(path: Path, names: list[str], folder: Path) -> Path | None:
-    """A copy of a model that also returns inner values; None where its weights lie in other files."""
-    model = onnx.load_model(str(path), load_external_data=False)
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
-        return None
-    produced = {name for node in model.graph.node for name in node.output}
-    present = {value.name for value in model.graph.output}
-    wanted = [name for name in dict.fromkeys(names) if name in produced - present]
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
-    onnx.save_model(model, str(folder / "layers.onnx"))
-    return folder / "layers.onnx"

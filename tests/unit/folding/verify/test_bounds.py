@@ -140,7 +140,8 @@ def test_any_order_of_summation_stays_within_the_bound(terms: int, seed: int, na
     digits = DIGITS[name]
     x, w = rng.standard_normal(terms), rng.standard_normal(terms)
     x, w = rounded_to(x, digits), rounded_to(w, digits)
-    factors = (rounded_to(x, 11), rounded_to(w, 11)) if name == "TF32" else (x, w)
+    shorten = rounded_to if seed % 2 else cut_to
+    factors = (shorten(x, 11), shorten(w, 11)) if name == "TF32" else (x, w)
     parts = list(rounded_to(factors[0] * factors[1], digits))
     while len(parts) > 1:  # a random binary tree
         i = int(rng.integers(len(parts) - 1))
@@ -155,6 +156,24 @@ def rounded_to(values: np.ndarray, digits: int) -> np.ndarray:
     """Round to a number of binary digits, ties to even."""
     mantissa, exponent = np.frexp(values)
     return np.ldexp(np.round(np.ldexp(mantissa, digits)), exponent - digits)
+
+
+def cut_to(values: np.ndarray, digits: int) -> np.ndarray:
+    """Keep a number of binary digits."""
+    mantissa, exponent = np.frexp(values)
+    return np.ldexp(np.trunc(np.ldexp(mantissa, digits)), exponent - digits)
+
+
+@QUICK
+@given(st.integers(1, 64), st.integers(0, 2**31))
+def test_a_fault_of_a_hundredth_is_beyond_the_bound_of_tf32(terms: int, seed: int) -> None:
+    """In the largest of 64 results, where the bound is smallest beside the value."""
+    rng = np.random.default_rng(seed)
+    x, w = rng.standard_normal((64, terms)), rng.standard_normal((terms, 1))
+    node = helper.make_node("MatMul", ["a", "b"], ["y"])
+    right = applied(node, [x, w], [np.zeros(())] * 2, TF32)
+    moved = right.value * 1.01
+    assert (np.abs(moved - right.value) > right.full()).any()
 
 
 NETWORK = """g (float[N,C,8,8] x) => (float[N,M,8,8] y) {
@@ -234,6 +253,31 @@ def test_scales_along_any_axis_bound_a_dequantized_constant(shape: tuple[int, ..
     )
     assert bounded.full().shape == shape
     assert (np.abs(float32.astype(np.float32) - bounded.value) <= bounded.full()).all()
+
+
+@QUICK
+@given(st.integers(0, 2**31), st.sampled_from(["none", "add", "mul", "max", "min"]))
+def test_reduced_updates_stay_within_the_bound_in_any_order(seed: int, reduction: str) -> None:
+    rng = np.random.default_rng(seed)
+    data, updates = (rng.standard_normal(n).astype(np.float32) for n in (4, 9))
+    where = rng.integers(0, 4, (9, 1)) if reduction != "none" else rng.permutation(9)[:, None] % 9
+    data = data if reduction != "none" else rng.standard_normal(9).astype(np.float32)
+    node = helper.make_node("ScatterND", ["i0", "i1", "i2"], ["y"], reduction=reduction)
+    values = [data, where, updates]
+    results = apply_node(node, [data.astype(float), where, updates.astype(float)], 18)
+    found = propagate(
+        Application(
+            "ScatterND", [Bounded(data.astype(float)), Bounded(where), Bounded(updates.astype(float))],
+            results, lambda changed: apply_node(node, list(changed), 18), attributes(node, 18), 18,
+            FLOAT32, {},
+        )
+    )[0]  # fmt: skip
+    mine = data.copy()
+    steps = {"none": lambda _, u: u, "add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}
+    for i in rng.permutation(len(updates)):
+        mine[values[1][i, 0]] = steps[reduction](mine[values[1][i, 0]], updates[i])
+    assert np.isfinite(found.full()).all()
+    assert (np.abs(mine - found.value) <= found.full()).all()
 
 
 @pytest.mark.parametrize("scale", [0.1, 1.0, 3.0, 100.0])

@@ -7,18 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 from folding.ort import OrtSession, runtime
 from folding.report import Verdict
 from folding.verify import providers
+from folding.verify.arithmetic import arithmetic_of
+from folding.verify.model import load
 from folding.verify.providers import Cpu, Cuda, Generic, cuda_libraries, latency
 from folding.verify.providers.failures import DeviceLost, ProviderLostError
+from folding.verify.verdict import LAYERWISE
 from tests.unit.folding.verify import nets
 from tests.unit.folding.verify.models import array, check, write
 
 # What onnxruntime-gpu 1.31 on a machine with a device answers to get_available_providers().
 RECORDED = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+PRODUCTS = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
 
 
 class FakeSession:
@@ -74,6 +80,10 @@ def test_cuda_is_judged_without_tf32_and_reported_with_it(device: type[FakeSessi
     assert rows["cuda tf32", "enable_all"].status == "reported"
     assert not rows["cuda tf32", "enable_all"].judged
     exact = [o["providers"][0] for o in device.opened if o["providers"][0][1]]
+    layers = {r.provider: r for r in found.rows if r.reference == LAYERWISE}
+    assert layers["cuda tf32"].judged
+    assert (layers["cuda"].status, layers["cuda tf32"].status) == ("pass", "pass")
+    assert layers["cuda tf32"].figures["arithmetic"] == "TF32"
     assert exact[0] == ("CUDAExecutionProvider", {"use_tf32": "0", "cudnn_conv_algo_search": "DEFAULT"})
 
 
@@ -88,10 +98,12 @@ def test_a_wrong_device_fails(device: type[FakeSession], tmp_path: Path) -> None
 def test_determinism_is_checked_by_a_repeat(device: type[FakeSession], tmp_path: Path) -> None:
     pair = nets.build("mlp", tmp_path, 1)
     rows = check(pair.unfolded, pair.folded, providers=["cuda"]).rows
-    assert all(r.figures["deterministic"] for r in rows if r.provider == "cuda")
+    assert all(r.figures["deterministic"] for r in rows if r.provider == "cuda" and r.reference != LAYERWISE)
     device.jitter = True
     rows = check(pair.unfolded, pair.folded, providers=["cuda"]).rows
-    assert not any(r.figures["deterministic"] for r in rows if r.provider == "cuda")
+    assert not any(
+        r.figures["deterministic"] for r in rows if r.provider == "cuda" and r.reference != LAYERWISE
+    )
 
 
 def test_a_silent_fallback_to_the_cpu_is_unavailable(device: type[FakeSession], tmp_path: Path) -> None:
@@ -165,13 +177,13 @@ def test_each_graph_is_opened_once_for_each_level_and_variant(
         assert found.verdict is Verdict.PASS, found.summary
         opened = [identity(each) for each in device.opened]
         assert len(opened) == len(set(opened))
-        # two levels of two variants; inner values once; the source for its latency
-        assert len(opened) == 5 + bool(options)
+        # two levels of two variants; inner values of each variant; the source for its latency
+        assert len(opened) == 6 + bool(options)
         mine = {each["session"].inner for each in device.opened}
         on_device = sum(session in mine for session in runs)
         if not options:
             assert on_device <= 3 * (len(runs) - on_device)
-            assert on_device == 4 * (len(found.probes) + 1) + 1  # a repeat each, and the inner values
+            assert on_device == 4 * (len(found.probes) + 1) + 2  # a repeat each, and the inner values
 
 
 def test_latency_on_a_device_is_measured_at_several_batches(
@@ -228,7 +240,7 @@ def test_a_silent_fallback_names_what_is_missing(device: type[FakeSession], tmp_
     device.started = False
     pair = nets.build("mlp", tmp_path, 1)
     rows = check(pair.unfolded, pair.folded, providers=["cuda"]).rows
-    detail = next(r.detail for r in rows if r.provider == "cuda")
+    detail = next(r.detail for r in rows if r.provider == "cuda" and r.reference != LAYERWISE)
     missing = cuda_libraries.what_is_missing()
     assert missing is None or missing[:60] in detail
 
@@ -267,6 +279,98 @@ def test_layers_are_compared_on_the_device_too(device: type[FakeSession], tmp_pa
     values = {kind: [row.value for row in rows if row.provider == kind] for kind in ("cpu", "cuda")}
     assert values["cpu"] == values["cuda"]
     assert len(values["cuda"]) > 3
+
+
+def shortened(model: onnx.ModelProto, cut: bool) -> onnx.ModelProto:
+    """Make each operand of a product a TF32 number: rounded by Veltkamp's splitting, or cut off."""
+    nodes: list[onnx.NodeProto] = []
+    scalars = {"tf32/split": np.float32(2**13 + 1), "tf32/down": np.float32(1 - 2.0**-11)}
+    for node in model.graph.node:
+        for i, name in enumerate(list(node.input[:2]) if node.op_type in PRODUCTS else []):
+            short = f"{node.output[0]}/tf32/{i}"
+            if cut:  # a little towards zero first: never rounded away from it
+                nodes.append(helper.make_node("Mul", [name, "tf32/down"], [f"{short}/x"]))
+            read = f"{short}/x" if cut else name
+            nodes += [
+                helper.make_node("Mul", [read, "tf32/split"], [f"{short}/big"]),
+                helper.make_node("Sub", [f"{short}/big", read], [f"{short}/rest"]),
+                helper.make_node("Sub", [f"{short}/big", f"{short}/rest"], [short]),
+            ]
+            node.input[i] = short
+        nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.extend(numpy_helper.from_array(v, k) for k, v in scalars.items())
+    return model
+
+
+class Tf32Session(FakeSession):
+    """Computes products of TF32 factors, as a device does by default; `wrong` spoils one value by 1e-2."""
+
+    cut = False
+    wrong = 0.0
+
+    def __init__(self, model: Path, level: str, *, providers: list[Any]) -> None:
+        super().__init__(model, level, providers=providers)
+        if self.options.get("use_tf32") != "0":
+            made = shortened(onnx.load(str(model)), self.cut)
+            if self.wrong:
+                product = [n for n in made.graph.node if n.op_type in PRODUCTS][1]
+                name, product.output[0] = product.output[0], "right"
+                made.graph.initializer.append(numpy_helper.from_array(np.float32(1 + self.wrong), "by"))
+                at = list(made.graph.node).index(product)
+                made.graph.node.insert(at + 1, helper.make_node("Mul", ["right", "by"], [name]))
+            self.inner = OrtSession(made.SerializeToString(), level)
+
+
+@pytest.mark.parametrize("cut", [False, True])
+@pytest.mark.parametrize("kind", ["plain", "mobile", "mlp"])
+def test_tf32_is_judged_layer_by_layer_by_its_own_bound(
+    kind: str, cut: bool, device: type[FakeSession], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Short factors pass, though they are far beyond the limits of float32; a kernel off by 1e-2 fails."""
+    found = {"cpu": Cpu(), "cuda": Cuda(lambda: RECORDED, Tf32Session)}
+    monkeypatch.setattr(providers, "find", found.__getitem__)
+    monkeypatch.setattr(Tf32Session, "cut", cut)
+    pair = nets.build(kind, tmp_path, 1)
+    right = check(pair.unfolded, pair.folded, providers=["cpu", "cuda"])
+    assert right.verdict is Verdict.PASS, right.summary
+    layers = {r.provider: r for r in right.rows if r.reference == LAYERWISE}
+    assert layers["cuda tf32"].status == "pass"
+    assert layers["cuda tf32"].figures["bounded"] > 1
+    assert not [r for r in right.rows if r.status == "fail"]
+    whole = [r for r in right.rows if r.provider == "cuda tf32" and r.reference == "onnx-unfolded"]
+    assert {r.status for r in whole} == {"reported"}
+    assert max(o.max_rel for r in whole for o in r.outputs) > 1e-5
+    monkeypatch.setattr(Tf32Session, "wrong", 3e-2)
+    wrong = check(pair.unfolded, pair.folded, providers=["cpu", "cuda"])
+    failed = {(r.provider, r.reference) for r in wrong.rows if r.status == "fail"}
+    assert failed == {("cuda tf32", LAYERWISE)}
+    assert wrong.verdict is Verdict.FAIL
+    assert "cuda tf32" in wrong.summary
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("g (float16[1,4] x) => (float16[1,4] y) { y = Relu(x) }", "float16"),
+        ("g (bfloat16[1,4] x) => (bfloat16[1,4] y) { y = Relu(x) }", "bfloat16"),
+        ("g (double[1,4] x) => (double[1,4] y) { y = Relu(x) }", "float64"),
+        ("g (float[1,4] x) => (float[1,4] y) { h = Cast<to=10>(x)\n y = Cast<to=1>(h) }", "float16"),
+        ("g (float[1,4] x) => (float[1,4] y) { y = Relu(x) }", "float32"),
+    ],
+)
+def test_the_arithmetic_is_that_of_the_narrowest_type(text: str, name: str, tmp_path: Path) -> None:
+    found = arithmetic_of(load(write(tmp_path / "m.onnx", text)))
+    assert found.name == name
+    exact, short = (Cuda().arithmetic(label, found) for label in ("cuda", "cuda tf32"))
+    assert exact is not None
+    assert short is not None
+    assert (exact.u, exact.factors) == (found.u, 0.0)
+    assert short.factors == 2.0**-10
+    assert short.u == max(found.u, 2.0**-23)
+    assert Cpu().arithmetic("cpu", found) is found
+    assert Generic("dml").arithmetic("dml", found) is None
 
 
 needs_cuda = pytest.mark.skipif(
