@@ -230,10 +230,7 @@ class _Run:
                 findings = {id(norm): health.assess(norm, calibrated) for norm in found}
                 health.gate(found, findings, options)
             norm_nodes = graph_map.norm_nodes(found)
-            with stage("fold"):
-                result = rules.fold(model, found, options)
-            with stage("clean"):
-                passes.clean(model, options)
+            result = rules.fold_and_clean(model, found, options, task.progress)
             with stage("export"):
                 artifact = export.write(model, task.dst, options, self.imported.source)
             graph = GraphReport(

@@ -10,7 +10,10 @@ from folding.norms import find
 from folding.norms.base import BatchNorm
 from folding.norms.constants import Constants
 from folding.options import FoldOptions
+from folding.passes import clean
+from folding.passes.base import snapshot
 from folding.passes.freeze import freeze_inputs
+from folding.progress import Progress
 from folding.rules import driver, sites
 from folding.rules.base import FoldResult
 from folding.rules.engine import Propagator
@@ -27,7 +30,36 @@ def fold(model: ir.Model, norms: list[BatchNorm], options: FoldOptions | None = 
 
     Graph inputs and outputs keep names, order, types and shapes. The same model gives the same bytes.
     """
-    options = options or FoldOptions()
+    result = _rounds(model, norms, options or FoldOptions())
+    forget_all(model)
+    return result
+
+
+def fold_and_clean(
+    model: ir.Model, norms: list[BatchNorm], options: FoldOptions, progress: Progress | None = None
+) -> FoldResult:
+    """Fold as `fold` does and clean, until neither changes the other's result.
+
+    Cleaning moves layouts and fuses activations, after which an affine that stayed may move on, or be stated
+    in fewer nodes. Constants are rounded once, over all rounds.
+    """
+    progress = progress or Progress()
+    with progress.stage("fold"):
+        result = _rounds(model, norms, options)
+    with progress.stage("clean"):
+        clean(model, options)
+        for _ in range(_ROUNDS):
+            before = snapshot(model)
+            result = _joined(result, _rounds(model, _found(model, norms, options), options))
+            if snapshot(model) == before:
+                break
+            clean(model, options)
+        forget_all(model)
+    return result
+
+
+def _rounds(model: ir.Model, norms: list[BatchNorm], options: FoldOptions) -> FoldResult:
+    """Rounds of the engine until no affine has a new neighbour."""
     ensure_shapes(model)
     if options.freeze_inputs:
         freeze_inputs(model)
@@ -35,10 +67,13 @@ def fold(model: ir.Model, norms: list[BatchNorm], options: FoldOptions | None = 
     for _ in range(_ROUNDS):
         if not result.unsettled:
             break
-        found = find(model, freeze_inputs=options.freeze_inputs) if norms else []
-        result = _joined(result, _round(model, found, options))
-    forget_all(model)
+        result = _joined(result, _round(model, _found(model, norms, options), options))
     return result
+
+
+def _found(model: ir.Model, norms: list[BatchNorm], options: FoldOptions) -> list[BatchNorm]:
+    """The batch norms that are left, where the source had any."""
+    return find(model, freeze_inputs=options.freeze_inputs) if norms else []
 
 
 def _round(model: ir.Model, norms: list[BatchNorm], options: FoldOptions) -> FoldResult:

@@ -139,14 +139,22 @@ def _part_of_activation(step: elementwise.Step) -> bool:
     near = [] if producer is None else [producer]
     if producer is not None and g.is_op(producer, "Mul", "Div", "Add"):
         near += _producers(producer)
-    far = [node for item in near if g.is_op(item, "Mul", "Div", "Add") for node in _producers(item)]
+    hops = [item for item in near if g.is_op(item, "Mul", "Div", "Add")]
+    far = [node for item in hops for node in _producers(item)]
     if any(g.is_op(node, *_LAYER_NORM) for node in (*near, *far)):
         return True
     shape = [] if step.const is None else shapes.dims(step.const)
     scalar = shape is not None and all(size == 1 for size in shape)
     around = {node.op_type for node in near} | {use.node.op_type for use in step.y.uses()}
-    around |= {node.op_type for node in far if node.op_type in ("Erf", "Tanh")}
+    behind = [node for item in hops if not _by_vector(item) for node in _producers(item)]
+    around |= {node.op_type for node in behind if node.op_type in ("Erf", "Tanh")}
     return scalar and bool(around & _ACTIVATION)
+
+
+def _by_vector(node: ir.Node) -> bool:
+    """Whether a constant of several elements is an operand: no activation has one."""
+    consts = [value.const_value for value in node.inputs if value is not None]
+    return any(tensor is not None and tensor.size > 1 for tensor in consts)
 
 
 def _producers(node: ir.Node) -> list[ir.Node]:

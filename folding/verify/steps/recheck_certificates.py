@@ -67,8 +67,7 @@ def fold_again(imported: Imported, options: FoldOptions, to: Path) -> tuple[str,
     try:
         passes.prepare(imported.model, options)
         found = norms.find(imported.model, imported.hints)
-        result = rules.fold(imported.model, found, options)
-        passes.clean(imported.model, options)
+        result = rules.fold_and_clean(imported.model, found, options)
         export.write(imported.model, to, options, imported.source)
     except BnfoldError:
         to.unlink(missing_ok=True)

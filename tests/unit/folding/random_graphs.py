@@ -335,7 +335,7 @@ def build(plan: list[tuple[int, int]], opset: int = 18) -> onnx.ModelProto:
         rng = np.random.default_rng(number)
         pick = min(int(rng.geometric(0.6)), len(b.values))  # mostly the newest value, sometimes an older one
         x, shape = b.values[-pick]
-        if np.prod(shape) <= 2000:
+        if shape and np.prod(shape) <= 2000:
             MAKERS[kind % len(MAKERS)](b, x, shape, rng)
     if not b.nodes:
         b.add("Identity", ["x"], b.values[0][1])

@@ -35,6 +35,25 @@ def test_folding_preserves_outputs_and_is_idempotent(examples: int) -> None:
     settings(SETTINGS, max_examples=examples)(given(PLANS)(fold_twice))()
 
 
+@pytest.mark.parametrize(
+    "plan",
+    [
+        [
+            (5, 59199),
+            (29, 48488),
+            (4, 31612),
+            (17, 17),
+            (17, 7118),
+            (17, 7118),
+        ],  # scalars behind Tanh and Mul
+        [(8, 48851), (1, 17148), (8, 534), (8, 41491)],  # cleaning moves channels to axis 1
+        [(15, 184), (15, 107779), (15, 107779), (21, 1048576), (21, 1048576)],  # a value without axes
+    ],
+)
+def test_graphs_that_a_second_run_made_smaller(plan: list[tuple[int, int]]) -> None:
+    whole_way(plan, 1)
+
+
 def fold_twice(plan: list[tuple[int, int]]) -> None:
     proto = build(plan)
     folded = fold(proto)  # asserts a valid model and an unchanged interface
@@ -53,8 +72,7 @@ def whole(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Preparation, fold and cleaning, as an artifact gets them."""
     model, options = ir.from_proto(proto), FoldOptions()
     passes.prepare(model, options)
-    rules.fold(model, norms.find(model), options)
-    passes.clean(model, options)
+    rules.fold_and_clean(model, norms.find(model), options)
     made = ir.to_proto(model)
     export.check(made, {})
     return made
