@@ -25,14 +25,19 @@ import anyio.to_thread
 import httpx
 
 from folding.errors import BnfoldError
+from folding.report import ArtifactReport, GraphReport, Report, SourceReport, Verdict
+from folding.report.headline import headline
 from service.app import create_app
 from service.errors import ServiceError
 from service.jobs.heartbeat import Heartbeat
 from service.jobs.worker import Worker
 from service.process.supervision import FAULTS, start_thread
+from service.runner.base import JobRunner
 from service.runner.memory import MemoryRunner
+from service.runner.process import ProcessRunner
 from service.settings import Settings
 from service.wiring import Services, build, build_worker
+from tests.process.security.conftest import configured
 
 SIZE = 1 << 16
 
@@ -68,6 +73,17 @@ class Acks:
             found.append(json.loads(data[at + 4 : at + 4 + size]))
             at += 4 + size
         return found
+
+
+def act(nonce: str, index: int) -> bytes:
+    """Input of the processes that `misbehave` runs: they leave an artifact and the report given here."""
+    graph = GraphReport(opset=18, nodes_before=2, nodes_after=1, batch_norms_before=1, batch_norms_after=0)
+    report = Report(
+        verdict=Verdict.PASS, graph=graph, source=SourceReport(format="act", framework="none"),
+        artifact=ArtifactReport(digest="", bytes=8), options={}, batch_norms=[],
+    )  # fmt: skip
+    report.headline = headline(report)
+    return f"succeed\n{json.dumps(json.loads(report.to_json()))}\n{nonce} {index}".encode()
 
 
 def payload(nonce: str, index: int) -> bytes:
@@ -160,6 +176,8 @@ async def _patient_api(services: Services, acks: Acks, order: dict[str, Any]) ->
 
 
 _TRIES = 10
+# Roles that are injected with errors: what fails is begun again.
+PATIENT = ("patient api", "serve", "runner")
 _SERVE_SECONDS = 90.0
 
 
@@ -179,10 +197,10 @@ def _text(error: BaseException) -> str:
     return "" if response is None else str(response.text)[:500]
 
 
-def _serve(services: Services, acks: Acks, order: dict[str, Any]) -> None:
+def _serve(services: Services, acks: Acks, order: dict[str, Any], runner: JobRunner) -> None:
     """A whole worker process, with all of its threads, until every job has ended."""
     stop = threading.Event()
-    process = build_worker(services, MemoryRunner())
+    process = build_worker(services, runner)
     thread = start_thread("worker", lambda: process.serve(stop), stop)
     deadline, left = time.monotonic() + _SERVE_SECONDS, list(order["jobs"])
     while left and time.monotonic() < deadline:
@@ -195,20 +213,37 @@ def _serve(services: Services, acks: Acks, order: dict[str, Any]) -> None:
     process.close()
 
 
+def _process_runner(order: dict[str, Any]) -> ProcessRunner:
+    """Return a runner of real, sandboxed processes; one whose start fails is started again."""
+    for _ in range(_TRIES):
+        runner = ProcessRunner(configured(Path(order["scratch"]), slots=1))
+        try:
+            runner.start()
+        except (OSError, MemoryError, RuntimeError, BnfoldError):
+            traceback.print_exc()
+            runner.close()
+            time.sleep(0.1)
+        else:
+            return runner
+    raise AssertionError("the runner does not start")
+
+
 def _child(order: dict[str, Any]) -> None:
     sys.stdin.close()
     go = order["go"]
     while not os.path.exists(go):  # the tracer is there
         asyncio.run(asyncio.sleep(0.005))
     settings = Settings(**order["settings"])
-    services = _built(settings) if order["role"] in ("patient api", "serve") else build(settings)
+    services = _built(settings) if order["role"] in PATIENT else build(settings)
     acks = Acks(Path(order["acks"]))
     if order["role"] == "api":
         asyncio.run(_api(services, acks, order))
     elif order["role"] == "patient api":
         asyncio.run(_patient_api(services, acks, order))
     elif order["role"] == "serve":
-        _serve(services, acks, order)
+        _serve(services, acks, order, MemoryRunner())
+    elif order["role"] == "runner":
+        _serve(services, acks, order, _process_runner(order))
     else:
         _worker(services, acks, order)
     acks.note("end")

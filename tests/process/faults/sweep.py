@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from service.settings import Settings
 from service.store import tables
 from service.store.db import now
 from service.wiring import Services, build
-from tests.process.faults.actors import Acks, digest, payload
+from tests.process.faults.actors import Acks, act, digest, payload
 from tests.support.in_process import upload
 from tests.support.paths import ROOT
 
@@ -110,19 +110,11 @@ class Sweep:
         self._actors.stdin.write(json.dumps(order) + "\n")
         self._actors.stdin.flush()
         pid = int(self._actors.stdout.readline())
+        # The tracer leaves what a thread starts (`-b execve`): faults are the traced process's own.
         tracer = subprocess.Popen(
             [
-                "strace",
-                "-f",
-                "-q",
-                "-o",
-                "/dev/null",
-                "-e",
-                f"trace={call}",
-                "-e",
-                f"inject={inject}",
-                "-p",
-                str(pid),
+                *("strace", "-f", "-q", "-b", "execve", "-o", "/dev/null"),
+                *("-e", f"trace={call}", "-e", f"inject={inject}", "-p", str(pid)),
             ],
             stderr=subprocess.PIPE,
         )
@@ -137,8 +129,8 @@ class Sweep:
             tracer.stderr.close()
         return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
 
-    def _queued(self, nonce: str, index: int) -> str:
-        name = upload(self.services, payload(nonce, 100 + index))
+    def _queued(self, nonce: str, index: int, make: Callable[[str, int], bytes] = payload) -> str:
+        name = upload(self.services, make(nonce, 100 + index))
         return self.services.jobs.submit(Submission("default", name)).job.id
 
     def _finished(self) -> str:
@@ -161,9 +153,10 @@ class FaultSweep(Sweep):
         nonce = f"n{secrets.token_hex(6)}"
         acks, go = self.folder / f"{nonce}.acks", self.folder / f"{nonce}.go"
         Acks.fresh(acks)
-        jobs = [self._queued(nonce, index) for index in range(3)] if role == "serve" else []
+        make = act if role == "runner" else payload
+        jobs = [self._queued(nonce, index, make) for index in range(3)] if role in _SERVING else []
         order = {"role": role, "nonce": nonce, "acks": str(acks), "go": str(go), "settings": self.settings,
-                 "artifact": self.artifact, "jobs": jobs}  # fmt: skip
+                 "artifact": self.artifact, "jobs": jobs, "scratch": str(self.folder / nonce)}  # fmt: skip
         where = (role, call, number, error)
         killed = self._trace(order, go, f"{call}:error={error}:when={number}", call)
         noted = Acks.read(acks)
@@ -180,7 +173,7 @@ class FaultSweep(Sweep):
     ) -> None:
         kinds = [item["kind"] for item in noted]
         assert {"end"} & {*kinds}, (where, noted, log)
-        if role != "serve":
+        if role not in _SERVING:
             assert "fault" not in kinds or "recovered" in kinds, (where, noted[-2:], log)
             told = " ".join(item.get("body") or "" for item in noted if item["kind"] == "fault")
             assert '"code":"internal"' not in told.replace(" ", ""), (where, told)
@@ -192,6 +185,7 @@ class FaultSweep(Sweep):
 
 
 _OWN = ("fault", "recovered", "served")
+_SERVING = ("serve", "runner")
 
 
 def _tracer_of(pid: int) -> int:

@@ -1,4 +1,4 @@
-"""Full disks, failing disks, no descriptors, memory or threads, at system calls of API and worker.
+"""Faults of disk, descriptors, memory and threads at system calls of API, worker and runner parent.
 
 Short form by default; `make faultsweep` takes every error at many occurrences of every call. A point passes
 when nothing acknowledged is lost, every job ends, none is `internal`, and the process then does its work.
@@ -45,14 +45,14 @@ def sweep(
         run.close()
 
 
-@pytest.mark.parametrize("role", ["patient api", "serve"])
+@pytest.mark.parametrize("role", ["patient api", "serve", "runner"])
 def test_the_machines_faults_pass(role: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     assert sweep("embedded", role, SHORT, (2,), tmp_path, request) == len(SHORT)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-@pytest.mark.parametrize("role", ["patient api", "serve"])
+@pytest.mark.parametrize("role", ["patient api", "serve", "runner"])
 @pytest.mark.parametrize("engine", ["embedded", "procrastinate"])
 def test_the_machines_faults_pass_at_any_call(
     engine: str, role: str, tmp_path: Path, request: pytest.FixtureRequest

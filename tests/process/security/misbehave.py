@@ -15,11 +15,11 @@ from service.runner import job as real
 
 
 def run_job(job: dict[str, Any], channel: real.Sender) -> None:
-    """Do what the input file says."""
-    act = Path(job["input"]).read_text()
+    """Do what the input file's first line says; the second may be the report to leave."""
+    act, report, *_ = (*Path(job["input"]).read_text().split("\n"), "{}")
     channel.send(event={"stage": "read", "fraction": 0.5, "message": act})
     globals()[f"_{act}"](Path(job["folder"]), channel)
-    (Path(job["folder"]) / "out" / "report.json").write_text("{}")
+    (Path(job["folder"]) / "out" / "report.json").write_text(report)
     channel.send(done={})
 
 
