@@ -34,8 +34,8 @@ from service.store.db import QUEUED
 log = logging.getLogger("bnfold.engine")
 
 
-# How long a change may be missed: SQLite is asked again soon, PostgreSQL has said what came.
-_LOOK_SECONDS, _LISTEN_SECONDS = 0.25, 1.0
+# A new job wakes the consumer; a job that was put off is found by looking, so much later at most.
+_LOOK_SECONDS = 1.0
 CANNOT_START = 78  # EX_CONFIG: a worker that no restart would help
 
 
@@ -189,7 +189,7 @@ class EmbeddedConsumer:
                     if (started := _submitted(pool, self._run, job_id)) is not None:
                         running[started] = job_id
                 if not taken[:free]:
-                    cursor.wait(_LOOK_SECONDS if self._worker.db.sqlite else _LISTEN_SECONDS, stop)
+                    cursor.wait(_LOOK_SECONDS, stop)
 
     def _take(self, limit: int, mine: set[str]) -> list[str]:
         try:

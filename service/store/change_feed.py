@@ -19,6 +19,8 @@ from service.store.db import CHANNEL, PROGRESS, QUEUED, Database
 
 log = logging.getLogger("bnfold.store")
 TICK = 0.02
+# A file that has not changed for a second is asked ten times a second.
+_IDLE_TICK, _IDLE_AFTER = 0.1, 1.0
 _REMEMBERED = 1024  # changes whose words are kept; whoever is further behind looks anyway
 # True for the words of a change (see `Database.touch`) that a waiter must look at.
 Interest = Callable[[str], bool]
@@ -131,7 +133,8 @@ class Changes:
         """`data_version` changes when another connection commits; asking takes microseconds."""
         connection: Any = None
         last: object = None
-        while not self._closed.wait(TICK):
+        changed = time.monotonic()
+        while not self._closed.wait(TICK if time.monotonic() - changed < _IDLE_AFTER else _IDLE_TICK):
             try:
                 if connection is None:
                     connection = self._db.engine.raw_connection()
@@ -143,7 +146,7 @@ class Changes:
                 connection, version = None, None
                 self._closed.wait(0.5)
             if version != last:
-                last = version
+                last, changed = version, time.monotonic()
                 self.wake()
         if connection is not None:
             connection.close()

@@ -57,13 +57,16 @@ def make(place: Path, kind: str) -> Held:
 
 
 def sweep(place: Path) -> int:
-    """Remove the folders in `place` whose makers are gone; how many.
+    """Remove the folders in `place` whose makers are gone; return how many. A place may not be there yet.
 
     Raises: OSError where the place cannot be listed.
     """
     latest = time.time() - _YOUNG_SECONDS
-    with os.scandir(place) as entries:
-        names = [entry.name for entry in entries if _OURS.fullmatch(entry.name)]
+    try:
+        with os.scandir(place) as entries:
+            names = [entry.name for entry in entries if _OURS.fullmatch(entry.name)]
+    except FileNotFoundError:
+        return 0
     return sum(_swept(place / name, latest) for name in names)
 
 

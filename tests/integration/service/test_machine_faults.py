@@ -403,6 +403,10 @@ time.sleep(600)
 """
 
 
+def test_a_place_that_is_not_there_yet_has_nothing_to_sweep(tmp_path: Path) -> None:
+    assert scratch.sweep(tmp_path / "scratch") == 0
+
+
 def test_folders_of_a_killed_process_are_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """S7: each had the model in it, for ever."""
     monkeypatch.setattr(scratch, "_YOUNG_SECONDS", 0.0)
