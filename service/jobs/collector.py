@@ -6,17 +6,21 @@ bytes that no tenant claims. Bytes younger than the grace time stay: their row m
 
 from __future__ import annotations
 
+import itertools
 import logging
+import math
+import secrets
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
-from sqlalchemy import ColumnElement, Connection, Table, delete, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Table, and_, delete, exists, func, or_, select
 
 from service.jobs.model import TERMINAL, Job
 from service.jobs.service import remove
 from service.settings import Settings
 from service.store import tables
-from service.store.blobs import Blobs
+from service.store.blobs import Blobs, BlobStat
 from service.store.db import Database, now
 
 log = logging.getLogger("bnfold.store")
@@ -25,6 +29,27 @@ H, P = tables.release_history.c, tables.upload_parts.c
 U, D = tables.uploads.c, tables.deliveries.c
 F = tables.renderings.c
 DAY = 86_400.0
+# One collection lists about so many blobs: 200 requests of an S3 store. A larger store is listed in parts.
+LISTED_AT_ONCE = 200_000
+_SHARDS = 256  # by the first two digits of the digest, which is how the store lays them out
+
+
+@dataclass(frozen=True)
+class Part:
+    """The blobs whose digest begins with `first` up to, but not with, `end` (of 256)."""
+
+    first: int = 0
+    end: int = _SHARDS
+
+    def shards(self) -> list[str]:
+        """Return the folders to list: the one above them for the whole."""
+        whole = (self.first, self.end) == (0, _SHARDS)
+        return [""] if whole else [f"{shard:02x}" for shard in range(self.first, self.end)]
+
+    def holds(self, digest: ColumnElement[str]) -> ColumnElement[bool]:
+        """Return the condition on a column of digests."""
+        end = "sha256:g" if self.end == _SHARDS else f"sha256:{self.end:02x}"
+        return and_(digest >= f"sha256:{self.first:02x}", digest < end)
 
 
 @dataclass(frozen=True)
@@ -34,10 +59,13 @@ class Collector:
     db: Database
     blobs: Blobs
     settings: Settings
+    # Workers begin at different parts of a large store.
+    _turns: Iterator[int] = field(default_factory=lambda: itertools.count(secrets.randbelow(_SHARDS)))
 
     def run(self) -> dict[str, int]:
         """One round; what went, by kind."""
         cutoff = now() - self.settings.retention_days * DAY
+        part = self._next_part()
         went = {
             "uploads": self._expire_uploads(),
             "jobs": self._all_jobs(J.finished_at < cutoff),
@@ -47,7 +75,8 @@ class Collector:
             "surplus": self._surplus(),
             "renderings": self._renderings(),
             "claims": self._claims(),
-            "blobs": self._bytes(),
+            "lost": self._compare(part)["missing"] if part != Part() else 0,
+            "blobs": self._bytes(part),
             "leftovers": self.blobs.sweep(now() - max(self.settings.gc_grace, self.settings.body_timeout)),
         }
         if any(went.values()):
@@ -55,11 +84,29 @@ class Collector:
         return went
 
     def reconcile(self) -> dict[str, int]:
-        """Tables against bytes, at start: rows whose bytes are gone must not be promised to anybody."""
-        missing = 0
+        """Tables against bytes, at start: rows whose bytes are gone must not be promised to anybody.
+
+        A large store is compared a part at each round instead.
+        """
+        return self._compare(self._next_part())
+
+    def _next_part(self) -> Part:
+        """Return the part of the store whose turn it is: all of it while one collection can list it."""
         with self.db.read() as connection:
-            claims = connection.execute(select(B.tenant, B.digest)).all()
-        present = {stat.digest for stat in self.blobs.walk()}
+            blobs = int(connection.execute(select(func.count()).select_from(tables.blobs)).scalar_one())
+        parts = min(_SHARDS, max(1, math.ceil(blobs / LISTED_AT_ONCE)))
+        turn = next(self._turns) % parts
+        return Part(turn * _SHARDS // parts, (turn + 1) * _SHARDS // parts)
+
+    def _walk(self, part: Part) -> Iterator[BlobStat]:
+        return itertools.chain.from_iterable(map(self.blobs.walk, part.shards()))
+
+    def _compare(self, part: Part) -> dict[str, int]:
+        """Remove the rows of the part whose bytes are gone; count them and the blobs that are there."""
+        with self.db.read() as connection:
+            claims = connection.execute(select(B.tenant, B.digest).where(part.holds(B.digest))).all()
+        present = {stat.digest for stat in self._walk(part)}
+        missing = 0
         for tenant, digest in claims:
             # Look again: the blob may have come after the listing.
             if digest in present or self.blobs.stat(digest) is not None:
@@ -124,9 +171,9 @@ class Collector:
                 delete(tables.blobs).where(_unused(), B.last_used_at < now() - grace)
             ).rowcount
 
-    def _bytes(self) -> int:
+    def _bytes(self, part: Part) -> int:
         cutoff, went = now() - self.settings.gc_grace, 0
-        for stat in self.blobs.walk():
+        for stat in self._walk(part):
             if stat.modified < cutoff and self._unclaimed(stat.digest):
                 went += self._drop(stat.digest, cutoff)
         return went

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import obstore
+from obstore.store import ObjectStore
+
 from service.errors import CorruptBlob, NotFound
 
 CHUNK = 1 << 20
@@ -63,8 +66,8 @@ class Blobs(Protocol):
     def delete(self, digest: str) -> None:
         """Forget it; nothing happens where there is none."""
 
-    def walk(self) -> Iterator[BlobStat]:
-        """Every blob, in no order."""
+    def walk(self, shard: str = "") -> Iterator[BlobStat]:
+        """Every blob, in no order; with `shard`, two hexadecimal digits, those whose digest begins so."""
 
     def fingerprint(self, digest: str) -> object | None:
         """Something that changes when the stored bytes are replaced; None where there is no blob."""
@@ -169,6 +172,14 @@ def key_of(digest: str) -> str:
     """Where a blob lies below the root: `sha256/ab/abcd...`."""
     kind, _, value = digest.partition(":")
     return f"{kind}/{value[:2]}/{value}"
+
+
+def listing(store: ObjectStore, shard: str) -> Iterator[BlobStat]:
+    """Yield the blobs below `sha256`, or below one of its folders."""
+    for page in obstore.list(store, prefix=f"sha256/{shard}".rstrip("/")):
+        for item in page:
+            name = str(item["path"]).rsplit("/", 1)[-1]
+            yield BlobStat(f"sha256:{name}", int(item["size"]), item["last_modified"].timestamp())
 
 
 def _corrupt(digest: str) -> CorruptBlob:

@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import obstore
 from obstore.store import LocalStore
 
 from service.errors import EXHAUSTED, STORAGE_FAILED, NotFound, StorageFull, Unavailable
 from service.files.durable import make_folder, sync_folder
-from service.store.blobs import CHUNK, BlobStat, key_of, write_all
+from service.store.blobs import CHUNK, BlobStat, key_of, listing, write_all
 
 
 class FolderBlobs:
@@ -71,12 +70,9 @@ class FolderBlobs:
         """Unlink; durable with the next fsync of the folder, which a lost delete can wait for."""
         (self.root / key_of(digest)).unlink(missing_ok=True)
 
-    def walk(self) -> Iterator[BlobStat]:
-        """Every blob."""
-        for page in obstore.list(self._store, prefix="sha256"):
-            for item in page:
-                name = str(item["path"]).rsplit("/", 1)[-1]
-                yield BlobStat(f"sha256:{name}", int(item["size"]), item["last_modified"].timestamp())
+    def walk(self, shard: str = "") -> Iterator[BlobStat]:
+        """Every blob, or those of a shard."""
+        yield from listing(self._store, shard)
 
     def sweep(self, older_than: float) -> int:
         """Remove temporary files that nobody has written to since."""

@@ -19,7 +19,7 @@ from obstore.store import S3Store
 
 from service.errors import NotFound, Unavailable
 from service.settings import Settings
-from service.store.blobs import CHUNK, BlobStat, key_of
+from service.store.blobs import CHUNK, BlobStat, key_of, listing
 
 SMALL = 8 << 20
 COPY_LIMIT = 5 << 30  # S3 copies no more in one request
@@ -89,13 +89,10 @@ class S3Blobs:
             except FileNotFoundError:
                 return
 
-    def walk(self) -> Iterator[BlobStat]:
-        """Every blob."""
+    def walk(self, shard: str = "") -> Iterator[BlobStat]:
+        """Every blob, or those of a shard."""
         with store_errors():
-            for page in obstore.list(self._store, prefix="sha256"):
-                for item in page:
-                    name = str(item["path"]).rsplit("/", 1)[-1]
-                    yield BlobStat(f"sha256:{name}", int(item["size"]), item["last_modified"].timestamp())
+            yield from listing(self._store, shard)
 
     def sweep(self, older_than: float) -> int:
         """Remove `tmp/` objects that were completed but never copied."""

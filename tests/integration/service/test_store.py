@@ -17,6 +17,7 @@ from sqlalchemy import create_engine, select, text, update
 from service.auth.principal import LOCAL
 from service.backup import backup, restore
 from service.errors import CorruptBlob, NotFound
+from service.jobs import collector
 from service.jobs.model import State
 from service.store import ids, migrate, tables
 from service.store.blobs import fetch, put_bytes
@@ -163,6 +164,25 @@ def test_reconcile_stops_promising_lost_bytes(services: Services) -> None:
     assert services.collector.reconcile()["missing"] == 1
     with services.db.read() as connection:
         assert connection.execute(select(tables.blobs)).first() is None
+
+
+def test_a_large_store_is_listed_in_parts(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every part has its turn: bytes that nobody claims go, and rows whose bytes are gone."""
+    monkeypatch.setattr(collector, "LISTED_AT_ONCE", 10)
+    held = [upload(services, f"kept {index}".encode()) for index in range(40)]
+    lost, loose = upload(services, b"will be lost"), put_bytes(services.blobs, b"of nobody")
+    services.blobs.delete(lost)
+    age(services, 2 * services.settings.gc_grace)
+    listed: list[str] = []
+    walk = services.blobs.walk
+    monkeypatch.setattr(services.blobs, "walk", lambda shard="": listed.append(shard) or walk(shard))
+    for _ in range(10):
+        services.collector.run()
+    assert {*listed} == {f"{shard:02x}" for shard in range(256)}
+    assert services.blobs.stat(loose) is None
+    assert all(services.blobs.stat(digest) for digest in held)
+    with services.db.read() as connection:
+        assert {*connection.execute(select(tables.blobs.c.digest)).scalars()} == {*held}
 
 
 def test_migrations_build_the_schema(tmp_path: Path) -> None:
