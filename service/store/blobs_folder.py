@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from obstore.exceptions import BaseError
 from obstore.store import LocalStore
 
 from service.errors import EXHAUSTED, STORAGE_FAILED, NotFound, StorageFull, Unavailable
@@ -71,8 +73,15 @@ class FolderBlobs:
         (self.root / key_of(digest)).unlink(missing_ok=True)
 
     def walk(self, shard: str = "") -> Iterator[BlobStat]:
-        """Every blob, or those of a shard."""
-        yield from listing(self._store, shard)
+        """Every blob, or those of a shard. Raises: StorageFull, Unavailable."""
+        with storage_errors():
+            try:
+                yield from listing(self._store, shard)
+            except BaseError as error:  # obstore gives the number only in its text
+                number = re.search(r"\(os error (\d+)\)", str(error))
+                if number is None:
+                    raise
+                raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
     def sweep(self, older_than: float) -> int:
         """Remove temporary files that nobody has written to since."""

@@ -116,11 +116,13 @@ def _fill(db: Database) -> None:
     }
     base |= dict.fromkeys(("attempt", "losses", "crashes"), 0)
     base |= {"event_seq": 1, "input_digest": "sha256:" + "0" * 64}
+    base |= {"state": "succeeded", "finished_at": now()}
     rows = [
-        base | {"id": f"job_{n:08}", "cache_key": str(n), "created_at": float(n), "updated_at": float(n),
-                "not_before": float(n), "finished_at": float(n) if n < OLD_ROWS else now(), "state": "succeeded"}
+        base | {"id": f"job_{n:08}", "cache_key": str(n), "created_at": n, "updated_at": n, "not_before": n}
         for n in range(ROWS)
-    ]  # fmt: skip
+    ]
+    for n, row in enumerate(rows[:OLD_ROWS]):
+        row["finished_at"] = float(n)
     for row in rows[-QUEUED_ROWS:]:
         row |= {"finished_at": None, "state": "queued"}
     event = {"at": 0.0, "type": "state", "data": {}}

@@ -9,14 +9,16 @@ import sqlite3
 import time
 from pathlib import Path
 
+import obstore
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from obstore.exceptions import GenericError
 from sqlalchemy import create_engine, select, text, update
 
 from service.auth.principal import LOCAL
 from service.backup import backup, restore
-from service.errors import CorruptBlob, NotFound
+from service.errors import CorruptBlob, NotFound, Unavailable
 from service.jobs import collector
 from service.jobs.model import State
 from service.store import ids, migrate, tables
@@ -183,6 +185,17 @@ def test_a_large_store_is_listed_in_parts(services: Services, monkeypatch: pytes
     assert all(services.blobs.stat(digest) for digest in held)
     with services.db.read() as connection:
         assert {*connection.execute(select(tables.blobs.c.digest)).scalars()} == {*held}
+
+
+def test_a_folder_that_cannot_be_listed_is_a_fault_of_the_machine(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object, **more: object) -> object:
+        raise GenericError("Unable to walk dir: IO error: Too many open files (os error 24)")
+
+    monkeypatch.setattr(obstore, "list", full)
+    with pytest.raises(Unavailable):
+        services.collector.reconcile()
 
 
 def test_migrations_build_the_schema(tmp_path: Path) -> None:

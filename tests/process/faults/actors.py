@@ -230,12 +230,12 @@ def _process_runner(order: dict[str, Any]) -> ProcessRunner:
 
 def _child(order: dict[str, Any]) -> None:
     sys.stdin.close()
+    acks = Acks(Path(order["acks"]))  # before the tracer: its own file is not what is tried
     go = order["go"]
     while not os.path.exists(go):  # the tracer is there
         asyncio.run(asyncio.sleep(0.005))
     settings = Settings(**order["settings"])
     services = _built(settings) if order["role"] in PATIENT else build(settings)
-    acks = Acks(Path(order["acks"]))
     if order["role"] == "api":
         asyncio.run(_api(services, acks, order))
     elif order["role"] == "patient api":
