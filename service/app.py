@@ -65,7 +65,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
 
     app = FastAPI(
         title="bnfold",
-        version=getattr(folding, "__version__", "0.1.0"),
+        version=folding.__version__,
         description=DESCRIPTION,
         lifespan=lifespan,
         docs_url=None,

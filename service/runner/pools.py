@@ -14,10 +14,10 @@ from folding.errors import BnfoldError, TemporaryFailure
 from service.process.supervision import start_thread
 from service.runner.base import Crash, JobOutcome, JobRunner, JobSpec, OnEvent, Status
 from service.runner.device_check import DeviceState
+from service.runner.levels import weakest
 
 _LOG = logging.getLogger("bnfold.runner")
 AGAIN_SECONDS: Final = 60.0
-_LEVELS: Final = ("none", "partial", "strong", "full")
 
 
 class PoolRunner:
@@ -94,8 +94,7 @@ class PoolRunner:
 
     def level(self) -> str:
         """Return the weakest level of the pools that have started."""
-        levels = [self._runners[pool].level() for pool in self._started]
-        return min(levels, key=_LEVELS.index, default="none")
+        return weakest(self._runners[pool].level() for pool in self._started)
 
     def close(self) -> None:
         """Close every pool."""

@@ -21,6 +21,7 @@ from service.runner.children.launch import Child, best_way, start_child
 from service.runner.children.warm_processes import WarmProcesses
 from service.runner.config import RunnerConfig
 from service.runner.files.file_transfer import Staged, copy_in, safe_name, take_out
+from service.runner.levels import weakest
 from service.runner.minimum_versions import assert_minimum_versions
 from service.runner.warm import ONNX_MODULES
 from service.runner.watch import End, Watch, bind_memory, bind_processor
@@ -152,7 +153,7 @@ class ProcessRunner:
             raise
         if child.level != self._level:
             _LOG.warning("a runner reports level %s, not %s", child.level, self._level)
-            self._level = min(self._level, child.level, key=("none", "partial", "strong", "full").index)
+            self._level = weakest((self._level, child.level))
         return child
 
 

@@ -18,6 +18,7 @@ from service.api import metrics
 from service.api.deps import Ports, Reader
 from service.api.jobs_view import FORMS
 from service.process.supervision import FAULTS
+from service.runner.levels import weakest
 from service.store import workers
 from service.wiring import Services
 
@@ -124,14 +125,10 @@ def look(ports: Services) -> Ready:
     needed = [name for name in checks if name in ("database", "blobs", "engine") or (
         name == "workers" and embedded
     )]  # fmt: skip
-    order = ("none", "partial", "strong", "full")
-    levels = sorted(
-        (row.sandbox for row in live), key=lambda level: order.index(level) if level in order else 0
-    )
     return Ready(
         # A pool that is not offered, or a thread that is tried again, takes nothing from the others.
         ready=all(checks[name].ok for name in needed),
-        sandbox=levels[0] if levels else "unknown",
+        sandbox=weakest((row.sandbox for row in live), "unknown"),
         workers=len(live),
         pools=pools,
         checks=checks,

@@ -28,6 +28,7 @@ from service.runner.jail import bubblewrap
 from service.runner.jail.canary import Trap, level_of
 from service.runner.jail.cgroup import Cgroup
 from service.runner.jail.sandbox import JailSpec, installation
+from service.runner.levels import rank
 
 _LINE_BYTES: Final = 4 << 20
 _LOG_LINES: Final = 200
@@ -339,7 +340,6 @@ def start_best(config: RunnerConfig, *, modules: tuple[str, ...] = (), read: tup
     Raises: TemporaryFailure where none starts.
     """
     ways = [True, False] if config.bubblewrap and bubblewrap.available() else [False]
-    ranks = ("none", "partial", "strong", "full")
     best: Child | None = None
     for wrapped in ways:
         try:
@@ -349,7 +349,7 @@ def start_best(config: RunnerConfig, *, modules: tuple[str, ...] = (), read: tup
         except TemporaryFailure:
             continue
         child.config = config
-        if best is None or ranks.index(child.level) > ranks.index(best.level):
+        if best is None or rank(child.level) > rank(best.level):
             best, child = child, best
         if child is not None:
             child.close()

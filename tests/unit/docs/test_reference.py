@@ -13,6 +13,8 @@ from pydantic import BaseModel
 from folding.errors import catalogue
 from folding.options import FoldOptions
 from folding.report import Inspection, Report, Verification
+from service.runner import levels
+from service.runner.jail import canary
 from service.settings import Settings
 from tests.support.doc_pages import markdown
 from tests.support.paths import ROOT
@@ -121,3 +123,16 @@ def test_the_map_of_the_code_names_what_is_there(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     gone = [path for path in PATHS.findall(text) if "NNNN" not in path and not (ROOT / path).exists()]
     assert gone == []
+
+
+def test_the_levels_of_the_sandbox_are_described_once() -> None:
+    page = (ROOT / "docs" / "how-to" / "sandbox.md").read_text()
+    table = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", page.split("## CUDA")[0], re.M))
+    assert table == levels.MEANINGS
+    assert len(canary.FILES | canary.PROCESSES | canary.LIMITS) == 50, "the page says how many acts"
+
+
+def test_levels_have_an_order() -> None:
+    assert levels.weakest(["full", "partial", "strong"]) == "partial"
+    assert levels.weakest([], "unknown") == "unknown"
+    assert levels.weakest(["full", "a word of a newer version"]) == "a word of a newer version"

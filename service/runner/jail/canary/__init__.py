@@ -1,13 +1,8 @@
 """Find out what a runner can really not do: it tries, inside its own sandbox, before it gets a job.
 
 Each act returns None when it was refused, or a word on what it managed. Nothing here trusts a feature
-list: a layer that is on but lets something through shows as an escape, and the level falls.
-
-Levels:
-    full      every act refused, and separate mount, pid, network and ipc namespaces
-    strong    every act refused
-    partial   the limits bind, and all file acts or all process and network acts are refused
-    none      anything less
+list: a layer that is on but lets something through shows as an escape, and the level falls. What the levels
+mean is said in `service/runner/levels.py`.
 """
 
 from __future__ import annotations
