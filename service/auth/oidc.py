@@ -11,6 +11,7 @@ import json
 import logging
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,8 @@ _MAX_TOKEN = 16 << 10
 class KeySource:
     """The public keys of one provider, from a file or from an https address that the trust file fixes."""
 
-    def __init__(self, place: str, folder: Path) -> None:
-        self._place, self._folder = place, folder
+    def __init__(self, place: str, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self._place, self._folder, self._clock = place, folder, clock
         self._keys: dict[str, Any] = {}
         self._fetched = self._tried = -_STALE
         self._lock = threading.Lock()
@@ -45,7 +46,7 @@ class KeySource:
     def find(self, key_id: str) -> Any | None:
         """Return the key, None if the provider has no such id. Raises Unavailable while none is known."""
         with self._lock:
-            clock = time.monotonic()
+            clock = self._clock()
             unknown, old = key_id not in self._keys, clock - self._fetched > _FRESH
             if (unknown or old) and clock - self._tried > _AGAIN:
                 self._tried = clock
@@ -56,7 +57,7 @@ class KeySource:
 
     def _refresh(self, clock: float) -> None:
         try:
-            found = jwt.PyJWKSet.from_dict(json.loads(self._read()))
+            found = jwt.PyJWKSet.from_dict(json.loads(self.read()))
         except (OSError, ValueError, httpx.HTTPError, PyJWTError) as error:
             log.error(
                 "keys of a token provider not read: %s", type(error).__name__, extra={"place": self._place}
@@ -65,7 +66,8 @@ class KeySource:
         self._keys = {str(key.key_id): key for key in found.keys if key.key_id}
         self._fetched = clock
 
-    def _read(self) -> bytes:
+    def read(self) -> bytes:
+        """Return the key set as published now. Raises: OSError, ValueError, httpx.HTTPError."""
         if not self._place.startswith("https://"):
             return (self._folder / self._place).read_bytes()
         with httpx.stream("GET", self._place, timeout=5.0, follow_redirects=False) as answer:
@@ -81,11 +83,11 @@ class KeySource:
 class PipelineTokens:
     """Check tokens against a trust file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._trust: Trust = load(path)
         names: tuple[Name, ...] = ("github", "gitlab")
         self._issuers = {self._trust.issuer(name): name for name in names}
-        self._sources = {name: KeySource(self._trust.keys(name), path.parent) for name in names}
+        self._sources = {name: KeySource(self._trust.keys(name), path.parent, clock) for name in names}
 
     def check(self, token: str) -> Principal:
         """Return whom the token stands for. Raises Unauthorized, Forbidden, Unavailable."""

@@ -50,24 +50,25 @@ def run(url: str | None, key: str | None, as_json: bool, quiet: bool) -> int:
 
 def _all(url: str | None, key: str | None) -> Iterator[Check]:
     steps: list[Callable[[], Check | None]] = [
-        _python, _minimum_versions, _tensorflow, _providers, _cuda, _sandbox, _disk, _memory,
+        check_python, check_packages, check_tensorflow, check_providers, check_cuda, check_sandbox,
+        check_disk, check_memory,
     ]  # fmt: skip
     for step in steps:
         try:
             if (check := step()) is not None:
                 yield check
         except Exception as error:  # noqa: BLE001 - a check that breaks is a finding, not the end
-            yield Check(step.__name__.strip("_"), "fail", f"{type(error).__name__}: {error}")
+            yield Check(step.__name__.removeprefix("check_"), "fail", f"{type(error).__name__}: {error}")
     if url:
         yield _service(url, key)
 
 
-def _python() -> Check:
+def check_python() -> Check:
     found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     return Check("python", "ok" if sys.version_info >= (3, 11) else "fail", found, "use Python 3.11 or newer")
 
 
-def _minimum_versions() -> Check:
+def check_packages() -> Check:
     """What is installed against what pyproject asks for, and against known holes."""
     low = list(minimum_versions.too_old().values())
     for line in metadata.requires("bnfold") or []:
@@ -86,7 +87,7 @@ def _minimum_versions() -> Check:
     return Check("packages", "ok", f"bnfold {metadata.version('bnfold')}, every floor met")
 
 
-def _tensorflow() -> Check:
+def check_tensorflow() -> Check:
     for name in ("tensorflow-cpu", "tensorflow"):
         try:
             version = metadata.version(name)
@@ -110,7 +111,7 @@ def _installed(name: str) -> bool:
     return True
 
 
-def _providers() -> Check:
+def check_providers() -> Check:
     """Asks each provider module the question that verification asks."""
     from folding.verify import providers
 
@@ -123,7 +124,7 @@ def _providers() -> Check:
     return Check("providers", state, words, "reinstall onnxruntime")
 
 
-def _cuda() -> Check | None:
+def check_cuda() -> Check | None:
     """A session on the device in a sandboxed runner: the list of providers only says what is installed."""
     from folding.ort import runtime
 
@@ -138,7 +139,7 @@ def _cuda() -> Check | None:
     return Check("cuda", "warn", state.detail, "see docs/how-to/cuda.md; folds on `cpu` work without it")
 
 
-def _sandbox() -> Check:
+def check_sandbox() -> Check:
     """The level as the canary finds it, by really starting a runner and trying forbidden acts."""
     from service.cli.isolated import make_runner
 
@@ -153,7 +154,7 @@ def _sandbox() -> Check:
     return Check("sandbox", states.get(level, "fail"), level, remedy)
 
 
-def _disk() -> Check:
+def check_disk() -> Check:
     folder = Path(os.environ.get("BNFOLD_DATA_DIR", ".")).absolute()
     while not folder.exists():
         folder = folder.parent
@@ -162,7 +163,7 @@ def _disk() -> Check:
     return Check("disk", state, f"{size(free)} free in {folder}", "free some space")
 
 
-def _memory() -> Check:
+def check_memory() -> Check:
     import psutil
 
     free = psutil.virtual_memory().available

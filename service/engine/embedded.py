@@ -71,8 +71,11 @@ def lock_path(settings: Settings) -> Path:
 class EmbeddedQueue:
     """The API's side: nothing to hand over, a supervisor to keep alive."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(
+        self, settings: Settings, spawn: Callable[[Settings], subprocess.Popen[bytes]] | None = None
+    ) -> None:
+        """`spawn` starts a supervisor that ends when its stdin closes; None: `spawn_supervisor`."""
+        self._settings, self._spawn = settings, spawn or spawn_supervisor
         self._stop = threading.Event()
         self._child: subprocess.Popen[bytes] | None = None
         self._thread: threading.Thread | None = None
@@ -137,7 +140,7 @@ class EmbeddedQueue:
                 return
             if self._child is None or self._child.poll() is not None:
                 if not self._runs():
-                    self._child = self._spawn()
+                    self._child = self._spawn(self._settings)
                 # A supervisor that dies at once must not be started in a tight loop.
                 pause = min(5.0, pause * 2) if time.monotonic() - began < 2 else 0.2
             else:
@@ -145,10 +148,17 @@ class EmbeddedQueue:
             FAULTS.clear("guard")
             self._stop.wait(pause)
 
-    def _spawn(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "service.engine.main", "--supervisor"]
-        environment = os.environ | environment_of(self._settings)
-        return subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, start_new_session=True)
+    @property
+    def supervisor(self) -> subprocess.Popen[bytes] | None:
+        """The supervisor that this process has started, None where another one holds the lock."""
+        return self._child
+
+
+def spawn_supervisor(settings: Settings) -> subprocess.Popen[bytes]:
+    """Start a supervisor. Raises: OSError."""
+    command = [sys.executable, "-m", "service.engine.main", "--supervisor"]
+    environment = os.environ | environment_of(settings)
+    return subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, start_new_session=True)
 
 
 def environment_of(settings: Settings) -> dict[str, str]:

@@ -52,7 +52,7 @@ def store(blobs: Blobs, job: Job, outcome: JobOutcome) -> Stored:
     """Put the outcome's files into the store. Raises StorageFull, Unavailable."""
     if outcome.report is None:
         raise InternalError("The runner said that it was done and left no report.")
-    report = _read(outcome.report, Inspection if job.kind is Kind.INSPECT else Report)
+    report = read_report(outcome.report, Inspection if job.kind is Kind.INSPECT else Report)
     if job.kind is Kind.INSPECT:
         data = json.dumps(report, separators=(",", ":")).encode()
         digest = put_bytes(blobs, data)
@@ -160,7 +160,7 @@ def log_cost(job: Job) -> None:
     )  # fmt: skip
 
 
-def _read(path: Path, kind: type[Report] | type[Inspection]) -> dict[str, Any]:
+def read_report(path: Path, kind: type[Report] | type[Inspection]) -> dict[str, Any]:
     """The report as JSON, only if it is one: a model that took the runner over may have written anything.
 
     Raises: UnsafeModel.

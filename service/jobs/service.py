@@ -96,7 +96,7 @@ class Jobs:
         row = connection.execute(query.order_by(J.created_at).limit(1)).first()
         return Job.of(row) if row is not None else None
 
-    def _offers(self, pool: str) -> bool:
+    def offers(self, pool: str) -> bool:
         """Whether a worker of the pool is there, or may come: none has said that it cannot offer it."""
         if pool not in self.settings.pools:
             return False
@@ -115,7 +115,7 @@ class Jobs:
             "kind": ask.kind.value,
             "state": State.QUEUED.value,
             # Without a cuda pool the job runs on cpu, and its report calls the provider unavailable.
-            "pool": "cuda" if wants_cuda and self._offers("cuda") else "cpu",
+            "pool": "cuda" if wants_cuda and self.offers("cuda") else "cpu",
             "model_id": ask.model_id,
             "filename": ask.filename,
             "input_digest": ask.input_digest,

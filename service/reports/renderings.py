@@ -120,7 +120,7 @@ class Renderings:
         try:
             source, target = folder / "report", folder / form
             fetch(self.blobs, report, source)
-            self._run(report, form, source, target)
+            self.make_in_child(report, form, source, target)
             digest, size = put_file(self.blobs, target)
             self._note(report, form, digest, size)
         except OSError as error:
@@ -131,7 +131,7 @@ class Renderings:
         log.info("form made", extra={"form": form, "bytes": size, "seconds": took})
         return Rendering(digest, size)
 
-    def _run(self, report: str, form: str, source: Path, target: Path) -> None:
+    def make_in_child(self, report: str, form: str, source: Path, target: Path) -> None:
         memory, seconds = self.settings.report_memory_bytes, self.settings.report_timeout
         command = [
             sys.executable,

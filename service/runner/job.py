@@ -41,7 +41,7 @@ class Sender(Protocol):
 def run_job(job: dict[str, Any], channel: Sender) -> None:
     """Run it; whatever happens is told in one last message (or by the way the process dies)."""
     try:
-        _dispatch(job, channel)
+        dispatch(job, channel)
         channel.send(done={})
     except MemoryError:
         channel.send(memory={})
@@ -123,7 +123,7 @@ def _scrubbed(error: BnfoldError, job: dict[str, Any]) -> dict[str, Any]:
     return scrubbed
 
 
-def _dispatch(job: dict[str, Any], channel: Sender) -> None:
+def dispatch(job: dict[str, Any], channel: Sender) -> None:
     from folding import pipeline, verify_report
 
     out, work = Path(job["folder"], "out"), Path(job["folder"], "work")

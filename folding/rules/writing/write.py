@@ -23,7 +23,7 @@ from folding.rules.writing.rounding import remember, scaled
 
 _NARROW = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 _WIDE_RANGE = 2.0**40  # float32 weights times less than this are nowhere near the ends of the range
-_COPY_ALWAYS = 16 << 20  # bytes of shared weights that are worth a copy whatever the model's size
+COPY_ALWAYS = 16 << 20  # bytes of shared weights that are worth a copy whatever the model's size
 Key = tuple[ir.Value, bytes]
 
 
@@ -45,7 +45,7 @@ class Writer:
             for v in self.ctx.model.graph.initializers.values()
             if v.const_value is not None
         ]
-        self._copy_limit = max(_COPY_ALWAYS, sum(sizes) // 8)
+        self._copy_limit = max(COPY_ALWAYS, sum(sizes) // 8)
 
     def expect(self, linear: Linear) -> None:
         """Count the readers of each weight that want it folded alike, before the first is written."""

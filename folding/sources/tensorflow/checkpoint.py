@@ -64,7 +64,7 @@ class CheckpointFormat:
 
     def load(self, upload: Upload, options: FoldOptions, workdir: Path, progress: Progress) -> Imported:
         """See `folding.sources.base.Format`."""
-        program = self._program(upload, options)
+        program = self.program(upload, options)
         if isinstance(program, CheckpointWeights):
             raise UnsupportedModel(
                 f"The checkpoint {program.prefix.shown!r} has weights and no graph (.meta).",
@@ -79,7 +79,7 @@ class CheckpointFormat:
         self, upload: Upload, options: FoldOptions, workdir: Path
     ) -> tuple[Inspection, dict[str, np.ndarray]]:
         """Also without a graph: batch norms are then known by the names of their variables."""
-        program = self._program(upload, options)
+        program = self.program(upload, options)
         if isinstance(program, CheckpointWeights):
             return inspect_weights(self.name, upload, program, _version(find_checkpoints(upload)))
         try:
@@ -95,7 +95,7 @@ class CheckpointFormat:
             inspection.notes.append(f"{error.message} {error.hint or ''}".strip())
             return inspection, arrays
 
-    def _program(self, upload: Upload, options: FoldOptions) -> Program | CheckpointWeights:
+    def program(self, upload: Upload, options: FoldOptions) -> Program | CheckpointWeights:
         found = find_checkpoints(upload)
         if not found:
             raise CorruptModel(

@@ -21,7 +21,7 @@ from service.runner.files import safe_rmtree
 # Runners, canaries, and attempts of jobs (`<job>-<attempt>`, see `Worker`).
 _OURS: Final = re.compile(r"(?:runner|bnfold-canary)-.+|job_[0-9A-Za-z]{16,40}-[0-9]{1,6}")
 # Between the making of a folder and its locking.
-_YOUNG_SECONDS: Final = 2.0
+YOUNG_SECONDS: Final = 2.0
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -61,7 +61,7 @@ def sweep(place: Path) -> int:
 
     Raises: OSError where the place cannot be listed.
     """
-    latest = time.time() - _YOUNG_SECONDS
+    latest = time.time() - YOUNG_SECONDS
     try:
         with os.scandir(place) as entries:
             names = [entry.name for entry in entries if _OURS.fullmatch(entry.name)]

@@ -74,11 +74,13 @@ def test_worker_without_a_jail_refuses_to_start(tmp_path: Path) -> None:
 def test_service_stops_when_its_supervisor_can_never_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    queue = EmbeddedQueue(settings(tmp_path, spawn_supervisor=True))
     ended = threading.Event()
     monkeypatch.setattr(embedded.os, "kill", lambda pid, number: number == signal.SIGTERM and ended.set())
     command = [sys.executable, "-c", f"raise SystemExit({CANNOT_START})"]
-    monkeypatch.setattr(queue, "_spawn", lambda: subprocess.Popen(command, stdin=subprocess.PIPE))
+    queue = EmbeddedQueue(
+        settings(tmp_path, spawn_supervisor=True),
+        lambda settings: subprocess.Popen(command, stdin=subprocess.PIPE),
+    )
     queue.start()
     assert ended.wait(20)
     queue.stop()
@@ -88,10 +90,10 @@ def test_supervisor_is_replaced_and_ends_with_its_parent(tmp_path: Path) -> None
     queue = EmbeddedQueue(settings(tmp_path, spawn_supervisor=True))
     queue.start()
     eventually(lambda: queue.health()["ok"], 30, "a supervisor")
-    first = queue._child
+    first = queue.supervisor
     assert first is not None
     first.kill()
-    eventually(lambda: queue._child is not first and queue.health()["ok"], 30, "another")
+    eventually(lambda: queue.supervisor is not first and queue.health()["ok"], 30, "another")
     began = time.monotonic()
     queue.stop()
     assert time.monotonic() - began < 15

@@ -32,6 +32,7 @@ from service.runner.base import Crash, JobOutcome, JobSpec, OnEvent, Status
 from service.runner.files import scratch
 from service.runner.memory import MemoryRunner
 from service.runner.process import ProcessRunner
+from service.settings import Settings
 from service.wiring import Services
 from tests.process.security.conftest import configured, run_act
 from tests.support.deployment import eventually
@@ -197,7 +198,7 @@ def test_a_disk_that_is_full_inside_a_job_is_no_defect(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]
 ) -> None:
     """S3: it was `internal`."""
-    monkeypatch.setattr(runner_job, "_dispatch", lambda job, channel: act())
+    monkeypatch.setattr(runner_job, "dispatch", lambda job, channel: act())
     channel = _Channel()
     runner_job.run_job({"input": str(tmp_path / "m"), "folder": str(tmp_path)}, channel)
     assert channel.messages[-1]["error"]["code"] == "storage_full"
@@ -337,24 +338,23 @@ def test_the_guard_outlives_what_it_cannot_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """S2: it died for good, and the service with it at the supervisor's next end."""
-    queue = EmbeddedQueue(settings(tmp_path, spawn_supervisor=True))
     tries: list[float] = []
     program = "import sys; sys.stdin.read()"
 
-    def spawn() -> subprocess.Popen[bytes]:
+    def spawn(_: Settings) -> subprocess.Popen[bytes]:
         tries.append(time.monotonic())
         if len(tries) < 4:
             raise failure(name)
         return subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE)
 
-    monkeypatch.setattr(queue, "_spawn", spawn)
+    queue = EmbeddedQueue(settings(tmp_path, spawn_supervisor=True), spawn)
     before = FAULTS.counts["guard"]
     queue.start()
     try:
         eventually(lambda: len(tries) >= 2, 20, "a second try")
         assert "guard" in FAULTS.current()
         assert "no supervisor is running: " in queue.health()["detail"]
-        eventually(lambda: queue._child is not None, 20, "a supervisor in the end")
+        eventually(lambda: queue.supervisor is not None, 20, "a supervisor in the end")
         assert FAULTS.counts["guard"] - before == 3
         eventually(lambda: "guard" not in FAULTS.current(), 20, "all is well again")
     finally:
@@ -409,7 +409,7 @@ def test_a_place_that_is_not_there_yet_has_nothing_to_sweep(tmp_path: Path) -> N
 
 def test_folders_of_a_killed_process_are_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """S7: each had the model in it, for ever."""
-    monkeypatch.setattr(scratch, "_YOUNG_SECONDS", 0.0)
+    monkeypatch.setattr(scratch, "YOUNG_SECONDS", 0.0)
     mine = scratch.make(tmp_path, "runner")
     strange = tmp_path / "runner"
     strange.mkdir()
@@ -433,7 +433,7 @@ def test_folders_of_a_killed_process_are_swept(tmp_path: Path, monkeypatch: pyte
 
 
 def test_an_attempts_folder_is_held_while_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scratch, "_YOUNG_SECONDS", 0.0)
+    monkeypatch.setattr(scratch, "YOUNG_SECONDS", 0.0)
     from tests.support.in_process import open_services
 
     found: list[int] = []
@@ -473,7 +473,7 @@ def test_what_is_wrong_on_workers_is_told(services: Services) -> None:
     assert "w1 guard: OSError" in found.checks["threads"].detail
     assert 'bnfold_internal_errors_total{process="w1",where="guard"} 7.0' in render(services).decode()
     services.settings.pools = ["cpu", "cuda"]
-    assert not services.jobs._offers("cuda")
+    assert not services.jobs.offers("cuda")
     workers.report(services.db, services.settings, "w2", "strong", ["cpu", "cuda"], {})
-    assert services.jobs._offers("cuda")
+    assert services.jobs.offers("cuda")
     assert "pool cuda" not in look(services).checks

@@ -57,13 +57,13 @@ def client(services: Services) -> Iterator[TestClient]:
 
 def count_children(services: Services, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     made: list[str] = []
-    real = Renderings._run
+    real = Renderings.make_in_child
 
     def run(self: Renderings, report: str, form: str, source: Path, target: Path) -> None:
         made.append(form)
         real(self, report, form, source, target)
 
-    monkeypatch.setattr(Renderings, "_run", run)
+    monkeypatch.setattr(Renderings, "make_in_child", run)
     return made
 
 

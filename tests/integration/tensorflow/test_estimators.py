@@ -13,6 +13,7 @@ from folding import pipeline
 from folding.errors import UnsupportedModel
 from folding.options import FoldOptions
 from folding.sources.tensorflow.graph.runtime import tensorflow
+from tests.integration.tensorflow import artifacts
 from tests.integration.tensorflow.training import Trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -132,9 +133,7 @@ def parse_words(m: Trainer, examples: Any) -> Features:
 
 
 def _run(artifact: Path, data: Features) -> dict[str, np.ndarray]:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(artifact), providers=["CPUExecutionProvider"])
+    session = artifacts.session(artifact)
     texts = {
         name: np.vectorize(bytes.decode, otypes=[object])(v) if v.dtype == object else v
         for name, v in data.items()

@@ -12,6 +12,7 @@ from folding import pipeline
 from folding.errors import UnhealthyModel
 from folding.options import FoldOptions
 from folding.report.headline import headline
+from tests.integration.tensorflow import artifacts
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "tf1"
 UNTRAINED = "Equivalent, but the model looks untrained: the only batch norm was never updated"
@@ -121,7 +122,4 @@ def test_the_recalibrated_artifact_lies_beside_the_faithful_one(tmp_path: Path) 
 
 
 def _answer(artifact: bytes, data: dict[str, np.ndarray]) -> np.ndarray:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(artifact, providers=["CPUExecutionProvider"])
-    return np.asarray(session.run(None, data)[0])
+    return np.asarray(artifacts.session(artifact).run(None, data)[0])

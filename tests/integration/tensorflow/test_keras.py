@@ -14,6 +14,7 @@ from folding import pipeline
 from folding.errors import AmbiguousModel, BnfoldError, UsageError
 from folding.options import FoldOptions
 from folding.sources.tensorflow.graph.runtime import tensorflow
+from tests.integration.tensorflow import artifacts
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 MODELS: dict[str, Callable[[Any], Any]] = {}
@@ -115,11 +116,7 @@ def _data(tensor: Any, rng: np.random.Generator) -> np.ndarray:
 
 
 def _run(artifact: Path, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
-    import onnxruntime
-
-    settings = onnxruntime.SessionOptions()
-    settings.log_severity_level = 4
-    session = onnxruntime.InferenceSession(str(artifact), settings, providers=["CPUExecutionProvider"])
+    session = artifacts.session(artifact)
     held = [value.name for value in session.get_inputs()]
     by_name = feeds if set(held) <= set(feeds) else dict(zip(held, feeds.values(), strict=True))
     return list(session.run(None, by_name))

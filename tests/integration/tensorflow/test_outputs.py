@@ -25,7 +25,7 @@ BARE = [case for case in tf1.cases() if case.kind in ("checkpoint", "frozen_pb")
 def test_outputs_are_the_expected_ones(case: tf1.Case, tmp_path: Path) -> None:
     upload = open_upload(TF1_PROGRAMS / case.fixture / case.path, tmp_path)
     source = checkpoint if case.kind == "checkpoint" else graphdef
-    program = source.FORMAT._program(upload, FoldOptions())
+    program = source.FORMAT.program(upload, FoldOptions())
     wanted = {output["name"] for output in tf1.expected(case.fixture)["outputs"]}
     found = {port.name for port in program.outputs}
     assert found in INNER.get(case.fixture, (wanted,))

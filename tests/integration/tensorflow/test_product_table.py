@@ -19,6 +19,7 @@ import pytest
 from folding import pipeline
 from folding.options import FoldOptions
 from folding.sources.tensorflow.graph.runtime import tensorflow
+from tests.integration.tensorflow.artifacts import first_output, tensorflow_output
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 LAYERS = ("conv2d", "depthwise", "conv3d", "deconv2d", "deconv3d", "atrous")
@@ -158,27 +159,6 @@ class Network:
         return np.moveaxis(array, -1, 1)
 
 
-def _answer(graph: Any, data: np.ndarray) -> np.ndarray:
-    tf = tensorflow()
-    with tf.compat.v1.Session(graph=graph) as session:
-        return np.asarray(session.run("y:0", {"x:0": data}))
-
-
-def _run(path: Path, data: np.ndarray) -> np.ndarray:
-    import onnxruntime
-
-    settings = onnxruntime.SessionOptions()
-    settings.log_severity_level = 4
-    session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
-    return np.asarray(session.run(None, {session.get_inputs()[0].name: data})[0])
-
-
-def _written(folder: Path) -> Path:
-    """The artifact, also where it was rejected: other tables compare numbers whatever the verdict says."""
-    published = folder / "out.onnx"
-    return published if published.exists() else folder / "out.onnx.rejected"
-
-
 def _error(found: np.ndarray, wanted: np.ndarray) -> float:
     assert found.shape == wanted.shape
     difference = np.abs(found.astype(np.float64) - wanted.astype(np.float64)).max()
@@ -188,7 +168,7 @@ def _error(found: np.ndarray, wanted: np.ndarray) -> float:
 def _check_row(row: Row, folder: Path) -> None:
     fed = row.norm == "fused_training_fed"
     net = Network(row)
-    wanted = _answer(net.build(first=False, fed=fed), net.data)
+    wanted = tensorflow_output(net.build(first=False, fed=fed), net.data)
     (folder / "net.pb").write_bytes(net.build(first=row.first).as_graph_def().SerializeToString())
     options = FoldOptions(feeds={"training": False}) if fed else FoldOptions()
     report = pipeline.fold(folder / "net.pb", folder / "out.onnx", options)
@@ -200,7 +180,7 @@ def _check_row(row: Row, folder: Path) -> None:
     # Statistics of the batch divide by a spread that is itself computed in float32, from sums of thousands of
     # terms: 2.5e-05 was measured between two correct runtimes. Stored statistics instead would be off by 0.1.
     tolerance = max(TOLERANCE[row.dtype], 1e-4) if batch else TOLERANCE[row.dtype]
-    assert _error(_run(folder / "out.onnx", data), wanted) < tolerance
+    assert _error(first_output(folder / "out.onnx", data), wanted) < tolerance
     assert ("batch_statistics_at_inference" in {h.code.value for h in norm.health}) == batch
     assert not (batch and norm.decision == "folded")
 
@@ -283,7 +263,7 @@ def _check_model(row: Model, folder: Path) -> None:
     (norm,) = report.batch_norms
     batch = row.training is True and row.library == "tf_keras"  # Keras 3: the model's own flag wins
     assert report.verdict.value == "pass", report.summary
-    assert _error(_run(folder / "out.onnx", data), wanted) < 3e-5
+    assert _error(first_output(folder / "out.onnx", data), wanted) < 3e-5
     assert ("batch_statistics_at_inference" in {h.code.value for h in norm.health}) == batch
     assert not (batch and norm.decision == "folded")
 

@@ -13,8 +13,8 @@ from folding import pipeline
 from folding.errors import UnsupportedModel
 from folding.options import FoldOptions
 from folding.sources.tensorflow.graph.runtime import tensorflow
+from tests.integration.tensorflow.artifacts import first_output, tensorflow_output, written
 from tests.integration.tensorflow.frozen_graphs import Build, write_graph
-from tests.integration.tensorflow.test_product_table import _answer, _run, _written
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -35,7 +35,9 @@ def test_stateless_numbers_of_a_fixed_seed_are_constants(name: str, tmp_path: Pa
     report = pipeline.fold(tmp_path / "net.pb", tmp_path / "out.onnx")
     data = np.random.default_rng(1).normal(size=[3, 4]).astype(np.float32)
     assert report.verdict.value == "pass"
-    np.testing.assert_allclose(_run(_written(tmp_path), data), _answer(graph, data), atol=1e-6)
+    np.testing.assert_allclose(
+        first_output(written(tmp_path), data), tensorflow_output(graph, data), atol=1e-6
+    )
 
 
 def test_stateless_numbers_of_a_dynamic_shape_become_constants_with_a_fixed_one(tmp_path: Path) -> None:
@@ -48,7 +50,9 @@ def test_stateless_numbers_of_a_dynamic_shape_become_constants_with_a_fixed_one(
     assert "--input NAME=SHAPE" in (caught.value.hint or "")
     pipeline.fold(tmp_path / "net.pb", tmp_path / "out.onnx", FoldOptions(inputs={"x": [3, 4]}))
     data = np.random.default_rng(1).normal(size=[3, 4]).astype(np.float32)
-    np.testing.assert_allclose(_run(_written(tmp_path), data), _answer(graph, data), atol=1e-6)
+    np.testing.assert_allclose(
+        first_output(written(tmp_path), data), tensorflow_output(graph, data), atol=1e-6
+    )
 
 
 DRAWN: dict[str, Build] = {
@@ -128,7 +132,7 @@ def test_a_vocabulary_with_one_bucket_converts(tmp_path: Path) -> None:
     assert report.verdict.value == "pass"
     words = np.array(["b", "nowhere", "a", "c", ""], object)
     weights = np.random.default_rng(2).normal(size=[8, 3]).astype(np.float32)
-    np.testing.assert_array_equal(_run(_written(tmp_path), words), weights[[1, 3, 0, 2, 3]])
+    np.testing.assert_array_equal(first_output(written(tmp_path), words), weights[[1, 3, 0, 2, 3]])
 
 
 REFUSED = [

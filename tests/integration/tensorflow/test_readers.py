@@ -13,7 +13,7 @@ from folding import pipeline
 from folding.errors import UnsafeModel, UnsupportedModel, UsageError
 from folding.options import FoldOptions
 from folding.sources.tensorflow.graph.runtime import tensorflow
-from tests.integration.tensorflow.test_product_table import _run, _written
+from tests.integration.tensorflow.artifacts import first_output, written
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "tf1"
@@ -92,7 +92,7 @@ def test_the_metagraph_without_tags_is_inference_of_tensorflow_hub(tmp_path: Pat
     (told,) = [each for each in report.source.assumptions if each.what == "MetaGraph"]
     assert told.value == "no tags"
     assert "the tags train" in told.why
-    np.testing.assert_array_equal(_run(_written(tmp_path), data), 2 * data)
+    np.testing.assert_array_equal(first_output(written(tmp_path), data), 2 * data)
 
 
 @pytest.mark.parametrize(("tags", "factor"), [(["train"], 1), ([""], 2), (["serve"], 3)])
@@ -102,7 +102,7 @@ def test_a_metagraph_is_named_by_its_tags(tags: list[str], factor: int, tmp_path
     report = pipeline.fold(path, tmp_path / "out.onnx", options)
     assert not [each for each in report.source.assumptions if each.what == "MetaGraph"]
     data = np.ones([2, 3], np.float32)
-    np.testing.assert_array_equal(_run(_written(tmp_path), data), factor * data)
+    np.testing.assert_array_equal(first_output(written(tmp_path), data), factor * data)
 
 
 def test_unknown_tags_list_what_there_is(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_dropout_is_switched_off_with_the_norms(tmp_path: Path) -> None:
     data = np.random.default_rng(4).normal(size=[2, 4, 4, 3]).astype(np.float32)
     scale = np.float32([1, 2, 1]) / np.sqrt(np.float32([4, 1, 2]) + np.float32(1e-3))
     wanted = np.maximum((data - np.float32([1, 2, 3])) * scale + np.float32([0, 1, 0]), 0)
-    np.testing.assert_allclose(_run(_written(tmp_path), data), wanted, atol=1e-5)
+    np.testing.assert_allclose(first_output(written(tmp_path), data), wanted, atol=1e-5)
 
 
 def test_shadows_of_weights_are_suggested(tmp_path: Path) -> None:
@@ -218,7 +218,9 @@ def test_a_layer_over_steps_is_one_row(tmp_path: Path) -> None:
     report = pipeline.fold(tmp_path / "net.keras", tmp_path / "out.onnx", QUICK)
     assert [norm.decision for norm in report.batch_norms] == ["folded"]
     data = rng.normal(size=[2, 5, 6, 6, 3]).astype(np.float32)
-    np.testing.assert_allclose(_run(_written(tmp_path), data), np.asarray(model(data)), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        first_output(written(tmp_path), data), np.asarray(model(data)), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_guessed_outputs_are_told_with_what_else_is_there(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from folding.sources.tensorflow.graph.static_shapes import StaticShapes
 from folding.sources.tensorflow.graph.symbolic_sizes import Linear, SymbolicSizes
 from folding.sources.tensorflow.graph.tf_graph import TfGraph
 from folding.sources.tensorflow.rewrite.fake_quant import nudge
+from tests.integration.tensorflow.artifacts import first_output, tensorflow_output, written
 from tests.integration.tensorflow.frozen_graphs import write_graph
-from tests.integration.tensorflow.test_product_table import _answer, _run, _written
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -26,8 +26,8 @@ def _fold(folder: Path, shape: list[int | None], build: Callable[[Any, Any], Any
     """Fold the graph that `build` makes of tf and x; the artifact must answer as TensorFlow does."""
     graph = write_graph(folder, build, shape)
     report = pipeline.fold(folder / "net.pb", folder / "out.onnx")
-    wanted = _answer(graph, data)
-    found = _run(_written(folder), data)
+    wanted = tensorflow_output(graph, data)
+    found = first_output(written(folder), data)
     assert found.shape == wanted.shape
     np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=2e-5)
     return report
@@ -57,9 +57,9 @@ def test_fake_quantization(limit: tuple[float, float], bits: int, narrow: bool, 
     (tmp_path / "net.pb").write_bytes(graph.as_graph_def().SerializeToString())
     pipeline.fold(tmp_path / "net.pb", tmp_path / "out.onnx")
     far = np.abs(((data - low) / step) % 1 - 0.5) > 1e-3
-    found, wanted = _run(_written(tmp_path), data), _answer(graph, data)
+    found, wanted = first_output(written(tmp_path), data), tensorflow_output(graph, data)
     np.testing.assert_allclose(found[far], wanted[far], atol=1e-5 * step)
-    difference = np.abs(_run(_written(tmp_path), ties) - _answer(graph, ties)).max()
+    difference = np.abs(first_output(written(tmp_path), ties) - tensorflow_output(graph, ties)).max()
     assert difference < 1.01 * step
 
 
@@ -149,7 +149,7 @@ def test_paddings_that_differ_from_crops_by_a_run_time_number_stay(tmp_path: Pat
     (tmp_path / "net.pb").write_bytes(graph.as_graph_def().SerializeToString())
     report = pipeline.fold(tmp_path / "net.pb", tmp_path / "out.onnx")
     data = rng.normal(size=[1, 9, 8, 2]).astype(np.float32)
-    found, wanted = _run(_written(tmp_path), data), _answer(graph, data)
+    found, wanted = first_output(written(tmp_path), data), tensorflow_output(graph, data)
     assert report.verdict.value == "pass"
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
@@ -187,7 +187,7 @@ def test_a_channels_first_bias_that_keras_adds_along_the_width(layer: str, tmp_p
     report = pipeline.fold(tmp_path / "net.keras", tmp_path / "out.onnx")
     data = rng.normal(size=[2, 3, *spatial]).astype(np.float32)
     wanted = np.moveaxis(np.moveaxis(data, 1, -1) @ kernel, -1, 1) + bias
-    np.testing.assert_allclose(_run(_written(tmp_path), data), wanted, atol=1e-5)
+    np.testing.assert_allclose(first_output(written(tmp_path), data), wanted, atol=1e-5)
     assert report.verdict.value == "pass", report.summary
     assert any("along the width" in note for note in report.source.notes)
 
@@ -215,4 +215,4 @@ def test_quotients_of_negative_integers_are_rounded_down(tmp_path: Path) -> None
     (tmp_path / "net.pb").write_bytes(graph.as_graph_def().SerializeToString())
     pipeline.fold(tmp_path / "net.pb", tmp_path / "out.onnx")
     data = np.arange(-9, 10, dtype=np.int32)
-    np.testing.assert_array_equal(_run(_written(tmp_path), data), _answer(graph, data))
+    np.testing.assert_array_equal(first_output(written(tmp_path), data), tensorflow_output(graph, data))

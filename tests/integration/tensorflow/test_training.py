@@ -11,6 +11,7 @@ import pytest
 from folding import pipeline
 from folding.options import FoldOptions
 from folding.sources.tensorflow.graph.runtime import tensorflow
+from tests.integration.tensorflow import artifacts
 from tests.integration.tensorflow.training import PROGRAMS
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -51,22 +52,12 @@ def test_training_graph(name: str, tmp_path: Path) -> None:
     assert {output.name for output in report.source.outputs} == set(wanted)
     assert {given.name for given in report.source.inputs} == set(feeds)
     assert [norm.decision for norm in report.batch_norms] == ["folded"] * made.norms, report.batch_norms
-    for output, result in _run(tmp_path / "out.onnx", feeds).items():
+    for output, result in artifacts.run(tmp_path / "out.onnx", feeds).items():
         if result.dtype.kind == "f":
             # float32 sums of up to nine products of order one, through up to three layers
             np.testing.assert_allclose(result, wanted[output], rtol=1e-4, atol=1e-4)
         else:
             assert result.tolist() == [item.decode() for item in wanted[output]]
-
-
-def _run(artifact: Path, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    import onnxruntime
-
-    settings = onnxruntime.SessionOptions()
-    settings.log_severity_level = 4
-    session = onnxruntime.InferenceSession(str(artifact), settings, providers=["CPUExecutionProvider"])
-    names = [value.name for value in session.get_outputs()]
-    return dict(zip(names, session.run(names, feeds), strict=True))
 
 
 def test_a_cut_pipeline_is_an_assumption(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ Write = Callable[[Path], Path | None]
 Config = dict[str, Any]
 
 
-def _layer(
+def layer_config(
     class_name: str, module: str | None = "keras.layers", registered: str | None = None, **config: Any
 ) -> Config:
     return {"module": module, "class_name": class_name, "config": {"name": "evil", **config},
@@ -31,7 +31,7 @@ def _layer(
 
 def sequential(*layers: Config) -> Config:
     """A Keras 3 Sequential with an input of 4 values."""
-    first = _layer("InputLayer", batch_shape=[None, 4], dtype="float32")
+    first = layer_config("InputLayer", batch_shape=[None, 4], dtype="float32")
     first["config"]["name"] = "x"
     return {"module": "keras", "class_name": "Sequential", "registered_name": None,
             "config": {"name": "m", "layers": [first, *layers]}}  # fmt: skip
@@ -116,7 +116,9 @@ def _bytecode() -> str:
 def _lambda(**config: Any) -> Config:
     """A Lambda layer with real code in it, in the form of Keras 3."""
     stored = {"code": _bytecode(), "defaults": None, "closure": None}
-    return _layer("Lambda", function={"class_name": "__lambda__", "config": stored}, arguments={}, **config)
+    return layer_config(
+        "Lambda", function={"class_name": "__lambda__", "config": stored}, arguments={}, **config
+    )
 
 
 def _function(module: str, name: str) -> Config:
@@ -175,7 +177,7 @@ def _text_config(file: h5py.File, home: Path) -> None:
 
 
 def _traversal_group(file: h5py.File, home: Path) -> None:
-    file.attrs["model_config"] = json.dumps(_old(_layer("Dense", units=4, name="../../evil")))
+    file.attrs["model_config"] = json.dumps(_old(layer_config("Dense", units=4, name="../../evil")))
 
 
 def _nested(depth: int) -> str:
@@ -220,58 +222,60 @@ def entries() -> Iterator[tuple[str, Write, str]]:
     lambda_ = _lambda()
     evil: dict[str, Config] = {
         "lambda": lambda_,
-        "lambda_named": _layer("Lambda", function="os.system"),
-        "tfsm_layer": _layer("TFSMLayer", filepath="/tmp/evil", call_endpoint="serve"),
-        "torch_module": _layer("TorchModuleWrapper", module="gASVAAAA"),
-        "jax_layer": _layer("JaxLayer", call_fn="x"),
-        "flax_layer": _layer("FlaxLayer", module="x"),
-        "pipeline": _layer("Pipeline", layers=[lambda_]),
+        "lambda_named": layer_config("Lambda", function="os.system"),
+        "tfsm_layer": layer_config("TFSMLayer", filepath="/tmp/evil", call_endpoint="serve"),
+        "torch_module": layer_config("TorchModuleWrapper", module="gASVAAAA"),
+        "jax_layer": layer_config("JaxLayer", call_fn="x"),
+        "flax_layer": layer_config("FlaxLayer", module="x"),
+        "pipeline": layer_config("Pipeline", layers=[lambda_]),
         # CVE-2025-1550: any module, any function
-        "cve_2025_1550": _layer("Dense", units=4, kernel_initializer=_function("os", "system")),
-        "cve_2025_1550_class": _layer("Popen", module="subprocess", args="id"),
+        "cve_2025_1550": layer_config("Dense", units=4, kernel_initializer=_function("os", "system")),
+        "cve_2025_1550_class": layer_config("Popen", module="subprocess", args="id"),
         # CVE-2025-8747: a download helper of Keras itself
-        "cve_2025_8747": _layer("Dense", units=4, activation=_function("keras.utils", "get_file")),
+        "cve_2025_8747": layer_config("Dense", units=4, activation=_function("keras.utils", "get_file")),
         # CVE-2025-9906: switch the safe mode off from inside
-        "cve_2025_9906": _layer(
+        "cve_2025_9906": layer_config(
             "Dense", units=4, activation=_function("keras.config", "enable_unsafe_deserialization")
         ),
         # CVE-2026-1462: a layer that loads a SavedModel while it is built
-        "cve_2026_1462": _layer("TFSMLayer", module="keras.src.export.tfsm_layer", filepath="../x"),
+        "cve_2026_1462": layer_config("TFSMLayer", module="keras.src.export.tfsm_layer", filepath="../x"),
         # CVE-2026-12481: the guard of Lambda took a safe mode that nobody had set for one that was off, so its
         # code ran where a wrapper, a cell or a clone deserialized it outside of `load_model`
         "cve_2026_12481": lambda_,
         "cve_2026_12481_unset": _lambda(safe_mode=None),
         "cve_2026_12481_private": {**lambda_, "module": "keras.src.layers.core.lambda_layer"},
-        "cve_2026_12481_bidirectional": _layer("Bidirectional", layer=lambda_, backward_layer=lambda_),
-        "cve_2026_12481_cell": _layer("RNN", cell=_layer("StackedRNNCells", cells=[lambda_])),
-        "cve_2026_12481_shape": _layer("Lambda", function="tanh", output_shape=lambda_["config"]["function"]),
-        "cve_2026_12481_bare": _layer("Activation", activation=lambda_["config"]["function"]),
+        "cve_2026_12481_bidirectional": layer_config("Bidirectional", layer=lambda_, backward_layer=lambda_),
+        "cve_2026_12481_cell": layer_config("RNN", cell=layer_config("StackedRNNCells", cells=[lambda_])),
+        "cve_2026_12481_shape": layer_config(
+            "Lambda", function="tanh", output_shape=lambda_["config"]["function"]
+        ),
+        "cve_2026_12481_bare": layer_config("Activation", activation=lambda_["config"]["function"]),
         # CVE-2025-49655 and CVE-2026-12484: the same of a pickled torch module
-        "cve_2026_12484": _layer(
+        "cve_2026_12484": layer_config(
             "TorchModuleWrapper", module="keras.src.utils.torch_utils", name="t", output_shape=[4]
         ),
-        "custom_registered": _layer("Dense", registered="evil>Dense", units=4),
-        "foreign_module": _layer("Layer", module="evil.layers"),
-        "module_of_keras_like": _layer("Layer", module="keras_evil.layers"),
-        "module_climbing": _layer("system", module="keras.layers.os"),
-        "main_module": _layer("Evil", module="__main__"),
-        "base_layer": _layer("Layer"),
-        "wrapped_lambda": _layer("TimeDistributed", layer=lambda_),
+        "custom_registered": layer_config("Dense", registered="evil>Dense", units=4),
+        "foreign_module": layer_config("Layer", module="evil.layers"),
+        "module_of_keras_like": layer_config("Layer", module="keras_evil.layers"),
+        "module_climbing": layer_config("system", module="keras.layers.os"),
+        "main_module": layer_config("Evil", module="__main__"),
+        "base_layer": layer_config("Layer"),
+        "wrapped_lambda": layer_config("TimeDistributed", layer=lambda_),
         "nested_lambda": {**sequential(lambda_), "module": "keras"},
-        "regularizer": _layer("Dense", units=4, kernel_regularizer=_function("builtins", "eval")),
-        "constraint": _layer("Dense", units=4, kernel_constraint=_layer("Evil", module="evil")),
-        "initializer_lambda": _layer(
+        "regularizer": layer_config("Dense", units=4, kernel_regularizer=_function("builtins", "eval")),
+        "constraint": layer_config("Dense", units=4, kernel_constraint=layer_config("Evil", module="evil")),
+        "initializer_lambda": layer_config(
             "Dense", units=4, bias_initializer={"class_name": "__lambda__", "config": {}}
         ),
-        "operation_map": _layer("Map", module="keras.src.ops.core", function=_function("os", "system")),
-        "operation_private": _layer("_Evil", module="keras.src.ops.numpy"),
-        "typespec": _layer(
+        "operation_map": layer_config("Map", module="keras.src.ops.core", function=_function("os", "system")),
+        "operation_private": layer_config("_Evil", module="keras.src.ops.numpy"),
+        "typespec": layer_config(
             "Dense", units=4, spec={"class_name": "__typespec__", "module": "os", "config": ["x"]}
         ),
-        "dtype_policy": _layer(
+        "dtype_policy": layer_config(
             "Dense", units=4, dtype={"class_name": "Evil", "module": "evil", "config": {}}
         ),
-        "activation_code": _layer("Activation", activation="(lambda x: x)"),
+        "activation_code": layer_config("Activation", activation="(lambda x: x)"),
     }
     for label, layer in evil.items():
         yield f"config_{label}", _keras(sequential(layer)), code
@@ -281,23 +285,25 @@ def entries() -> Iterator[tuple[str, Write, str]]:
         ("bucket", "gs://evil/v.txt"),
         ("parent", "../v"),
     ):
-        lookup = _layer("StringLookup", vocabulary=place)
+        lookup = layer_config("StringLookup", vocabulary=place)
         yield f"cve_2025_12058_{label}", _keras(sequential(lookup)), "unsafe_keras_file"
-    old_lambda = _layer("Lambda", function=[_bytecode(), None, None], function_type="lambda", arguments={})
+    old_lambda = layer_config(
+        "Lambda", function=[_bytecode(), None, None], function_type="lambda", arguments={}
+    )
     yield "h5_lambda_bytecode", _h5(_old(old_lambda)), code
     for label in ("lambda", "tfsm_layer", "torch_module", "wrapped_lambda", "cve_2026_12481_bidirectional"):
         yield f"h5_{label}", _h5(_old(evil[label])), code  # CVE-2025-9905: safe_mode is ignored for .h5
-    yield "h5_op_lambda", _h5(_old(_layer("TFOpLambda", function="io.write_file"))), code
-    yield "h5_op_lambda_read", _h5(_old(_layer("TFOpLambda", function="io.read_file"))), code
-    yield "h5_op_lambda_raw", _h5(_old(_layer("TFOpLambda", function="raw_ops.WriteFile"))), code
+    yield "h5_op_lambda", _h5(_old(layer_config("TFOpLambda", function="io.write_file"))), code
+    yield "h5_op_lambda_read", _h5(_old(layer_config("TFOpLambda", function="io.read_file"))), code
+    yield "h5_op_lambda_raw", _h5(_old(layer_config("TFOpLambda", function="raw_ops.WriteFile"))), code
     yield (
         "h5_op_layer",
-        _h5(_old(_layer("TensorFlowOpLayer", node_def='{"op": "WriteFile"}', constants={}))),
+        _h5(_old(layer_config("TensorFlowOpLayer", node_def='{"op": "WriteFile"}', constants={}))),
         code,
     )
     yield (
         "h5_op_layer_python",
-        _h5(_old(_layer("TensorFlowOpLayer", node_def='{"op": "PyFunc"}', constants={}))),
+        _h5(_old(layer_config("TensorFlowOpLayer", node_def='{"op": "PyFunc"}', constants={}))),
         code,
     )
     for label in (
@@ -335,12 +341,12 @@ def entries() -> Iterator[tuple[str, Write, str]]:
     for label in ("StringLookup", "IntegerLookup", "TextVectorization"):
         yield (
             f"vocabulary_{label}",
-            _keras(sequential(_layer(label, vocabulary="/etc/passwd"))),
+            _keras(sequential(layer_config(label, vocabulary="/etc/passwd"))),
             "unsafe_keras_file",
         )
         yield (
             f"h5_vocabulary_{label}",
-            _h5(_old(_layer(label, vocabulary="/etc/passwd"))),
+            _h5(_old(layer_config(label, vocabulary="/etc/passwd"))),
             "unsafe_keras_file",
         )
     for label, bad in (
@@ -351,22 +357,26 @@ def entries() -> Iterator[tuple[str, Write, str]]:
         ("nul", "a\0b"),
         ("root", "/evil"),
     ):
-        yield f"name_{label}", _keras(sequential(_layer("Dense", units=4, name=bad))), name
+        yield f"name_{label}", _keras(sequential(layer_config("Dense", units=4, name=bad))), name
     yield "h5_name_parent", _h5(None, _traversal_group), name
     yield (
         "name_script",
-        _keras(sequential(_layer("Dense", units=4, name="<script>alert(1)<script>"))),
+        _keras(sequential(layer_config("Dense", units=4, name="<script>alert(1)<script>"))),
         "broken keras_config",
     )
-    yield "units", _keras(sequential(_layer("Dense", units=1 << 40))), size
-    yield "filters", _h5(_old(_layer("Conv2D", filters=1 << 40, kernel_size=[3, 3]))), size
-    yield "embedding", _keras(sequential(_layer("Embedding", input_dim=1 << 40, output_dim=1 << 20))), size
-    yield "input_shape", _h5(_old(_layer("Dense", units=4, batch_input_shape=[1 << 20, 1 << 20]))), size
-    yield "repeat", _keras(sequential(_layer("RepeatVector", n=1 << 40))), size
-    yield "padding", _h5(_old(_layer("ZeroPadding2D", padding=[1 << 30, 1 << 30]))), size
+    yield "units", _keras(sequential(layer_config("Dense", units=1 << 40))), size
+    yield "filters", _h5(_old(layer_config("Conv2D", filters=1 << 40, kernel_size=[3, 3]))), size
+    yield (
+        "embedding",
+        _keras(sequential(layer_config("Embedding", input_dim=1 << 40, output_dim=1 << 20))),
+        size,
+    )
+    yield "input_shape", _h5(_old(layer_config("Dense", units=4, batch_input_shape=[1 << 20, 1 << 20]))), size
+    yield "repeat", _keras(sequential(layer_config("RepeatVector", n=1 << 40))), size
+    yield "padding", _h5(_old(layer_config("ZeroPadding2D", padding=[1 << 30, 1 << 30]))), size
     yield (
         "dense_of_memory",
-        _keras(sequential(_layer("Dense", units=200_000_000))),
+        _keras(sequential(layer_config("Dense", units=200_000_000))),
         "broken keras_config out_of_memory",
     )
     yield "config_depth", _keras(_nested(200)), "unsafe_config_depth broken"
@@ -378,7 +388,7 @@ def entries() -> Iterator[tuple[str, Write, str]]:
     yield "member_parent", _keras(sequential(), more={"../evil": b"x"}), "unsafe_archive_name"
     yield "member_foreign", _keras(sequential(), more={"evil.py": b"import os"}), "unsafe_keras_member"
     yield "member_bomb", _bomb_member, "unsafe_archive_bomb broken"
-    yield "weights_noise", _keras(sequential(_layer("Dense", units=4)), b"\0" * 100), "broken"
+    yield "weights_noise", _keras(sequential(layer_config("Dense", units=4)), b"\0" * 100), "broken"
     # In the weights of an archive: CVE-2026-9335 (links), -1669 (storage), -12480 (virtual), -12570 (sizes)
     for label, fill, codes in (
         ("external", _external_link, "unsafe_hdf5_link"),
@@ -389,7 +399,7 @@ def entries() -> Iterator[tuple[str, Write, str]]:
         ("many_large", _many_large, "unsafe_hdf5_size"),
     ):
         yield f"weights_{label}", _keras(sequential(), _weights(fill)), codes
-    fine = _old(_layer("Dense", units=4))
+    fine = _old(layer_config("Dense", units=4))
     yield "h5_external_link", _h5(fine, _external_link), "unsafe_hdf5_link"
     yield "h5_soft_link", _h5(fine, _soft_link), "unsafe_hdf5_link"
     yield "h5_external_storage", _h5(fine, _external_storage), "unsafe_hdf5_storage"

@@ -79,7 +79,7 @@ def _deep_functions() -> Any:
 # --- loops ------------------------------------------------------------------------------------------
 
 
-def _loop(trips: int, depth: int = 1) -> Any:
+def loop_model(trips: int, depth: int = 1) -> Any:
     body_nodes = [helper.make_node("Identity", ["c"], ["c_out"]), helper.make_node("Relu", ["v"], ["v_out"])]
     for _ in range(depth - 1):
         inner = _body(body_nodes)
@@ -305,8 +305,8 @@ def entries() -> Iterator[tuple[str, Write, str]]:
     yield "function_depth", _saved(_deep_functions), "unsafe_function_depth"
     yield "function_twice", _saved(lambda: _called([_function("f", None), _function("f", None)])), broken
     yield "function_inputs", _saved(_called_with_too_much), broken
-    yield "loop_forever", _saved(lambda: _loop(1 << 40)), "unsafe_loop"
-    yield "loop_nested", _saved(lambda: _loop(1_000, 4)), "unsafe_loop"
+    yield "loop_forever", _saved(lambda: loop_model(1 << 40)), "unsafe_loop"
+    yield "loop_nested", _saved(lambda: loop_model(1_000, 4)), "unsafe_loop"
     yield "nested_bodies", _saved(_nested_ifs), "unsafe_subgraph_depth"
     yield "deep_protobuf", _saved(_deep_protobuf), broken
     yield "dims_overflow", _weight(_tensor([1 << 40, 1 << 40], b"\0" * 16)), dims

@@ -16,13 +16,13 @@ Write = Callable[[Path], Path | None]
 FLOAT, INT32, STRING, INT64, RESOURCE = 1, 3, 7, 9, 20
 
 
-def _protos() -> Any:
+def protos() -> Any:
     from tensorflow.core.framework import graph_pb2
 
     return graph_pb2
 
 
-def _node(nodes: Any, op: str, name: str, *inputs: str, **attrs: Any) -> Any:
+def add_node(nodes: Any, op: str, name: str, *inputs: str, **attrs: Any) -> Any:
     node = nodes.add(op=op, name=name)
     node.input.extend(inputs)
     for key, value in attrs.items():
@@ -41,7 +41,7 @@ def _node(nodes: Any, op: str, name: str, *inputs: str, **attrs: Any) -> Any:
     return node
 
 
-def _const(nodes: Any, name: str, values: Any, dtype: int) -> Any:
+def add_const(nodes: Any, name: str, values: Any, dtype: int) -> Any:
     from tensorflow.core.framework import tensor_pb2
 
     tensor = tensor_pb2.TensorProto(dtype=dtype)
@@ -53,22 +53,22 @@ def _const(nodes: Any, name: str, values: Any, dtype: int) -> Any:
         for dim in array.shape:
             tensor.tensor_shape.dim.add(size=dim)
         tensor.tensor_content = array.tobytes()
-    return _node(nodes, "Const", name, dtype=dtype, value=tensor)
+    return add_node(nodes, "Const", name, dtype=dtype, value=tensor)
 
 
-def _input(nodes: Any, name: str = "x", dims: tuple[int, ...] = (1, 4)) -> None:
-    node = _node(nodes, "Placeholder", name, dtype=FLOAT)
+def add_input(nodes: Any, name: str = "x", dims: tuple[int, ...] = (1, 4)) -> None:
+    node = add_node(nodes, "Placeholder", name, dtype=FLOAT)
     for dim in dims:
         node.attr["shape"].shape.dim.add(size=dim)
 
 
 def graph(fill: Callable[[Any], None]) -> Any:
     """A GraphDef with an input `x`, whatever `fill` adds, and an output that reads the node `evil`."""
-    result = _protos().GraphDef()
+    result = protos().GraphDef()
     result.versions.producer = 1087
-    _input(result.node)
+    add_input(result.node)
     fill(result)
-    _node(result.node, "AddV2", "y", "x", "evil", T=FLOAT)
+    add_node(result.node, "AddV2", "y", "x", "evil", T=FLOAT)
     return result
 
 
@@ -85,30 +85,30 @@ def _frozen(fill: Callable[[Any], None]) -> Write:
 
 def _reading(nodes: Any, op: str, prefix: str = "") -> str:
     """Add `op` with plausible inputs; returns a float tensor that depends on it."""
-    path = _const(nodes, prefix + "path", b"/etc/passwd", STRING).name
+    path = add_const(nodes, prefix + "path", b"/etc/passwd", STRING).name
     name = prefix + "op"
     if op == "WriteFile":
-        _node(nodes, op, name, path, path)
-        zero = _const(nodes, prefix + "zero", [0.0], FLOAT)
+        add_node(nodes, op, name, path, path)
+        zero = add_const(nodes, prefix + "zero", [0.0], FLOAT)
         zero.input.append("^" + name)
         return str(zero.name)
     if op in ("PyFunc", "PyFuncStateless", "EagerPyFunc"):
-        _node(nodes, op, name, "x", token="pyfunc_0", Tin=[FLOAT], Tout=[FLOAT])
+        add_node(nodes, op, name, "x", token="pyfunc_0", Tin=[FLOAT], Tout=[FLOAT])
         return name
     if op == "ImmutableConst":
-        _node(nodes, op, name, dtype=FLOAT, memory_region_name="/etc/passwd")
+        add_node(nodes, op, name, dtype=FLOAT, memory_region_name="/etc/passwd")
         return name
     if op == "PrintV2":
-        _node(nodes, op, name, path, output_stream="file:///tmp/bnfold-pwned")
-        zero = _const(nodes, prefix + "zero", [0.0], FLOAT)
+        add_node(nodes, op, name, path, output_stream="file:///tmp/bnfold-pwned")
+        zero = add_const(nodes, prefix + "zero", [0.0], FLOAT)
         zero.input.append("^" + name)
         return str(zero.name)
     inputs = {"RestoreV2": (path, path, path), "MatchingFiles": (path,), "DebugIdentityV2": ("x",)}
     extra: dict[str, Any] = {"RestoreV2": {"dtypes": [FLOAT]}, "DebugIdentityV2": {"T": FLOAT}}.get(op, {})
-    _node(nodes, op, name, *inputs.get(op, (path,)), **extra)
+    add_node(nodes, op, name, *inputs.get(op, (path,)), **extra)
     if op in ("RestoreV2", "DebugIdentityV2"):
         return name
-    _node(nodes, "StringToNumber", prefix + "number", name, out_type=FLOAT)
+    add_node(nodes, "StringToNumber", prefix + "number", name, out_type=FLOAT)
     return prefix + "number"
 
 
@@ -117,19 +117,19 @@ OPS = ("ReadFile", "WriteFile", "PyFunc", "EagerPyFunc", "ImmutableConst", "Rest
        "CollectiveInitializeCommunicator", "KafkaDataset")  # fmt: skip
 
 
-def _reads(op: str) -> Callable[[Any], None]:
+def reads_file(op: str) -> Callable[[Any], None]:
     def fill(g: Any) -> None:
         result = _reading(g.node, op)
-        _node(g.node, "Identity", "evil", result, T=FLOAT)
+        add_node(g.node, "Identity", "evil", result, T=FLOAT)
 
     return fill
 
 
 def _top(op: str) -> Write:
-    return _frozen(_reads(op))
+    return _frozen(reads_file(op))
 
 
-def _function(g: Any, name: str, body: Callable[[Any], str]) -> None:
+def add_function(g: Any, name: str, body: Callable[[Any], str]) -> None:
     function = g.library.function.add()
     function.signature.name = name
     function.signature.input_arg.add(name="x", type=FLOAT)
@@ -144,17 +144,17 @@ def _in_function(op: str) -> Write:
         return f"{result}:output:0"
 
     def fill(g: Any) -> None:
-        _function(g, "inner", body)
-        _node(g.node, "PartitionedCall", "evil", "x", Tin=[FLOAT], Tout=[FLOAT], f=("inner",))
+        add_function(g, "inner", body)
+        add_node(g.node, "PartitionedCall", "evil", "x", Tin=[FLOAT], Tout=[FLOAT], f=("inner",))
 
     return _frozen(fill)
 
 
 def _in_loop(op: str) -> Write:
     def fill(g: Any) -> None:
-        _function(g, "body", lambda nodes: f"{_reading(nodes, op)}:output:0")
-        _function(g, "cond", lambda nodes: f"{_const(nodes, 'c', [1.0], FLOAT).name}:output:0")
-        _node(g.node, "StatelessWhile", "evil", "x", T=[FLOAT], cond=("cond",), body=("body",))
+        add_function(g, "body", lambda nodes: f"{_reading(nodes, op)}:output:0")
+        add_function(g, "cond", lambda nodes: f"{add_const(nodes, 'c', [1.0], FLOAT).name}:output:0")
+        add_node(g.node, "StatelessWhile", "evil", "x", T=[FLOAT], cond=("cond",), body=("body",))
 
     return _frozen(fill)
 
@@ -162,8 +162,8 @@ def _in_loop(op: str) -> Write:
 # --- calls ------------------------------------------------------------------------------------------
 
 
-def _call(nodes: Any, name: str, function: str, source: str = "x") -> str:
-    _node(nodes, "PartitionedCall", name, source, Tin=[FLOAT], Tout=[FLOAT], f=(function,))
+def add_call(nodes: Any, name: str, function: str, source: str = "x") -> str:
+    add_node(nodes, "PartitionedCall", name, source, Tin=[FLOAT], Tout=[FLOAT], f=(function,))
     return f"{name}:output:0"
 
 
@@ -174,25 +174,25 @@ def _calls(edges: dict[str, list[str]], first: str) -> Write:
             def body(nodes: Any, callees: list[str] = callees) -> str:
                 result = "x"
                 for index, callee in enumerate(callees):
-                    result = _call(nodes, f"call{index}", callee, result)
+                    result = add_call(nodes, f"call{index}", callee, result)
                 if not callees:
-                    _node(nodes, "Relu", "relu", "x", T=FLOAT)
+                    add_node(nodes, "Relu", "relu", "x", T=FLOAT)
                     result = "relu:activations:0"
                 return result
 
-            _function(g, name, body)
-        _node(g.node, "PartitionedCall", "evil", "x", Tin=[FLOAT], Tout=[FLOAT], f=(first,))
+            add_function(g, name, body)
+        add_node(g.node, "PartitionedCall", "evil", "x", Tin=[FLOAT], Tout=[FLOAT], f=(first,))
 
     return _frozen(fill)
 
 
 def _legacy_recursion(g: Any) -> None:
     def body(nodes: Any) -> str:
-        _node(nodes, "f", "again", "x")
+        add_node(nodes, "f", "again", "x")
         return "again:out:0"
 
-    _function(g, "f", body)
-    _node(g.node, "f", "evil", "x")
+    add_function(g, "f", body)
+    add_node(g.node, "f", "evil", "x")
 
 
 # --- sizes ------------------------------------------------------------------------------------------
@@ -207,72 +207,72 @@ def _splat(dims: list[int], content: bytes = b"", value: float | None = 1.0) -> 
             tensor.tensor_shape.dim.add(size=dim)
         if value is not None:
             tensor.float_val.append(value)
-        _node(g.node, "Const", "evil", dtype=FLOAT, value=tensor)
+        add_node(g.node, "Const", "evil", dtype=FLOAT, value=tensor)
 
     return _frozen(fill)
 
 
 def _fill(g: Any) -> None:
-    _const(g.node, "dims", [1 << 18, 1 << 18], INT64)
-    _const(g.node, "one", 1.0, FLOAT)
-    _node(g.node, "Fill", "evil", "dims", "one", T=FLOAT, index_type=INT64)
+    add_const(g.node, "dims", [1 << 18, 1 << 18], INT64)
+    add_const(g.node, "one", 1.0, FLOAT)
+    add_node(g.node, "Fill", "evil", "dims", "one", T=FLOAT, index_type=INT64)
 
 
 def _range(g: Any) -> None:
     for name, value in (("start", 0), ("limit", 1 << 40), ("delta", 1)):
-        _const(g.node, name, value, INT64)
-    _node(g.node, "Range", "range", "start", "limit", "delta", Tidx=INT64)
-    _node(g.node, "Cast", "evil", "range", SrcT=INT64, DstT=FLOAT)
+        add_const(g.node, name, value, INT64)
+    add_node(g.node, "Range", "range", "start", "limit", "delta", Tidx=INT64)
+    add_node(g.node, "Cast", "evil", "range", SrcT=INT64, DstT=FLOAT)
 
 
 def _tile(g: Any) -> None:
-    _const(g.node, "base", [1.0], FLOAT)
-    _const(g.node, "times", [1 << 36], INT64)
-    _node(g.node, "Tile", "evil", "base", "times", T=FLOAT, Tmultiples=INT64)
+    add_const(g.node, "base", [1.0], FLOAT)
+    add_const(g.node, "times", [1 << 36], INT64)
+    add_node(g.node, "Tile", "evil", "base", "times", T=FLOAT, Tmultiples=INT64)
 
 
 def _one_hot(g: Any) -> None:
-    _const(g.node, "indices", [0] * 16, INT64)
-    _const(g.node, "depth", 1 << 30, INT32)
-    _const(g.node, "on", 1.0, FLOAT)
-    _const(g.node, "off", 0.0, FLOAT)
-    _node(g.node, "OneHot", "evil", "indices", "depth", "on", "off", T=FLOAT, TI=INT64)
+    add_const(g.node, "indices", [0] * 16, INT64)
+    add_const(g.node, "depth", 1 << 30, INT32)
+    add_const(g.node, "on", 1.0, FLOAT)
+    add_const(g.node, "off", 0.0, FLOAT)
+    add_node(g.node, "OneHot", "evil", "indices", "depth", "on", "off", T=FLOAT, TI=INT64)
 
 
 def _linspace(g: Any) -> None:
-    _const(g.node, "a", 0.0, FLOAT)
-    _const(g.node, "b", 1.0, FLOAT)
-    _const(g.node, "n", 1 << 30, INT32)
-    _node(g.node, "LinSpace", "evil", "a", "b", "n", T=FLOAT, Tidx=INT32)
+    add_const(g.node, "a", 0.0, FLOAT)
+    add_const(g.node, "b", 1.0, FLOAT)
+    add_const(g.node, "n", 1 << 30, INT32)
+    add_node(g.node, "LinSpace", "evil", "a", "b", "n", T=FLOAT, Tidx=INT32)
 
 
 def _broadcast(g: Any) -> None:
-    _const(g.node, "one", [1.0], FLOAT)
-    _const(g.node, "shape", [1 << 18, 1 << 18], INT64)
-    _node(g.node, "BroadcastTo", "evil", "one", "shape", T=FLOAT, Tidx=INT64)
+    add_const(g.node, "one", [1.0], FLOAT)
+    add_const(g.node, "shape", [1 << 18, 1 << 18], INT64)
+    add_node(g.node, "BroadcastTo", "evil", "one", "shape", T=FLOAT, Tidx=INT64)
 
 
 def _doubling(g: Any) -> None:
-    _const(g.node, "v0", [1.0] * 4, FLOAT)
-    _const(g.node, "axis", 0, INT32)
+    add_const(g.node, "v0", [1.0] * 4, FLOAT)
+    add_const(g.node, "axis", 0, INT32)
     for index in range(40):
-        node = _node(
+        node = add_node(
             g.node, "ConcatV2", f"v{index + 1}", f"v{index}", f"v{index}", "axis", T=FLOAT, Tidx=INT32
         )
         node.attr["N"].i = 2
-    _node(g.node, "Identity", "evil", "v40", T=FLOAT)
+    add_node(g.node, "Identity", "evil", "v40", T=FLOAT)
 
 
 def _random(g: Any) -> None:
-    _const(g.node, "dims", [1 << 18, 1 << 18], INT64)
-    _node(g.node, "RandomStandardNormal", "evil", "dims", T=INT64, dtype=FLOAT)
+    add_const(g.node, "dims", [1 << 18, 1 << 18], INT64)
+    add_node(g.node, "RandomStandardNormal", "evil", "dims", T=INT64, dtype=FLOAT)
 
 
 def _placeholder(*dims: int) -> Write:
     def write(home: Path) -> Path:
-        g = _protos().GraphDef()
-        _input(g.node, dims=dims)
-        _node(g.node, "Relu", "y", "x", T=FLOAT)
+        g = protos().GraphDef()
+        add_input(g.node, dims=dims)
+        add_node(g.node, "Relu", "y", "x", T=FLOAT)
         (home / "model.pb").write_bytes(g.SerializeToString())
         return home / "model.pb"
 
@@ -283,30 +283,30 @@ def _placeholder(*dims: int) -> Write:
 
 
 def _simple(op: str = "Relu", *inputs: str, name: str = "evil", **attrs: Any) -> Callable[[Any], None]:
-    return lambda g: _node(g.node, op, name, *(inputs or ("x",)), **{"T": FLOAT, **attrs}) and None
+    return lambda g: add_node(g.node, op, name, *(inputs or ("x",)), **{"T": FLOAT, **attrs}) and None
 
 
 def _twice(g: Any) -> None:
     for _ in range(2):
-        _node(g.node, "Relu", "evil", "x", T=FLOAT)
+        add_node(g.node, "Relu", "evil", "x", T=FLOAT)
 
 
 def _cycle(g: Any) -> None:
-    _node(g.node, "Relu", "evil", "b", T=FLOAT)
-    _node(g.node, "Relu", "b", "evil", T=FLOAT)
+    add_node(g.node, "Relu", "evil", "b", T=FLOAT)
+    add_node(g.node, "Relu", "b", "evil", T=FLOAT)
 
 
 def _wrong_type(g: Any) -> None:
-    node = _node(g.node, "Relu", "evil", "x")
+    node = add_node(g.node, "Relu", "evil", "x")
     node.attr["T"].s = b"DT_FLOAT"
 
 
 def _no_attributes(g: Any) -> None:
-    _node(g.node, "Conv2D", "evil", "x", "x")
+    add_node(g.node, "Conv2D", "evil", "x", "x")
 
 
 def _negative_strides(g: Any) -> None:
-    node = _node(g.node, "MaxPool", "evil", "x", T=FLOAT, padding="SAME")
+    node = add_node(g.node, "MaxPool", "evil", "x", T=FLOAT, padding="SAME")
     node.attr["ksize"].list.i.extend([1, -2, -2, 1])
     node.attr["strides"].list.i.extend([0, 0, 0, 0])
 
@@ -372,8 +372,8 @@ def _saved(fill: Callable[[Any], None], more: Callable[[Any, Path], None] | None
 def _init_op(meta: Any, folder: Path) -> None:
     """The main op writes a file, and no output depends on it."""
     nodes = meta.graph_def.node
-    _const(nodes, "file", b"/tmp/bnfold-pwned", STRING)
-    _node(nodes, "WriteFile", "init", "file", "file")
+    add_const(nodes, "file", b"/tmp/bnfold-pwned", STRING)
+    add_node(nodes, "WriteFile", "init", "file", "file")
     meta.collection_def["saved_model_main_op"].node_list.value.append("init")
     meta.signature_def["__saved_model_init_op"].outputs["__saved_model_init_op"].name = "init"
 
@@ -407,9 +407,9 @@ def _variable(meta: Any, folder: Path) -> None:
 def _table_file(meta: Any, folder: Path) -> None:
     """A lookup table that reads /etc/passwd where the signature needs it."""
     nodes = meta.graph_def.node
-    _const(nodes, "file", b"/etc/passwd", STRING)
-    _node(nodes, "HashTableV2", "table", key_dtype=STRING, value_dtype=INT64)
-    _node(nodes, "InitializeTableFromTextFileV2", "load", "table", "file")
+    add_const(nodes, "file", b"/etc/passwd", STRING)
+    add_node(nodes, "HashTableV2", "table", key_dtype=STRING, value_dtype=INT64)
+    add_node(nodes, "InitializeTableFromTextFileV2", "load", "table", "file")
     for node in nodes:
         if node.name == "y":
             node.input.append("^load")
@@ -428,13 +428,13 @@ def _traced_base(meta: Any) -> None:
     """`__call__` is f(x, c) = x + c, which captured the object 2: the constant `captured`."""
     g, objects = meta.graph_def, meta.object_graph_def
     g.versions.producer = 1087
-    _const(g.node, "captured", [1.0, 2.0, 3.0, 4.0], FLOAT)
+    add_const(g.node, "captured", [1.0, 2.0, 3.0, 4.0], FLOAT)
     function = g.library.function.add()
     function.signature.name = "f"
     for name in ("x", "c"):
         function.signature.input_arg.add(name=name, type=FLOAT)
     function.signature.output_arg.add(name="out", type=FLOAT)
-    _node(function.node_def, "AddV2", "sum", "x", "c", T=FLOAT)
+    add_node(function.node_def, "AddV2", "sum", "x", "c", T=FLOAT)
     function.ret["out"] = "sum:z:0"
     objects.nodes.add().user_object.identifier = "_generic_user_object"
     objects.nodes[0].children.add(node_id=1, local_name="__call__")
@@ -499,14 +499,14 @@ def _of_variable(meta: Any) -> None:
     """The captured object is a variable with a handle, which a restore function fills from `w`."""
     nodes = meta.graph_def.node
     del meta.graph_def.node[:]
-    _node(nodes, "VarHandleOp", "w", dtype=FLOAT, shared_name="w").attr["shape"].shape.dim.add(size=4)
+    add_node(nodes, "VarHandleOp", "w", dtype=FLOAT, shared_name="w").attr["shape"].shape.dim.add(size=4)
     for name, value in (("file", b"?"), ("names", b"w"), ("slices", b"")):
-        _const(nodes, name, value, STRING)
-    restored = _node(nodes, "RestoreV2", "restore", "file", "names", "slices", dtypes=[FLOAT])
-    _node(nodes, "AssignVariableOp", "assign", "w", restored.name, dtype=FLOAT)
+        add_const(nodes, name, value, STRING)
+    restored = add_node(nodes, "RestoreV2", "restore", "file", "names", "slices", dtypes=[FLOAT])
+    add_node(nodes, "AssignVariableOp", "assign", "w", restored.name, dtype=FLOAT)
     meta.graph_def.library.function[0].signature.input_arg[1].type = RESOURCE
     body = meta.graph_def.library.function[0].node_def
-    _node(body, "ReadVariableOp", "read", "c", dtype=FLOAT)
+    add_node(body, "ReadVariableOp", "read", "c", dtype=FLOAT)
     body[0].input[1] = "read:value:0"
     held = meta.object_graph_def.nodes[2].variable
     held.dtype, held.name = FLOAT, "w"
@@ -640,13 +640,13 @@ def _traced_expansion(meta: Any) -> None:
         result = "x"
         for index in range(10):
             if level < 9:
-                result = _call(function.node_def, f"call{index}", f"g{level + 1}", result)
+                result = add_call(function.node_def, f"call{index}", f"g{level + 1}", result)
             else:
-                _node(function.node_def, "Relu", f"relu{index}", result, T=FLOAT)
+                add_node(function.node_def, "Relu", f"relu{index}", result, T=FLOAT)
                 result = f"relu{index}:activations:0"
         function.ret["out"] = result
     first = library.function[0]
-    first.ret["out"] = _call(first.node_def, "call", "g0", "sum:z:0")
+    first.ret["out"] = add_call(first.node_def, "call", "g0", "sum:z:0")
 
 
 def _traced_op(meta: Any) -> None:
@@ -656,7 +656,9 @@ def _traced_op(meta: Any) -> None:
 
 def _traced_self(meta: Any) -> None:
     function = meta.graph_def.library.function[0]
-    _node(function.node_def, "PartitionedCall", "again", "x", "c", Tin=[FLOAT, FLOAT], Tout=[FLOAT], f=("f",))
+    add_node(
+        function.node_def, "PartitionedCall", "again", "x", "c", Tin=[FLOAT, FLOAT], Tout=[FLOAT], f=("f",)
+    )
     function.ret["out"] = "again:output:0"
 
 
@@ -800,10 +802,10 @@ def _lying_bundle(dims: list[int], offset: int = 0, size: int = 16, shard: int =
         index = _table({b"": header.SerializeToString(), b"evil": _entry(dims, offset, size, shard)})
         meta = meta_graph_pb2.MetaGraphDef()
         g = meta.graph_def
-        _input(g.node)
-        _node(g.node, "VariableV2", "evil", dtype=FLOAT)
-        _node(g.node, "Identity", "read", "evil", T=FLOAT)
-        _node(g.node, "AddV2", "y", "x", "read", T=FLOAT)
+        add_input(g.node)
+        add_node(g.node, "VariableV2", "evil", dtype=FLOAT)
+        add_node(g.node, "Identity", "read", "evil", T=FLOAT)
+        add_node(g.node, "AddV2", "y", "x", "read", T=FLOAT)
         return _bundle(home, index, meta=meta.SerializeToString())
 
     return write
@@ -872,7 +874,7 @@ def entries() -> Iterator[tuple[str, Write, str]]:
     yield "truncated", lambda home: _cut(_frozen(_simple())(home)), "broken"
     yield "saved_init_op", _saved(_simple(), _init_op), "unsafe_op"
     for op in ("PyFunc", "ReadFile", "ImmutableConst"):
-        yield f"saved_{op}", _saved(_reads(op)), "unsafe_op"
+        yield f"saved_{op}", _saved(reads_file(op)), "unsafe_op"
     yield "saved_table_file", _saved(_simple(), _table_file), ""
     yield "saved_asset_parent", _saved(_simple(), _asset("../../etc/passwd")), "unsafe_asset_path"
     yield "saved_asset_absolute", _saved(_simple(), _asset("/etc/passwd")), "unsafe_asset_path"

@@ -28,7 +28,7 @@ def run_job(job: dict[str, Any], channel: real.Sender) -> None:
         number = 0
         while (word := _word(folder / "in" / f"word-{number}")) == "run":
             wall, cpu = time.perf_counter(), time.process_time()
-            real._dispatch({**job, "options": {"seed": 7}, "kind": "fold"}, _Silent())
+            real.dispatch({**job, "options": {"seed": 7}, "kind": "fold"}, _Silent())
             spent = [time.process_time() - cpu, time.perf_counter() - wall]
             channel.send(event={"stage": f"ran {number}", "fraction": None, "message": json.dumps(spent)})
             number += 1

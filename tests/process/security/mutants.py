@@ -244,10 +244,10 @@ def _onnx(home: Path, chance: random.Random) -> Path:
 
 
 def _keras(home: Path, chance: random.Random) -> Path:
-    config = strategies._sound_config()
+    config = strategies.sound_config()
     mutate_json(config, chance, chance.randint(1, 3))
     path = home / "model.keras"
-    path.write_bytes(strategies._keras_bytes(config))
+    path.write_bytes(strategies.keras_bytes(config))
     return path
 
 

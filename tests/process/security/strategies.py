@@ -159,9 +159,9 @@ def _add_calls(draw: Draw, model: Any) -> None:
 
 
 def _add_loop(draw: Draw, model: Any) -> None:
-    from tests.process.security.corpus_onnx import _loop
+    from tests.process.security.corpus_onnx import loop_model
 
-    looped = _loop(draw(st.sampled_from([0, 1, 3, -1, 100, 1 << 20, 1 << 40])), draw(st.integers(1, 4)))
+    looped = loop_model(draw(st.sampled_from([0, 1, 3, -1, 100, 1 << 20, 1 << 40])), draw(st.integers(1, 4)))
     node = looped.graph.node[0]
     node.input[2], node.output[0] = "c", "looped"
     model.graph.node.insert(draw(st.integers(0, len(model.graph.node))), node)
@@ -190,27 +190,27 @@ _ONNX_CHANGES = (
 def sound_graph() -> Any:
     """Conv2D, FusedBatchNormV3, Relu and a call, as a frozen graph."""
     tf = corpus_tensorflow
-    g = tf._protos().GraphDef()
+    g = tf.protos().GraphDef()
     g.versions.producer = 1087
-    tf._input(g.node, dims=(1, 4, 4, 3))
+    tf.add_input(g.node, dims=(1, 4, 4, 3))
     random = np.random.default_rng(3)
-    tf._const(g.node, "w", random.standard_normal((3, 3, 3, 4)), tf.FLOAT)
+    tf.add_const(g.node, "w", random.standard_normal((3, 3, 3, 4)), tf.FLOAT)
     for name in ("gamma", "beta", "mean"):
-        tf._const(g.node, name, random.standard_normal(4), tf.FLOAT)
-    tf._const(g.node, "variance", np.full(4, 1.5), tf.FLOAT)
-    conv = tf._node(g.node, "Conv2D", "conv", "x", "w", T=tf.FLOAT, padding="SAME", data_format="NHWC")
+        tf.add_const(g.node, name, random.standard_normal(4), tf.FLOAT)
+    tf.add_const(g.node, "variance", np.full(4, 1.5), tf.FLOAT)
+    conv = tf.add_node(g.node, "Conv2D", "conv", "x", "w", T=tf.FLOAT, padding="SAME", data_format="NHWC")
     conv.attr["strides"].list.i.extend([1, 1, 1, 1])
-    norm = tf._node(g.node, "FusedBatchNormV3", "bn", "conv", "gamma", "beta", "mean", "variance",
+    norm = tf.add_node(g.node, "FusedBatchNormV3", "bn", "conv", "gamma", "beta", "mean", "variance",
                     T=tf.FLOAT, U=tf.FLOAT, is_training=False, data_format="NHWC")  # fmt: skip
     norm.attr["epsilon"].f = 1e-3
 
     def body(nodes: Any) -> str:
-        tf._node(nodes, "Relu", "relu", "x", T=tf.FLOAT)
+        tf.add_node(nodes, "Relu", "relu", "x", T=tf.FLOAT)
         return "relu:activations:0"
 
-    tf._function(g, "inner", body)
-    tf._node(g.node, "PartitionedCall", "call", "bn", Tin=[tf.FLOAT], Tout=[tf.FLOAT], f=("inner",))
-    tf._node(g.node, "Identity", "y", "call", T=tf.FLOAT)
+    tf.add_function(g, "inner", body)
+    tf.add_node(g.node, "PartitionedCall", "call", "bn", Tin=[tf.FLOAT], Tout=[tf.FLOAT], f=("inner",))
+    tf.add_node(g.node, "Identity", "y", "call", T=tf.FLOAT)
     return g
 
 
@@ -300,10 +300,10 @@ def _graph_calls(draw: Draw, g: Any) -> None:
         def body(nodes: Any, callees: list[str] = callees) -> str:
             result = "x"
             for position, callee in enumerate(callees):
-                result = corpus_tensorflow._call(nodes, f"call{position}", callee, result)
+                result = corpus_tensorflow.add_call(nodes, f"call{position}", callee, result)
             return result
 
-        corpus_tensorflow._function(g, f"f{index}", body)
+        corpus_tensorflow.add_function(g, f"f{index}", body)
     for node in g.node:
         if node.op == "PartitionedCall":
             node.attr["f"].func.name = "f0"
@@ -336,26 +336,26 @@ LEAVES = st.one_of(
 @st.composite
 def keras_archives(draw: Draw) -> bytes:
     """A small sound Keras 3 model whose configuration is changed in one to four places."""
-    config = _sound_config()
+    config = sound_config()
     for _ in range(draw(st.integers(1, 4))):
         _change_config(draw, config)
-    return _keras_bytes(config)
+    return keras_bytes(config)
 
 
-def _sound_config() -> Any:
+def sound_config() -> Any:
     layers = [
-        corpus_keras._layer("Dense", units=4, activation="relu", use_bias=True),
-        corpus_keras._layer(
+        corpus_keras.layer_config("Dense", units=4, activation="relu", use_bias=True),
+        corpus_keras.layer_config(
             "BatchNormalization", axis=-1, momentum=0.99, epsilon=1e-3, center=True, scale=True
         ),
-        corpus_keras._layer("Dense", units=2, activation="linear", use_bias=True),
+        corpus_keras.layer_config("Dense", units=2, activation="linear", use_bias=True),
     ]
     for index, layer in enumerate(layers):
         layer["config"]["name"] = f"l{index}"
     return corpus_keras.sequential(*layers)
 
 
-def _keras_bytes(config: Any) -> bytes:
+def keras_bytes(config: Any) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         archive.writestr("metadata.json", '{"keras_version": "3.15.1", "date_saved": "x"}')
@@ -418,5 +418,5 @@ def tars(draw: Draw) -> bytes:
 SOUND: dict[str, Callable[[], bytes]] = {
     "onnx": lambda: bytes(sound_onnx().SerializeToString()),
     "tensorflow": lambda: bytes(sound_graph().SerializeToString()),
-    "keras": lambda: _keras_bytes(_sound_config()),
+    "keras": lambda: keras_bytes(sound_config()),
 }

@@ -72,10 +72,10 @@ def test_doctor_tells_what_a_session_told(monkeypatch: pytest.MonkeyPatch) -> No
     )
     for state, wanted in ((DeviceState(True), "ok"), (DeviceState(False, "cuInit returned 304"), "warn")):
         monkeypatch.setattr(device_check, "check_device", lambda config, found=state: found)
-        check = doctor._cuda()
+        check = doctor.check_cuda()
         assert check is not None
         assert (check.state, state.detail in check.found) == (wanted, True)
-    assert "cuda: installed" in doctor._providers().found
+    assert "cuda: installed" in doctor.check_providers().found
 
 
 class _Refusing(MemoryRunner):

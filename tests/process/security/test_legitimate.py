@@ -166,7 +166,7 @@ def test_training_graph_with_its_pipeline(tmp_path: Path) -> None:
 def test_the_hidden_pipeline_may_not_be_run() -> None:
     from folding.errors import UnsafeModel
 
-    graph = corpus_tensorflow.graph(corpus_tensorflow._reads("PyFunc"))
+    graph = corpus_tensorflow.graph(corpus_tensorflow.reads_file("PyFunc"))
     graphdef.check_graphdef(graph, purpose="training")
     with pytest.raises(UnsafeModel) as caught:
         graphdef.check_inference(graph)
@@ -200,9 +200,9 @@ def test_onnx_with_external_data_functions_and_loops(tmp_path: Path) -> None:
     path = _onnx(tmp_path, model)
     assert (tmp_path / "m.data").exists()
     onnx_gate.check_onnx(path, tmp_path)
-    from tests.process.security.corpus_onnx import _loop
+    from tests.process.security.corpus_onnx import loop_model
 
-    (tmp_path / "loop.onnx").write_bytes(_loop(100).SerializeToString())
+    (tmp_path / "loop.onnx").write_bytes(loop_model(100).SerializeToString())
     onnx_gate.check_onnx(tmp_path / "loop.onnx", tmp_path)
 
 

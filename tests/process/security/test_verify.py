@@ -59,7 +59,7 @@ def test_names_of_other_alphabets_in_a_private_folder(model: Path, tmp_path: Pat
 @pytest.mark.parametrize("side", ["reference", "candidate"])
 def test_a_hostile_file_on_either_side(model: Path, tmp_path: Path, side: str) -> None:
     hostile = tmp_path / "hostile.onnx"
-    hostile.write_bytes(corpus_onnx._loop(1 << 40).SerializeToString())
+    hostile.write_bytes(corpus_onnx.loop_model(1 << 40).SerializeToString())
     out = tmp_path / "out"
     out.mkdir()
     outcome = verify(*((hostile, model) if side == "reference" else (model, hostile)), out)

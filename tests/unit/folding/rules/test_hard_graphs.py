@@ -130,7 +130,7 @@ def test_shared_weights_that_disagree_are_copied() -> None:
 
 
 def test_large_shared_weights_are_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(write, "_COPY_ALWAYS", 0)
+    monkeypatch.setattr(write, "COPY_ALWAYS", 0)
     body = "c = Conv(x, w) y = BatchNormalization(c, g, b, m, v) z = Conv(x, w)"
     folded = fold(model(X, body, {**W, **N8}, outputs="T y, T z"))
     assert folded.ops == ["Conv", BN, "Conv"]

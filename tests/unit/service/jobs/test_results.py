@@ -21,7 +21,7 @@ def test_a_report_that_is_none(tmp_path: Path, data: bytes, kind: type[Report] |
     path = tmp_path / "report.json"
     path.write_bytes(data)
     with pytest.raises(UnsafeModel) as caught:
-        results._read(path, kind)
+        results.read_report(path, kind)
     assert caught.value.error_code == "sandbox_violation"
 
 
@@ -29,10 +29,10 @@ def test_a_text_that_cannot_be_sent(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     path.write_text('{"format": "onnx\\ud800", "framework": "none"}')
     with pytest.raises(UnsafeModel):
-        results._read(path, Inspection)
+        results.read_report(path, Inspection)
 
 
 def test_a_true_one(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     path.write_text(Inspection(format="onnx", framework="none").to_json())
-    assert results._read(path, Inspection)["format"] == "onnx"
+    assert results.read_report(path, Inspection)["format"] == "onnx"

@@ -18,6 +18,7 @@ class Client:
     def __init__(self, app: Any) -> None:
         import asyncio
 
+        self.app = app
         self._loop = asyncio.new_event_loop()
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
         self._client = httpx.AsyncClient(transport=transport, base_url="http://localhost")

@@ -72,7 +72,7 @@ def test_a_hostile_name_is_text_on_every_page(open_client: Open) -> None:
 
 def test_a_hostile_inspection_is_text(open_client: Open) -> None:
     client = open_client()
-    app_models = client._client._transport.app.state.models  # type: ignore[attr-defined]
+    app_models = client.app.state.models
     inspection = sample.inspection(hostile=True).model_dump(mode="json", by_alias=True)
     app_models["model_1"] = app_models["model_1"] | {"filename": sample.HOSTILE, "inspection": inspection}
     page = Tags(client.get("/models/model_1").text)
