@@ -158,11 +158,6 @@ class Settings(BaseSettings):
         return self.database_url or f"sqlite:///{self.data_dir.absolute()}/bnfold.db"
 
     @property
-    def is_sqlite(self) -> bool:
-        """True for the embedded database."""
-        return self.db_url.startswith("sqlite")
-
-    @property
     def scratch(self) -> Path:
         """Folder in which attempts get their own folders."""
         return (self.scratch_dir or self.data_dir / "scratch").absolute()

@@ -121,21 +121,6 @@ def certificate(rounding: Rounding, detail: str = "") -> Certificate:
     )
 
 
-def certify(exact: Float64Array, stored: Array, terms: Iterable[Float64Array] = ()) -> Certificate:
-    """Certificate of one folded array.
-
-    Args:
-        exact: the folded numbers in float64.
-        stored: the same as the artifact holds them.
-        terms: for a bias, the terms that `exact` is the sum of (cancellation is counted against them).
-    """
-    rounding = measure(np.asarray(exact, dtype=np.float64), np.asarray(stored))
-    listed = list(terms)
-    if listed:
-        rounding.cancellation = cancelled(exact, listed)
-    return certificate(rounding)
-
-
 def merge(certificates: Iterable[Certificate]) -> Certificate | None:
     """One certificate for several arrays or sites; None for none."""
     listed = list(certificates)

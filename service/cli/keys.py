@@ -33,12 +33,24 @@ def create(
     expires = time.time() + expires_days * 86_400 if expires_days is not None else None
     with _keys(data_dir) as keys:
         info, secret = keys.create(tenant, name, scopes, expires)
+    return _shown_once(output, info, secret)
+
+
+def rotate(key_id: str, overlap_hours: float, data_dir: Path | None, as_json: bool, quiet: bool) -> int:
+    """Make a successor with the same rights and show it, this once; the old key works for a while more."""
+    output = Output(as_json, quiet)
+    with _keys(data_dir) as keys:
+        info, secret = keys.rotate(key_id, overlap_hours * 3600)
+    return _shown_once(output, info, secret)
+
+
+def _shown_once(output: Output, info: KeyInfo, secret: str) -> int:
     output.document({**_body(info), "key": secret})
     output.say(f"key:     {secret}")
     output.say(f"id:      {info.id}")
     output.say(f"tenant:  {info.tenant}; scopes: {', '.join(info.scopes)}; expires: {_when(info.expires_at)}")
     output.say("The key is shown this once. Requests send it as `Authorization: Bearer KEY`.")
-    if quiet and not as_json:
+    if output.quiet and not output.json:
         print(secret)
     return 0
 

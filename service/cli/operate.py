@@ -142,6 +142,27 @@ def keys_list(data_dir: DataDir = None, as_json: f.Json = False, quiet: f.Quiet 
     return keys.show(data_dir, as_json, quiet)
 
 
+@_keys.command("rotate")
+def keys_rotate(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="The part before the dot.")],
+    overlap_hours: Annotated[
+        float, typer.Option("--overlap-hours", min=0.0, help="How long the old key goes on working.")
+    ] = 24.0,
+    data_dir: DataDir = None,
+    as_json: f.Json = False,
+    quiet: f.Quiet = False,
+) -> int:
+    """Replace an API key by one with the same name, tenant, scopes and lifetime. It is shown once.
+
+    [bold]Example[/bold]
+
+      bnfold keys rotate ID --overlap-hours 48
+    """
+    from service.cli import keys
+
+    return keys.rotate(key_id, overlap_hours, data_dir, as_json, quiet)
+
+
 @_keys.command("revoke")
 def keys_revoke(
     key_id: Annotated[str, typer.Argument(metavar="ID", help="The part before the dot.")],

@@ -6,9 +6,7 @@ folder. Everything else of the user's files stays out of reach.
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import stat
 import threading
 import time
@@ -17,11 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from folding.errors import BnfoldError, Cancelled, InternalError, TemporaryFailure, TimedOut
-from folding.options import FoldOptions
-from folding.progress import Listener, ignore_progress
-from folding.report import Report
-from folding.temporary_folder import temporary_folder
-from service.runner.base import Crash, JobLimits, JobOutcome, JobSpec, OnEvent, Status
+from service.runner.base import Crash, JobOutcome, JobSpec, OnEvent, Status
 from service.runner.children.launch import Child, reachable, runner_user, start_best, start_child
 from service.runner.config import RunnerConfig
 from service.runner.files.file_transfer import Staged, copy_in
@@ -124,44 +118,6 @@ def _all_readable(paths: tuple[str, ...], uid: int) -> bool:
     return all(
         reachable(os.path.dirname(path), uid) and os.stat(path).st_mode & stat.S_IROTH for path in paths
     )
-
-
-def fold_in_runner(
-    src: Path,
-    dst: Path,
-    options: FoldOptions | None = None,
-    *,
-    calibration: Path | None = None,
-    probe: Path | None = None,
-    listener: Listener = ignore_progress,
-    cancel: threading.Event | None = None,
-    limits: JobLimits | None = None,
-    config: RunnerConfig | None = None,
-) -> Report:
-    """`folding.fold` in a sandboxed process of its own; arguments as there, data files by path.
-
-    Raises: BnfoldError as the job did; TemporaryFailure, TimedOut or Cancelled for what befell the process.
-    """
-    runner = LocalRunner(config)
-    with temporary_folder(dst.absolute().parent) as folder:
-        spec = JobSpec(
-            job_id="local",
-            kind="fold",
-            input=src.absolute(),
-            out_dir=folder,
-            options=(options or FoldOptions()).model_dump(mode="json"),
-            calibration=calibration and calibration.absolute(),
-            probe=probe and probe.absolute(),
-            limits=limits or JobLimits(),
-        )
-        outcome = runner.run(spec, on_event=listener, cancel=cancel or threading.Event())
-        if outcome.status is not Status.DONE:
-            raise error_of(outcome)
-        report = Report.model_validate(json.loads((folder / "report.json").read_text()))
-        for name in ("model.onnx.data", "model.onnx"):
-            if (Path(folder) / name).exists():
-                shutil.move(Path(folder) / name, dst.with_name(dst.name + name.removeprefix("model.onnx")))
-        return report
 
 
 def error_of(outcome: JobOutcome) -> BnfoldError:

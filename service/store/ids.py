@@ -6,12 +6,10 @@ import base64
 import hashlib
 import hmac
 import json
-import re
 import secrets
 import time
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 DIGEST_PATTERN = r"^sha256:[0-9a-f]{64}$"
 
 

@@ -28,7 +28,6 @@ from folding.sources.tensorflow.graph.weights import CheckpointWeights
 from folding.sources.tensorflow.infer import input_pipelines, signature
 from folding.sources.tensorflow.rewrite import lookup_tables
 
-NAMES = ("saved_model.pb", "saved_model.pbtxt")
 _INIT = "__saved_model_init_op"
 _UNSIGNED = Assumption(
     what="signature",

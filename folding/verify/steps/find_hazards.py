@@ -23,7 +23,6 @@ from folding.verify.noise.measure import NoiseModel
 from folding.verify.providers.ort_optimizers import OPTIMIZERS
 
 LEVELS = ("enable_basic", "enable_extended", "enable_layout", "enable_all")
-Answer = Callable[[str, Sequence[str]], Feeds]
 
 
 @dataclass(frozen=True)

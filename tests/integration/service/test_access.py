@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -16,6 +17,7 @@ from sqlalchemy import insert, select
 from service.app import check_bind, create_app
 from service.auth.keys import load_pepper
 from service.auth.limits import RateLimit
+from service.cli import keys as keys_command
 from service.errors import Forbidden, NotFound, TooMany, Unauthorized, Unprocessable
 from service.settings import Settings
 from service.store import tables
@@ -278,3 +280,17 @@ class TestQuotas:
             answer = client.put(f"/v1/blobs/{digest_of(b'')}", content=endless())
             assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
             assert list((tmp_path / "blobs" / "tmp").iterdir()) == []
+
+
+def test_the_command_rotates_a_key_and_both_work_for_a_while(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert keys_command.create("ci", ["read"], "acme", 30.0, tmp_path, True, False) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert keys_command.rotate(first["id"], 2.0, tmp_path, True, False) == 0
+    second = json.loads(capsys.readouterr().out)
+    assert [second[name] for name in ("tenant", "name", "scopes")] == ["acme", "ci", ["read"]]
+    assert keys_command.show(tmp_path, True, False) == 0
+    old, new = json.loads(capsys.readouterr().out)
+    assert (old["id"], new["id"]) == (first["id"], second["id"])
+    assert 0 < old["expires_at"] - time.time() <= 7200 < new["expires_at"] - time.time()

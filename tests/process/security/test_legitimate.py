@@ -24,8 +24,8 @@ from folding.sources.gates import (
 )
 from folding.sources.gates import onnx as onnx_gate
 from folding.sources.gates.limits import LIMITS
-from service.runner.local import fold_in_runner
 from tests.process.security import corpus_tensorflow
+from tests.process.security.fold_in_runner import fold_in_runner
 
 
 @pytest.fixture(scope="module")

@@ -18,15 +18,6 @@ from scripts import audit
 from service.runner import minimum_versions
 from tests.support.paths import ROOT
 
-_CODE = """
-import sys
-from pathlib import Path
-from service.runner.config import RunnerConfig
-from service.runner.local import fold_in_runner
-config = RunnerConfig(bubblewrap=False)  # its preparations would fill the trace
-report = fold_in_runner(Path(sys.argv[1]), Path(sys.argv[2]), config=config)
-print(report.sandbox)
-"""
 _WRITES = re.compile(
     r"(?:openat|creat|mkdirat?|unlinkat?|rename\w*|linkat?|symlinkat?|mknodat?|truncate)\((.*)\) += (\d+)$"
 )
@@ -68,8 +59,9 @@ def test_a_job_connects_to_nothing_and_writes_nowhere_else(tmp_path: Path, kind:
     log = tmp_path / "trace"
     traced = subprocess.run(
         ["strace", "-f", "-qq", "-s", "200", "-e", "trace=network,%file", "-o", str(log),
-         sys.executable, "-c", _CODE, str(source), str(home / "out.onnx")],
-        capture_output=True, text=True, timeout=400, env={"PATH": "/usr/bin:/bin", "TMPDIR": str(scratch)},
+         sys.executable, "-m", "tests.process.security.fold_in_runner", str(source), str(home / "out.onnx")],
+        capture_output=True, text=True, timeout=400, cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", "TMPDIR": str(scratch)},
     )  # fmt: skip
     if "ptrace" in traced.stderr and traced.returncode:
         pytest.skip("this machine does not allow tracing")

@@ -9,7 +9,6 @@ type (`float_ref`) and no resource of a variable is left anywhere, control-flow 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from folding.errors import UnsupportedModel
@@ -32,17 +31,6 @@ _RESOURCE = 20  # DT_RESOURCE
 BODIES = {"If": ("then_branch", "else_branch"), "StatelessIf": ("then_branch", "else_branch"),
           "While": ("cond", "body"), "StatelessWhile": ("cond", "body"),
           "Case": (), "StatelessCase": ()}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Variable:
-    """A variable of the graph. `key` is where its value lies in the checkpoint (`name`, or another)."""
-
-    node: str
-    key: str
-    dtype: int
-    shape: list[int | None] | None
-    slice_spec: str = ""
 
 
 def declared(node: Node) -> tuple[int, list[int | None] | None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -9,10 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from folding.rules.certificate import UNIT_ROUNDOFF, certify, merge
+from folding.ir.types import Array, Float64Array
+from folding.report import Certificate
+from folding.rules.certificate import UNIT_ROUNDOFF, cancelled, certificate, measure, merge
 from tests.support.numbers import running_rng
 
 DTYPES = {"float16": np.float16, "float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float64": np.float64}
+
+
+def certify(exact: Float64Array, stored: Array, terms: Sequence[Float64Array] = ()) -> Certificate:
+    """Certificate of one folded array: in float64, as the artifact holds it, and the terms of its sum."""
+    rounding = measure(np.asarray(exact, dtype=np.float64), np.asarray(stored))
+    if terms:
+        rounding.cancellation = cancelled(exact, terms)
+    return certificate(rounding)
 
 
 @pytest.mark.parametrize("dtype", list(DTYPES))
