@@ -355,7 +355,9 @@ def test_polite_end_waits_for_nobody(tmp_path: Path) -> None:
         began = time.monotonic()
         made.processes[0].send_signal(signal.SIGTERM)
         assert made.processes[0].wait(20) == 0
-        assert time.monotonic() - began < 10
+        took = time.monotonic() - began
+        print(f"ended {took:.2f} s after SIGTERM")
+        assert took < 10
         for thread in threads:
             thread.join(5)
         assert len(answers) == 2
