@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from onnx.reference.op_run import OpRun
 from folding import norms, rules
 from folding.options import FoldOptions
 from folding.rules.base import FoldResult
+from tests.unit.folding.rules import rational
 
 NAMES = {"float32": "float", "float64": "double", "float16": "float16"}
 
@@ -68,12 +70,13 @@ def norm_arrays(channels: int, seed: int = 0, prefix: str = "") -> dict[str, np.
 
 @dataclass
 class Folded:
-    """What came out, beside what went in."""
+    """What came out, beside what went in. again: folds another model as this one was folded."""
 
     before: onnx.ModelProto
     after: onnx.ModelProto
     result: FoldResult
     model: ir.Model
+    again: Callable[[onnx.ModelProto], Folded]
 
     @property
     def text(self) -> list[str]:
@@ -105,7 +108,7 @@ def fold(proto: onnx.ModelProto, **options: object) -> Folded:
     ]
     assert outer[0] == outer[1]
     assert list(after.graph.output) == list(before.graph.output)
-    return Folded(before, after, result, graph)
+    return Folded(before, after, result, graph, lambda other: fold(other, **options))
 
 
 def feeds(proto: onnx.ModelProto, seed: int = 0, dim: int = 2) -> dict[str, np.ndarray]:
@@ -168,7 +171,11 @@ class ConvTranspose(OpRun):
 
 
 def difference(folded: Folded, seed: int = 0) -> float:
-    """Largest error over all outputs, relative to each output's own scale."""
+    """Return the largest error over all outputs, relative to each output's own scale.
+
+    The fold is also proved in rational arithmetic, where that can be done: see `rational`.
+    """
+    rational.prove(folded, feeds(folded.before, seed), seed)
     given = feeds(folded.before, seed)
     want = run(folded.before, given)
     have = run(folded.after, given)

@@ -39,19 +39,23 @@ class Outcome:
 
 
 def whole(proto: onnx.ModelProto, **options: object) -> Outcome:
+    found = pair(proto, **options)
+    return Outcome(found.ops, found.result, difference(found))
+
+
+def pair(proto: onnx.ModelProto, *, rankless: bool = False, **options: object) -> Pair:
+    """Fold as the pipeline does. rankless: the fold is not told the shapes of the interface."""
     before = onnx.ModelProto()
     before.CopyFrom(proto)
+    for value in (*proto.graph.input, *proto.graph.output) if rankless else ():
+        value.type.tensor_type.ClearField("shape")
     graph, chosen = ir.from_proto(proto), FoldOptions(**options)  # type: ignore[arg-type]
     passes.prepare(graph, chosen)
     result = rules.fold(graph, norms.find(graph), chosen)
     passes.clean(graph, chosen)
     after = ir.to_proto(graph)
     export.check(after, {})
-    return Outcome(
-        [node.op_type for node in graph.graph.all_nodes()],
-        result,
-        difference(Pair(before, after, result, graph)),
-    )
+    return Pair(before, after, result, graph, lambda other: pair(other, rankless=rankless, **options))
 
 
 WHOLE = {
@@ -132,20 +136,10 @@ RANKLESS = {
 def test_inputs_of_unknown_rank(name: str) -> None:
     """The weights tell what the interface does not; the interface goes on to say nothing."""
     body, arrays, ops = RANKLESS[name]
-    proto = model("T[2,4,5,5] x", body, arrays)
-    known = onnx.ModelProto()
-    known.CopyFrom(proto)
-    for value in (*proto.graph.input, *proto.graph.output):
-        value.type.tensor_type.ClearField("shape")
-    graph = ir.from_proto(proto)
-    passes.prepare(graph, FoldOptions())
-    result = rules.fold(graph, norms.find(graph))
-    passes.clean(graph, FoldOptions())
-    after = ir.to_proto(graph)
-    export.check(after, {})
-    assert [node.op_type for node in after.graph.node] == ops
-    assert not after.graph.input[0].type.tensor_type.HasField("shape")
-    assert difference(Pair(known, after, result, graph)) < EXACT
+    found = pair(model("T[2,4,5,5] x", body, arrays), rankless=True)
+    assert [node.op_type for node in found.after.graph.node] == ops
+    assert not found.after.graph.input[0].type.tensor_type.HasField("shape")
+    assert difference(found) < EXACT
 
 
 def test_an_initializer_that_is_also_an_output() -> None:
