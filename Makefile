@@ -22,7 +22,7 @@ TIERS := tests/unit tests/integration tests/process tests/e2e
 export TF_CPP_MIN_LOG_LEVEL := 3
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: help setup setup-dev demo serve check unit test real peers-tests sweeps coverage test-tools lint types format openapi bench fuzz audit killsweep faultsweep powerloss image \
+.PHONY: help setup setup-dev demo serve check unit test real peers-tests sweeps coverage test-tools lint types format openapi bench fuzz audit killsweep faultsweep powerloss image wheel sbom \
         lock docs docs-pictures clean
 
 help: ## this list
@@ -89,6 +89,12 @@ powerloss: $(DEV) ## 200 power cuts with SQLite and the folder store, from a jou
 
 audit: $(DEV) ## known vulnerabilities in the pinned dependencies; a package that cannot be checked fails it
 	$(PY) -m scripts.audit
+
+wheel: $(DEV) ## build the wheel into dist
+	$(PY) -m hatchling build -t wheel -d dist
+
+sbom: $(DEV) ## what a release ships of other people: CycloneDX bill of materials and licence texts, into dist
+	$(PY) -m scripts.sbom dist
 
 image: ## build the CPU image and try it (ENGINE=docker or podman)
 	scripts/try-image.sh

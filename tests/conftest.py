@@ -18,6 +18,7 @@ LONG = "a long sweep: `make sweeps`, `make fuzz`, `make killsweep`, or pytest -m
 # worker runs all of a module, so that its fixtures are made once.
 TOGETHER = (
     "tests/integration/contract/",
+    "tests/integration/distribution/",
     "tests/integration/docs/",
     "tests/integration/pipelines/",
     "tests/process/faults/",

@@ -29,15 +29,24 @@ class Live:
 
 
 @contextmanager
-def live_service(folder: Path, port: int = 0, **settings: str) -> Iterator[Live]:
-    """Start, wait until it is ready, and end it with everything that it started."""
+def live_service(
+    folder: Path,
+    port: int = 0,
+    command: list[str] | None = None,
+    environment: dict[str, str] | None = None,
+    **settings: str,
+) -> Iterator[Live]:
+    """Start, wait until it is ready, and end it with everything that it started.
+
+    command: what serves, for instance of another environment; the checkout's own by default.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("BNFOLD_")}
+    environment = {k: v for k, v in (environment or os.environ).items() if not k.startswith("BNFOLD_")}
     # Importing TensorFlow for every service, and again after every job, would take most of the tests' time.
     settings = {"warm_formats": "onnx"} | settings
     environment |= {f"BNFOLD_{name.upper()}": value for name, value in settings.items()}
     log = folder / "service.log"
-    command = [sys.executable, "-c", "from service.cli import main; main()", "serve"]
+    command = command or [sys.executable, "-c", "from service.cli import main; main()", "serve"]
     with log.open("wb") as out:
         process = subprocess.Popen(
             [*command, "--port", str(port), "--data-dir", str(folder / "data")],

@@ -90,6 +90,8 @@ def installation() -> tuple[str, ...]:
         sys.exec_prefix,
         sysconfig.get_path("stdlib"),
         *site.getsitepackages(),
+        # Packages of the user (`pip install --user`), of another prefix named in a .pth file, of PYTHONPATH.
+        *(entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")),
     }
     package = Path(__file__).resolve().parents[3]  # service/runner/jail/sandbox.py
     roots |= {str(package / "service"), str(package / "folding")}

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import pytest
@@ -64,6 +64,14 @@ def test_dependencies_exist_in_the_same_profile() -> None:
             assert set(service["profiles"]) <= set(SERVICES[needed]["profiles"]), (name, needed)
 
 
+def sent_to_the_builder(path: str) -> bool:
+    """Whether .dockerignore lets a file or folder of the build pass; it begins by excluding everything."""
+    first, *rest = (ROOT / ".dockerignore").read_text().split()
+    assert first == "*"
+    passed = [PurePath(line[1:].removesuffix("/**")) for line in rest if line.startswith("!")]
+    return any(PurePath(path) == each or PurePath(path).match(str(each)) for each in passed)
+
+
 def test_dockerfile() -> None:
     text = (ROOT / "Dockerfile").read_text()
     stages = re.findall(r"^FROM \S+ AS (\w+)", text, re.MULTILINE)
@@ -77,6 +85,7 @@ def test_dockerfile() -> None:
     for source in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE):
         for path in source.split():
             assert (ROOT / path).exists(), path
+            assert sent_to_the_builder(path), f"{path} is kept from the build by .dockerignore"
 
 
 def test_every_package_of_the_images_is_pinned_and_hashed() -> None:
