@@ -108,8 +108,9 @@ docs: $(DEV) ## write the generated reference pages
 docs-pictures: $(DEV) test-tools ## screenshots of the pages into docs/pictures
 	$(PY) scripts/docs_pictures.py
 
-test-tools: $(DEV) ## Chromium and PostgreSQL for the tests that use them
+test-tools: $(DEV) ## Chromium, PostgreSQL and helm for the tests that use them
 	@scripts/test-tools.sh $(TOOLS)
+	@scripts/chart-tools.sh $(PY) $(VENV)/chart-tools
 
 clean: ## remove what the targets built, except the environment
 	rm -rf build dist .demo tests/output .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -121,8 +121,11 @@ def _report_schema(components: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_bind(settings: Settings) -> None:
-    """Refuse a public address while no key exists: anybody could use the service as its owner."""
-    if settings.is_loopback or settings.oidc_file is not None:
+    """Refuse a public address while no key exists: anybody could use the service as its owner.
+
+    With `require_keys` nobody can, and the first key is made while the service runs.
+    """
+    if settings.is_loopback or settings.oidc_file is not None or settings.require_keys:
         return
     db = Database(settings.db_url)
     try:
@@ -134,7 +137,7 @@ def check_bind(settings: Settings) -> None:
     raise Forbidden(
         f"Refusing to listen on {settings.host} without an API key.",
         code="public_bind_without_key",
-        hint="Make one with `bnfold keys create`, or bind 127.0.0.1.",
+        hint="Make one with `bnfold keys create`, set BNFOLD_REQUIRE_KEYS=true, or bind 127.0.0.1.",
     )
 
 

@@ -101,6 +101,10 @@ class Settings(BaseSettings):
         default=0, ge=0, description="GPU memory that one session may take; 0: what the device has."
     )
     lease: float = Field(default=30.0, gt=0.2, description="Seconds without a heartbeat until re-queued.")
+    alive_file: Path | None = Field(
+        default=None,
+        description="File that a worker touches a few times a minute while its heartbeat runs; for probes.",
+    )
     max_attempts: int = Field(default=4, ge=1, description="Lost attempts until a job fails.")
     max_crashes: int = Field(default=2, ge=1, description="Runner crashes until a job fails.")
 

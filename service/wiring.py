@@ -25,7 +25,7 @@ from service.settings import Settings
 from service.store.blobs import Blobs, Verifier
 from service.store.change_feed import Changes
 from service.store.db import Database
-from service.store.migrate import migrate
+from service.store.migrate import migrate, revision
 from service.store.open_blobs import open_blobs
 from service.uploads import Uploads
 from service.webhooks.dispatch import Dispatcher
@@ -96,6 +96,18 @@ def build(settings: Settings) -> Services:
         collector=Collector(db, blobs, settings),
         renderings=Renderings(db, blobs, verifier, settings),
     )
+
+
+def prepare_database(settings: Settings) -> str:
+    """Bring the schema, and the queue's own tables, up to date; return the revision. Raises: Unavailable."""
+    private_folder(settings.data_dir)
+    db = Database(settings.db_url)
+    try:
+        migrate(db, settings)
+        _queue(settings, db)
+        return revision(db) or ""
+    finally:
+        db.close()
 
 
 def build_worker(services: Services, runner: JobRunner | None = None) -> WorkerProcess:

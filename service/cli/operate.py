@@ -1,4 +1,4 @@
-"""`serve`, `worker`, `doctor`, `keys`: the commands of those who run the service."""
+"""`serve`, `worker`, `migrate`, `doctor`, `keys`: the commands of those who run the service."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from service.cli import flags as f
 
 def register(app: typer.Typer) -> None:
     """Hang the commands into the tree."""
-    for command in (serve, worker, doctor):
+    for command in (serve, worker, migrate, doctor):
         app.command()(command)
     app.add_typer(_keys, name="keys")
 
@@ -78,6 +78,21 @@ def worker(
     settings = {"pools": pools or None, "slots": slots, "data_dir": data_dir,
                 "allow_unsandboxed": allow_unsandboxed or None}  # fmt: skip
     return operate_commands.worker(settings, as_json, quiet)
+
+
+def migrate(data_dir: DataDir = None, as_json: f.Json = False, quiet: f.Quiet = False) -> int:
+    """Bring the database of the service up to date, and end.
+
+    Every process of the service does so when it starts. A deployment that starts several at once may do it
+    before, so that none waits for another one.
+
+    [bold]Example[/bold]
+
+      BNFOLD_DATABASE_URL=postgresql+psycopg://... bnfold migrate
+    """
+    from service.cli import operate_commands
+
+    return operate_commands.migrate({"data_dir": data_dir}, as_json, quiet)
 
 
 def doctor(

@@ -32,6 +32,19 @@ def worker(given: dict[str, Any], as_json: bool, quiet: bool) -> int:
     os._exit(code if code else failures.OK)
 
 
+def migrate(given: dict[str, Any], as_json: bool, quiet: bool) -> int:
+    """Prepare the database and end."""
+    settings = _settings(given, False, quiet)
+    from service.cli.output import Output
+    from service.wiring import prepare_database
+
+    revision = prepare_database(settings)
+    output = Output(as_json, quiet)
+    output.document({"revision": revision})
+    output.say(f"the database is at revision {revision}")
+    return failures.OK
+
+
 def _settings(given: dict[str, Any], as_json: bool, quiet: bool) -> Settings:
     """Settings from flags and environment. Flags go into the environment, where child processes look."""
     from service.cli.keys import settings

@@ -15,6 +15,7 @@ from service.process.supervision import FAULTS, start_thread
 from service.store import workers
 from service.store.change_feed import Changes
 
+ALIVE_INTERVAL = 10.0
 log = logging.getLogger("bnfold.worker")
 
 
@@ -26,6 +27,7 @@ class Heartbeat:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._renewed = time.monotonic()
+        self._touched = float("-inf")
 
     def start(self) -> None:
         """Begin."""
@@ -47,6 +49,7 @@ class Heartbeat:
         while not self._stop.is_set():
             cursor.wait(min(0.5, interval / 2), self._stop)
             due = time.monotonic() - self._renewed > interval
+            self._touch()
             try:
                 self._beat(renew=due)
                 if time.monotonic() - reported > interval:
@@ -57,6 +60,14 @@ class Heartbeat:
                 FAULTS.note("heartbeat", error)
                 log.warning("heartbeat failed: %s", type(error).__name__)
                 self._expire()
+
+    def _touch(self) -> None:
+        """Show a probe that this thread runs; the database may be away. At most once in ten seconds."""
+        path = self._worker.settings.alive_file
+        if path is not None and time.monotonic() - self._touched > ALIVE_INTERVAL:
+            self._touched = time.monotonic()
+            with suppress(OSError):
+                path.touch()
 
     def _report(self) -> None:
         worker = self._worker

@@ -125,6 +125,8 @@ class TestAccess:
         services.keys.create("acme", "x", ["read"])
         check_bind(settings(tmp_path, host="0.0.0.0"))
         check_bind(settings(tmp_path / "other", host="127.0.0.1"))
+        # Nobody gets in without a key, so that the first one may be made while the service runs.
+        check_bind(settings(tmp_path / "third", host="0.0.0.0", require_keys=True))
 
     def test_every_route_hides_foreign_things(self, services: Services, client: TestClient) -> None:
         """R11: for each route with an id, a foreign id answers exactly like an unknown one."""

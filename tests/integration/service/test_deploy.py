@@ -13,15 +13,21 @@ from typing import Any
 
 import pytest
 import yaml
+from compose_spec import PyCompose
 
 from service.runner.config import environment
 from service.runner.jail.sandbox import CUDA_FILES
 from service.settings import Settings
+from service.store.migrate import HEAD
 from tests.support.deployment import Deployment, deployment, free_port, http
 from tests.support.paths import ROOT
 
-COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+COMPOSE = {name: yaml.safe_load((ROOT / name).read_text())
+           for name in ("docker-compose.yml", "deploy/compose/scale.yml")}  # fmt: skip
+ONE_MACHINE: dict[str, dict[str, Any]] = COMPOSE["docker-compose.yml"]["services"]
+SCALE: dict[str, dict[str, Any]] = COMPOSE["deploy/compose/scale.yml"]["services"]
+SERVICES = ONE_MACHINE | SCALE
+VARIABLE = re.compile(r"(?<!\$)\$\{(\w+)(?::([-?])([^}]*))?\}")
 OURS = [name for name, service in SERVICES.items() if str(service.get("image", "")).startswith("bnfold:")]
 SETTINGS = {f"BNFOLD_{name.upper()}" for name in Settings.model_fields}
 METRICS = re.compile(r"bnfold_[a-z_]+")
@@ -35,13 +41,96 @@ def exported() -> set[str]:
 
 
 def in_profile(profile: str) -> set[str]:
-    return {name for name, service in SERVICES.items() if profile in service["profiles"]}
+    return {name for name, service in ONE_MACHINE.items() if profile in service["profiles"]}
+
+
+def interpolated(text: str, **values: str) -> str:
+    """Put variables into a compose file's text. Raises: KeyError for one that must be given and is not."""
+
+    def value(found: re.Match[str]) -> str:
+        name, kind, rest = found.groups()
+        if name in values:
+            return values[name]
+        if kind == "-":
+            return str(rest)
+        raise KeyError(name)
+
+    return VARIABLE.sub(value, text)
+
+
+SECRETS = {"POSTGRES_PASSWORD", "S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY", "BNFOLD_PEPPER"}
+
+
+@pytest.mark.parametrize("name", COMPOSE)
+def test_compose_files_fit_the_specification(name: str) -> None:
+    text = interpolated((ROOT / name).read_text(), **dict.fromkeys(SECRETS, "given"))
+    document = yaml.safe_load(text)
+    parsed = PyCompose.from_json(json.dumps(document))
+    assert set(parsed.service_names()) == set(COMPOSE[name]["services"])
+    document["services"][min(document["services"])]["mem_limits"] = "1g"
+    with pytest.raises(ValueError, match="mem_limits"):
+        PyCompose.from_json(json.dumps(document))
+
+
+def test_no_secret_has_a_default() -> None:
+    found = {}
+    for name in COMPOSE:
+        for variable, kind, rest in VARIABLE.findall((ROOT / name).read_text()):
+            found.setdefault(variable, set()).add((kind, bool(rest)))
+    assert {name for name, how in found.items() if how == {("?", True)}} == SECRETS
+    assert set(found) - SECRETS == {"BNFOLD_MEMORY"}
+    with pytest.raises(KeyError):
+        interpolated((ROOT / "deploy/compose/scale.yml").read_text())
+    # One machine starts with nothing given: compose asks for the variables of every service of a file.
+    interpolated((ROOT / "docker-compose.yml").read_text())
+
+
+def test_every_container_has_a_memory_limit_and_a_version() -> None:
+    for name, service in SERVICES.items():
+        assert "mem_limit" in service, name
+        assert service["image"].rpartition(":")[2] not in ("", "latest"), name
+
+
+def test_files_that_compose_mounts_exist() -> None:
+    for file, document in COMPOSE.items():
+        for name, service in document["services"].items():
+            for volume in service.get("volumes", []):
+                source = volume.split(":")[0]
+                if source.startswith("."):
+                    assert (ROOT / file).parent.joinpath(source).exists(), (name, source)
+                else:
+                    assert source in document["volumes"], (name, source)
+
+
+def test_the_proxy_asks_the_api_processes() -> None:
+    text = (ROOT / "deploy" / "compose" / "nginx.conf").read_text()
+    assert "server api:8750 resolve" in text
+    assert "client_max_body_size 0;" in text
+    for switched_off in ("proxy_request_buffering off;", "proxy_buffering off;"):
+        assert switched_off in text, "uploads and events are streamed"
+    assert "ports" not in SCALE["api"]
+    assert SCALE["proxy"]["ports"] == ["127.0.0.1:8750:8750"]
+
+
+def test_monitoring_reads_what_is_there() -> None:
+    scrape = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
+    (target,) = scrape["scrape_configs"][0]["static_configs"][0]["targets"]
+    assert target.split(":")[0] in ONE_MACHINE
+    assert target.split(":")[0] in ONE_MACHINE["bnfold-cuda"]["networks"]["default"]["aliases"]
+    assert [(ROOT / "deploy" / "prometheus" / name).exists() for name in scrape["rule_files"]] == [True]
+    provisioning = ROOT / "deploy" / "grafana" / "provisioning"
+    board = yaml.safe_load((provisioning / "dashboards" / "bnfold.yml").read_text())
+    places = [volume.split(":")[1] for volume in ONE_MACHINE["grafana"]["volumes"]]
+    assert any(place.startswith(board["providers"][0]["options"]["path"] + "/") for place in places)
+    source = yaml.safe_load((provisioning / "datasources" / "prometheus.yml").read_text())["datasources"][0]
+    assert source["url"] == "http://prometheus:9090"
 
 
 def test_profiles() -> None:
-    assert in_profile("default") == {"bnfold", "first-key"}
-    assert in_profile("cuda") == {"bnfold-cuda", "first-key"}
-    assert in_profile("scale") == {"api", "worker", "scale-key", "postgres", "store", "store-bucket"}
+    assert in_profile("default") == {"bnfold"}
+    assert in_profile("cuda") == {"bnfold-cuda"}
+    assert in_profile("monitoring") == {"prometheus", "grafana"}
+    assert set(SCALE) == {"migrate", "api", "proxy", "worker", "postgres", "store", "store-bucket"}
     assert SERVICES["api"]["deploy"]["replicas"] == 2
     assert SERVICES["worker"]["deploy"]["replicas"] == 3
 
@@ -52,16 +141,18 @@ def test_containers_are_hardened(name: str) -> None:
     assert service["read_only"] is True
     for place in service.get("ports", []):
         assert place.startswith("127.0.0.1:"), "published on loopback; a proxy with TLS goes in front"
-    if service.get("restart") != "no":
-        assert service["cap_drop"] == ["ALL"]
-        assert "no-new-privileges:true" in service["security_opt"]
+    assert service["cap_drop"] == ["ALL"]
+    assert "no-new-privileges:true" in service["security_opt"]
+    assert service["environment"]["BNFOLD_REQUIRE_KEYS"] == "true"
     assert set(service.get("environment", {})) <= SETTINGS
 
 
 def test_dependencies_exist_in_the_same_profile() -> None:
-    for name, service in SERVICES.items():
-        for needed in service.get("depends_on", {}):
-            assert set(service["profiles"]) <= set(SERVICES[needed]["profiles"]), (name, needed)
+    for document in COMPOSE.values():
+        for name, service in document["services"].items():
+            for needed in service.get("depends_on", {}):
+                other = document["services"][needed]
+                assert set(service.get("profiles", [])) <= set(other.get("profiles", [])), (name, needed)
 
 
 def sent_to_the_builder(path: str) -> bool:
@@ -160,6 +251,17 @@ def test_kubernetes_example() -> None:
         )
 
 
+def test_tags_in_the_documentation_are_of_this_version() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    major = version.split(".")[0]
+    pages = [ROOT / "README.md", ROOT / "docs" / "how-to" / "fold-in-ci.md", ROOT / "docs" / "quickstart.md"]
+    text = "\n".join(page.read_text() for page in pages)
+    found = re.findall(r"(?:bnfold/bnfold(?:/fold)?@|rev: )(v[\w.]+)", text)
+    assert len(found) >= 4, "the action, twice; the component; the hook"
+    assert set(found) == {f"v{major}"}
+    assert f"git tag --sign --annotate v{version}" in text
+
+
 def test_dashboard_and_alerts_use_metrics_that_exist() -> None:
     known = exported()
     alerts = yaml.safe_load((ROOT / "deploy" / "prometheus" / "alerts.yml").read_text())
@@ -200,23 +302,29 @@ def start(made: Deployment, words: list[str], **more: str) -> subprocess.Popen[b
 
 
 def test_default_profile_as_processes(tmp_path: Path) -> None:
-    """`first-key`, then `serve --host 0.0.0.0` (here: on loopback with keys required), then a request."""
-    with deployment(tmp_path, BNFOLD_REQUIRE_KEYS="true") as made:
-        (script,) = SERVICES["first-key"]["command"]
-        assert script.startswith("bnfold keys list --json | grep -q bnf_ || bnfold keys create first")
+    """`serve --host 0.0.0.0` before there is a key (here: on loopback), the first key by the command that
+    both files and the chart show, then a request."""
+    scopes = "keys create first --scope admin --scope submit --scope read"
+    with deployment(tmp_path, **ONE_MACHINE["bnfold"]["environment"]) as made:
         env = made.environment()
-        assert "bnf_" not in bnfold(["keys", "list", "--json"], env)
-        create = script.split("|| bnfold ")[1].split()
-        secret = re.search(r"bnf_[0-9a-z]{20}\.[\w-]{43}", bnfold(create, env))
-        assert secret
-        assert "bnf_" in bnfold(["keys", "list", "--json"], env)
         port = free_port()
         start(made, command(SERVICES["bnfold"], **{"0.0.0.0": "127.0.0.1"}), BNFOLD_PORT=str(port))
         url = f"http://127.0.0.1:{port}"
         made.ready(url)
         with http(url) as client:
             assert client.get("/v1/jobs").status_code == 401
+            for name in (*COMPOSE, "deploy/helm/bnfold/templates/NOTES.txt"):
+                assert f"bnfold {scopes}\n" in (ROOT / name).read_text(), name
+            secret = re.search(r"bnf_[0-9a-z]{20}\.[\w-]{43}", bnfold(scopes.split(), env))
+            assert secret
             assert client.get("/v1/jobs", headers={"authorization": f"Bearer {secret[0]}"}).status_code == 200
+
+
+def test_migrate_prepares_an_empty_database_and_ends(tmp_path: Path) -> None:
+    with deployment(tmp_path) as made:
+        arguments = SCALE["migrate"]["command"]
+        assert json.loads(bnfold([*arguments, "--json"], made.environment())) == {"revision": HEAD}
+        assert f"at revision {HEAD}" in bnfold(arguments, made.environment())
 
 
 def test_public_bind_without_key_refuses_to_start(tmp_path: Path) -> None:

@@ -230,7 +230,7 @@ def test_postgres_restarts_in_the_middle(tmp_path: Path, request: pytest.Fixture
 
 
 def test_scale_deployment_loses_nothing(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """`docker compose --profile scale` as processes, by its commands: 2 API, 3 workers, PostgreSQL, S3."""
+    """`deploy/compose/scale.yml` as processes, by its commands: 2 API, 3 workers, PostgreSQL, S3."""
     env = settings_of("procrastinate-s3", request) | {"BNFOLD_LEASE": "2", "BNFOLD_REQUIRE_KEYS": "false"}
     with deployment(tmp_path, **env) as made:
         ports = [free_port() for _ in range(SERVICES["api"]["deploy"]["replicas"])]
