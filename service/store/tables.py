@@ -117,7 +117,7 @@ jobs = Table(
     Column("artifact_digest", String(71), index=True),
     Column("artifact_bytes", BigInteger),
     Column("recalibrated_digest", String(71), index=True),  # the second artifact
-    Column("recalibrated", JSON),  # see service.jobs.results.Second
+    Column("recalibrated", JSON),  # see service.jobs.results
     Column("trace", String(64)),
     Column("position", BigInteger, index=True),  # order of submission, whatever the clock says
     Column("cost", JSON),  # see service.jobs.results.cost

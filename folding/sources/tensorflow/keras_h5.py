@@ -40,6 +40,21 @@ def load(path: Path) -> Any:
     return model
 
 
+def moved_classes() -> dict[str, Any]:
+    """Return the classes of Keras 2 whose modules moved from version to version, by name.
+
+    A `.keras` file names the module of a class that has no public name: `keras.engine.functional` in 2.12,
+    `keras.src.engine.functional` since 2.13, `tf_keras.src.engine.functional` in tf-keras.
+    """
+    operators = importlib.import_module("tf_keras.src.layers.core.tf_op_layer")
+    names = ("TFOpLambda", "SlicingOpLambda", "ClassMethod", "InstanceMethod", "InstanceProperty")
+    found = {name: getattr(operators, name) for name in names}
+    return found | {
+        "Functional": importlib.import_module("tf_keras.src.engine.functional").Functional,
+        **application_layers("tf_keras.src"),
+    }
+
+
 def application_layers(package: str) -> dict[str, Any]:
     """Return the layers that `keras.applications` defines for itself, by class name."""
     return {

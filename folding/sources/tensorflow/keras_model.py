@@ -1,4 +1,4 @@
-"""Keras files: `.keras` archives and `.h5` (Keras 3; Keras 1 and 2 through tf-keras).
+"""Keras files: `.keras` archives and `.h5` of Keras 3 and Keras 2, `.h5` of Keras 1 (both through tf-keras).
 
 The model is rebuilt from its configuration by the Keras that wrote it, traced once in inference mode, and
 from there on it is a program like any other: its variables are placeholders, its values are read on demand.
@@ -6,7 +6,9 @@ from there on it is a program like any other: its variables are placeholders, it
 
 from __future__ import annotations
 
+import json
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +47,8 @@ class KerasFormat:
         program = trace(model, flavour, options)
         runs_here = not channels_last.has_channels_first(program.graph)  # eager kernels: channels last only
         imported = importer.import_program(self.name, upload, program, options, progress)
-        if runs_here and not options.outputs and not options.feeds:
+        changes = any(told.what == "updates" for told in imported.source.assumptions)  # and so its answers
+        if runs_here and not changes and not options.outputs and not options.feeds:
             imported.reference = KerasReference(model, imported.source.inputs, imported.source.outputs)
         return imported
 
@@ -73,7 +76,7 @@ def open_model(path: Path) -> tuple[Any, str]:
     """
     if is_keras(path):
         protobuf_io.gate("keras_archive", "check_keras_archive", path)
-        order = ["keras"]
+        order = ["tf-keras", "keras"] if _version(path).startswith("2.") else ["keras"]
     else:
         protobuf_io.gate("hdf5", "check_h5", path)
         if (weights := weights_only(path)) is not None:
@@ -110,7 +113,7 @@ def open_model(path: Path) -> tuple[Any, str]:
 
 
 def _written_by(path: Path) -> str:
-    version = "" if is_keras(path) else _version(path)
+    version = _version(path)
     return f" ({version[:20]})" if version else ""
 
 
@@ -124,11 +127,19 @@ def _load(path: Path, flavour: str) -> Any:
         return keras.models.load_model(path, compile=False, safe_mode=True)
     import tf_keras
 
-    layers = keras_h5.application_layers("tf_keras.src") if is_hdf5(path) else None
+    if is_keras(path):
+        moved = keras_h5.moved_classes()
+        return tf_keras.models.load_model(path, compile=False, custom_objects=moved, safe_mode=True)
+    layers = keras_h5.application_layers("tf_keras.src")
     return tf_keras.models.load_model(path, compile=False, custom_objects=layers)
 
 
 def _version(path: Path) -> str:
+    """The version of Keras that wrote the file; empty where it does not say."""
+    if is_keras(path):
+        with zipfile.ZipFile(path) as archive:
+            found = json.loads(archive.read("metadata.json"))
+        return str(found.get("keras_version", "")) if isinstance(found, dict) else ""
     import h5py
 
     with h5py.File(path, "r") as file:

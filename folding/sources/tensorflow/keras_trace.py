@@ -89,6 +89,7 @@ def _program(model: Any, flavour: str, concrete: Any, names: list[str], options:
         for tensor, name in zip(concrete.outputs, _output_names(model, len(concrete.outputs)), strict=True)
     ]
     program = Program(graph, weights, slots=slots, framework=_framework(flavour), momenta=momenta)
+    program.inference_only = flavour == "keras"
     program.notes += _biases_along_the_width(graph)
     program.signatures = {
         "serving_default": {

@@ -92,6 +92,7 @@ class Saved:
             net.save(folder / "net.keras")
             net.export(folder / "saved", verbose=False)
         else:
+            net.save(folder / "net.keras")
             net.save(folder / "saved")
 
 
@@ -126,7 +127,7 @@ def _run(artifact: Path, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
 @pytest.mark.parametrize("library", ["keras", "tf_keras"])
 def test_model(library: str, name: str, tmp_path: Path) -> None:
     saved = Saved(library, name, tmp_path)
-    forms = ["net.h5", "saved", *(["net.keras"] if library == "keras" else [])]
+    forms = ["net.h5", "saved", "net.keras"]
     for form in forms:
         report = pipeline.fold(tmp_path / form, tmp_path / "out.onnx")
         assert report.verdict.value == "pass", (form, report.summary)

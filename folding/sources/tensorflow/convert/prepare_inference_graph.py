@@ -20,7 +20,13 @@ from folding.sources.tensorflow.graph.program import Port, Program, Slot
 from folding.sources.tensorflow.graph.tf_graph import TfGraph, split
 from folding.sources.tensorflow.infer.mode_flags import Modes
 from folding.sources.tensorflow.norms import find_batch_norms
-from folding.sources.tensorflow.rewrite import batch_mode, controlflow, dropout, fixed_training_mode, legalize
+from folding.sources.tensorflow.rewrite import (
+    batch_mode,
+    controlflow,
+    fixed_training_mode,
+    legalize,
+    remove_dropout,
+)
 from folding.sources.tensorflow.rewrite.detach_variables import dereference, detach
 
 
@@ -54,6 +60,7 @@ class Draft:
 
     roots: references of the outputs in `graph`, in the program's order.
     declared, absent: dtype and shape of each variable needed; those that the weights do not hold.
+    written: variables that the model changes while it runs.
     """
 
     program: Program
@@ -66,6 +73,7 @@ class Draft:
     slots: dict[str, Slot] = field(default_factory=dict)
     declared: variables.Declared = field(default_factory=dict)
     absent: list[str] = field(default_factory=list)
+    written: frozenset[str] = frozenset()
     missing: dict[str, np.ndarray] = field(default_factory=dict)
     constants: dict[str, np.ndarray] = field(default_factory=dict)
     norms: list[find_batch_norms.FoundNorm] = field(default_factory=list)
@@ -143,8 +151,10 @@ def _leave_training_mode(draft: Draft) -> Draft:
     full = draft.program.full or draft.program.graph.copy()
     told = fixed_training_mode.switch(draft.graph, full)
     fixed_training_mode.switch(draft.readable, full)
-    told += dropout.remove(draft.graph, draft.graph.ancestors(draft.roots, control=True))
-    dropout.remove(draft.readable, draft.readable.ancestors(draft.roots, control=True))
+    told += remove_dropout.remove(draft.graph, draft.graph.ancestors(draft.roots, control=True))
+    remove_dropout.remove(draft.readable, draft.readable.ancestors(draft.roots, control=True))
+    if not told and draft.program.inference_only:
+        told.append(fixed_training_mode.already_off())
     draft.modes.used_feeds.update({fixed_training_mode.FEED} if told else ())
     return replace(draft, assumptions=[*draft.assumptions, *told])
 
@@ -162,13 +172,14 @@ def _drop_flags(draft: Draft) -> Draft:
 def _detach_variables(draft: Draft) -> Draft:
     roots = list(draft.roots)
     slots, declared, absent = variables.bind_slots(draft.program, draft.graph, roots)
+    written = variables.written(draft.graph, roots)
     for graph in (draft.readable, draft.graph):
         controlflow.drop_control_edges(graph, keep_pivots=True)
         graph.keep(graph.ancestors(roots, control=True))
         dereference(graph)
         detach(graph, {name: kind for name, kind in declared.items() if name in graph.nodes})
         ports.default_identities(graph, roots, draft.inputs)
-    return replace(draft, roots=roots, slots=slots, declared=declared, absent=absent)
+    return replace(draft, roots=roots, slots=slots, declared=declared, absent=absent, written=written)
 
 
 def _legalize(draft: Draft) -> Draft:
@@ -193,7 +204,7 @@ def _initialize_missing(draft: Draft) -> Draft:
 def _keep_what_is_used(draft: Draft) -> Draft:
     graph, readable = draft.graph, draft.readable
     used = graph.ancestors(draft.roots, control=False)
-    notes = ports.unused(draft.inputs, used)
+    notes = ports.unused(draft.inputs, used) + variables.updated(draft.written & used, draft.declared)
     inputs = [port for port in draft.inputs if split(port.tensor)[0] in used]
     ports.no_strangers(graph, used, inputs, set(draft.slots) | set(draft.missing))
     readable.keep(readable.ancestors(draft.roots, control=True))

@@ -68,6 +68,7 @@ class Program:
     framework: str = "tensorflow"
     purpose: str = "serving"  # what the gate tolerates in functions: `frozen`, `serving` or `training`
     full: TfGraph | None = None  # the graph before surgery, for evidence about training
+    inference_only: bool = False  # its framework runs no layer in training mode here, whatever was written
     display: dict[str, str] = field(default_factory=dict)  # variable node -> name that its author knows
     momenta: dict[str, float] = field(default_factory=dict)  # moving mean -> momentum, where layers tell
     labels: list[str] = field(default_factory=list)  # inputs that only training reads

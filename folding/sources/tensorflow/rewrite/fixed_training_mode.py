@@ -41,7 +41,8 @@ def switch(graph: TfGraph, full: TfGraph) -> list[Assumption]:
     switched = _own_statistics(graph)
     alias: dict[str, str] = {}
     training = {name for name, node in graph.nodes.items() if batch_mode.is_batch_mode(node)}
-    for ref, variable in sources(full).items():
+    # a saved function updates inside, a graph of TensorFlow 1 beside what inference runs
+    for ref, variable in (sources(full) | sources(graph)).items():
         name, index = split(ref)
         node = graph.nodes.get(name)
         if node is None or (node.op.startswith("FusedBatchNorm") and name not in training):
@@ -64,6 +65,17 @@ def switch(graph: TfGraph, full: TfGraph) -> list[Assumption]:
             override="leave --feed training=false out to keep the batch's statistics",
         )
     ]
+
+
+def already_off() -> Assumption:
+    """That there was nothing to switch: Keras 3 calls every layer of a model with the mode of the call."""
+    return Assumption(
+        what=FEED,
+        value="False",
+        why="asked for: Keras 3 runs a loaded model in inference mode throughout, also layers that "
+        "were called with training=True",
+        override="model.export of the running program keeps training=True",
+    )
 
 
 def _own_statistics(graph: TfGraph) -> dict[str, str]:

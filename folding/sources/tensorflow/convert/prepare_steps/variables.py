@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
 import numpy as np
 
 from folding.errors import CorruptModel, UnhealthyModel
 from folding.options import FoldOptions
+from folding.report import Assumption
 from folding.sources.tensorflow.graph.program import Program, Slot
 from folding.sources.tensorflow.graph.tf_graph import (
     VARIABLE_OPS,
     TfGraph,
+    data_inputs,
     numpy_dtype,
+    split,
 )
 from folding.sources.tensorflow.graph.weights import read_slot
 from folding.sources.tensorflow.norms import find_batch_norms
 from folding.sources.tensorflow.norms.variable_names import by_name
 from folding.sources.tensorflow.rewrite.detach_variables import declared
 
+_WRITES = re.compile(r"(Resource)?(Assign|Scatter)(Add|Sub)?(VariableOp|Update)?$")
+_FLOATS = (1, 2, 14, 19)
+_SHOWN = 4  # variables that an assumption names
 Declared = dict[str, tuple[int, list[int | None] | None]]
 
 
@@ -45,6 +54,31 @@ def bind_slots(
         slots[name] = slot
         shapes[name] = _agree(program, name, slot, dtype, shape)
     return slots, shapes, absent
+
+
+def written(graph: TfGraph, roots: list[str]) -> frozenset[str]:
+    """The variables that the model changes while it computes `roots`, before control edges are dropped."""
+    ran = [graph.nodes[name] for name in graph.ancestors(roots, control=True)]
+    return frozenset(
+        split(data_inputs(node)[0])[0] for node in ran if _WRITES.match(node.op) and data_inputs(node)
+    )
+
+
+def updated(names: Iterable[str], declared: Declared) -> list[Assumption]:
+    """That the model changes variables while it runs and reads them: no artifact keeps such a state."""
+    found = [name for name in sorted(names) if name in declared and declared[name][0] in _FLOATS]
+    if not found:
+        return []
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return [
+        Assumption(
+            what="updates",
+            value="left out",
+            why=f"the model changes {', '.join(found[:_SHOWN])}{more} each time it runs, and reads it "
+            "as well; the artifact computes with the values of the file",
+            override="save the model with training=False (--feed training=false)",
+        )
+    ]
 
 
 def _own_key(node: object) -> str:
