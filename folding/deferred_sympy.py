@@ -4,7 +4,8 @@ onnx_ir 1.1 imports SymPy at its top, and that import takes as long as all other
 arithmetic with symbolic dimensions needs it, which hardly any model asks for. `install` watches for the
 import of onnx_ir and gives it a stand-in for the module; everybody else who imports SymPy gets SymPy.
 
-To be removed when onnx_ir imports SymPy late by itself: `tests/unit/folding/test_deferred_sympy.py` tells.
+To be removed when onnx_ir imports SymPy late by itself:
+`tests/integration/library/test_deferred_sympy.py` tells.
 """
 
 from __future__ import annotations

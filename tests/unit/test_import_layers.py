@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from tests.support.paths import ROOT
+from tests.support.source_trees import parse_all
 
 # From the lowest layer to the highest; modules of one line may import each other, without circles.
 LAYERS: tuple[tuple[str, ...], ...] = (
@@ -57,9 +58,10 @@ def modules(root: Path, *packages: str) -> dict[str, Path]:
 def arrows(known: dict[str, Path]) -> Graph:
     """Module -> what it imports -> the line that does."""
     graph: Graph = {}
+    trees = parse_all(known.values())
     for name, path in known.items():
         targets: dict[str, int] = {}
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(trees[path]):
             for target in imported(node, known):
                 targets.setdefault(target, node.lineno)  # type: ignore[attr-defined]
         targets.pop(name, None)
