@@ -74,7 +74,7 @@ class DatabaseGauges:
         """One scrape; nothing when the database is away (`/readyz` says so)."""
         try:
             yield from self._jobs()
-            yield from self._queues()
+            yield from self.queues()
             yield from self._counters()
             yield from self._rest()
         except ServiceError:
@@ -87,7 +87,7 @@ class DatabaseGauges:
             jobs.add_metric(list(labels), count)
         yield jobs
 
-    def _queues(self) -> Iterator[Metric]:
+    def queues(self) -> Iterator[Metric]:
         """What an autoscaler looks at: depth and age by pool and lane."""
         J = tables.jobs.c  # noqa: N806
         query = select(J.pool, J.kind, func.count().label("depth"), func.min(J.created_at).label("oldest"))

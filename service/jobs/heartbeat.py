@@ -49,7 +49,7 @@ class Heartbeat:
         while not self._stop.is_set():
             cursor.wait(min(0.5, interval / 2), self._stop)
             due = time.monotonic() - self._renewed > interval
-            self._touch()
+            self.touch()
             try:
                 self._beat(renew=due)
                 if time.monotonic() - reported > interval:
@@ -61,7 +61,7 @@ class Heartbeat:
                 log.warning("heartbeat failed: %s", type(error).__name__)
                 self._expire()
 
-    def _touch(self) -> None:
+    def touch(self) -> None:
         """Show a probe that this thread runs; the database may be away. At most once in ten seconds."""
         path = self._worker.settings.alive_file
         if path is not None and time.monotonic() - self._touched > ALIVE_INTERVAL:

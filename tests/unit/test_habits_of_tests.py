@@ -22,9 +22,10 @@ PATCHES = {"setattr", "delattr", "getattr", "patch", "object"}
 GENERATORS = ("default_rng", "RandomState", "random.Random", "np.random.seed", "random.seed", "Generator")
 ADDRESS = re.compile(r"(?:127\.0\.0\.1|localhost|0\.0\.0\.0|\[::1\]):(\d+)")
 # Addresses that nothing listens on: headers of requests to an application in the same process, examples in
-# pages (replaced by a free port before they run).
+# pages (replaced by a free port before they run), files of a deployment.
 NOT_BOUND = {
     "tests/integration/docs/test_commands.py",
+    "tests/integration/service/test_deploy.py",
     "tests/integration/service/test_origin.py",
 }
 

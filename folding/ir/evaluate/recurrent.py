@@ -21,7 +21,7 @@ from folding.ir.evaluate.view import NodeView, NotEvaluatedError
 from folding.ir.types import Array
 
 Activation = Callable[[Array], Array]
-_PLAIN: dict[str, Activation] = {
+ACTIVATIONS: dict[str, Activation] = {
     "relu": relu,
     "tanh": np.tanh,
     "sigmoid": sigmoid,
@@ -170,8 +170,8 @@ def _activations(view: NodeView, directions: int) -> list[tuple[Activation, ...]
         if stated and len(stated) != takers:
             raise NotEvaluatedError(f"{view.op_type}: {len(stated)} numbers for {takers} activations")
     for name in names:
-        if name in _PLAIN:
-            found.append(_PLAIN[name])
+        if name in ACTIVATIONS:
+            found.append(ACTIVATIONS[name])
         elif name in _WITH_NUMBERS:
             default_numbers, function = _WITH_NUMBERS[name]
             own = [queue.pop(0) if queue else d for d, queue in zip(default_numbers, numbers, strict=False)]

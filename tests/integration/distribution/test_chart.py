@@ -204,7 +204,7 @@ def test_workers_scale_on_a_metric_that_exists() -> None:
     assert scalers.keys() == {"release-api", "release-worker-cpu", "release-worker-cuda"}
     (metric,) = scalers["release-worker-cuda"]["spec"]["metrics"]
     asked = metric["external"]["metric"]
-    names = DatabaseGauges._queues.__code__.co_consts
+    names = DatabaseGauges.queues.__code__.co_consts
     assert asked["name"] in names
     assert asked["selector"]["matchLabels"] == {"pool": "cuda", "lane": Kind.FOLD.value}
     for part in of_kind(rendered(tuple(EVERYTHING)), "Deployment"):

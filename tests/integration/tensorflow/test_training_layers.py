@@ -15,7 +15,7 @@ from folding.options import FoldOptions
 from folding.report import Report
 from folding.sources.tensorflow.graph.runtime import tensorflow
 from folding.sources.tensorflow.keras_model import open_model
-from tests.integration.tensorflow.test_product_table import _run, _written
+from tests.integration.tensorflow.artifacts import first_output, written
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 FED = FoldOptions(feeds={"training": False})
@@ -45,7 +45,7 @@ def _folded(model: Any, wanted: Any, folder: Path, form: str, options: FoldOptio
     """Fold what the model was saved as; the artifact must answer as `wanted` says."""
     report = pipeline.fold(_saved(model, folder, form), folder / "out.onnx", options)
     assert report.verdict.value == "pass", report.summary
-    np.testing.assert_allclose(_run(_written(folder), DATA), np.asarray(wanted), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(first_output(written(folder), DATA), np.asarray(wanted), rtol=1e-4, atol=1e-4)
     return report
 
 

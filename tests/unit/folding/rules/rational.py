@@ -222,9 +222,9 @@ def _answers(node: onnx.NodeProto, values: dict[str, np.ndarray], opset: int) ->
         return operands[:1]
     if rational and node.op_type == "Einsum":
         return [np.asarray(np.einsum(node.attribute[0].s.decode(), *operands), dtype=object)]
-    gates = {name: _unknown(name) for name in recurrent._PLAIN}
+    gates = {name: _unknown(name) for name in recurrent.ACTIVATIONS}
     try:
-        with patch.dict(recurrent._PLAIN, gates), ExitStack() as stack:
+        with patch.dict(recurrent.ACTIVATIONS, gates), ExitStack() as stack:
             if node.op_type != "BatchNormalization":  # whose deviations are rational
                 stack.enter_context(patch.object(linear, "square_root", _unknown("root")))
             return list(run_node(node, values, opset, Mode.EXACT))

@@ -23,17 +23,17 @@ def test_it_is_touched_again_after_the_interval(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(heartbeat.time, "monotonic", lambda: clock[0])
     path = tmp_path / "alive"
     beat = made(path)
-    beat._touch()
+    beat.touch()
     assert path.exists()
     path.unlink()
-    beat._touch()
+    beat.touch()
     assert not path.exists(), "not at every turn of the loop"
     clock[0] += heartbeat.ALIVE_INTERVAL + 1
-    beat._touch()
+    beat.touch()
     assert path.exists()
 
 
 def test_without_the_setting_or_the_folder_nothing_happens(tmp_path: Path) -> None:
-    made(None)._touch()
-    made(tmp_path / "missing" / "alive")._touch()
+    made(None).touch()
+    made(tmp_path / "missing" / "alive").touch()
     assert list(tmp_path.iterdir()) == []
