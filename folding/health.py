@@ -1,6 +1,6 @@
 """Whether a batch norm's statistics can be trusted, with the numbers that say so and the remedy.
 
-Health comes before folding: a fold of bad statistics is a correct fold of a wrong model. Nothing here
+Health comes before folding: folding reproduces bad statistics faithfully. Nothing here
 changes a model. `judge` looks at one layer; `gate` decides whether the job goes on.
 """
 

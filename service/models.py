@@ -52,7 +52,9 @@ class Models:
             query = select(tables.models).where(M.id == model_id, M.tenant == tenant)
             row = connection.execute(query).first()
         if row is None:
-            raise NotFound(f"No model {model_id[:60]!r}.", hint="List yours with GET /v1/models.")
+            raise NotFound(
+                f"No model {model_id[:60]!r}.", hint="List your models: the start page, or GET /v1/models."
+            )
         return row
 
     def inspection(self, row: Row[Any]) -> Job | None:

@@ -100,7 +100,7 @@ def _help_hint(error: Any) -> str:
 
 def _os_error(error: OSError) -> BnfoldError:
     """Files that are missing or may not be read are the request's fault; a full disk is nobody's."""
-    text = f"{error.filename or 'what was to be written'}: {error.strerror}"
+    text = f"{error.filename or 'the output'}: {error.strerror}"
     if error.errno in _FULL:
         return TemporaryFailure(text, hint="free some space and run the command again")
     return UsageError(text, hint="check the path and its permissions")

@@ -61,7 +61,7 @@ class HttpTransport:
                 answer = act()
             except httpx.UnsupportedProtocol as error:
                 raise E.UsageError(
-                    f"{str(self._http.base_url)!r} is no address of a service",
+                    f"{str(self._http.base_url)!r} is not a valid service URL",
                     hint="write it with its scheme: https://bnfold.example.org",
                 ) from error
             except httpx.TransportError as error:
@@ -93,7 +93,7 @@ def raise_problem(answer: httpx.Response) -> None:
     if answer.status_code == 401 and not problem:  # HEAD has no body to say it in
         problem = {
             "code": "unauthorized",
-            "detail": "The service wants an API key, or does not know this one.",
+            "detail": "API key missing or invalid.",
             "hint": "Give it as --key, or better in BNFOLD_KEY; its operator makes one.",
         }
     code = str(problem.get("code", "http_error"))

@@ -20,7 +20,10 @@ def find(connection: Connection, tenant: str, job_id: str) -> Job:
     """The tenant's job; NotFound for everybody else's."""
     row = connection.execute(select(tables.jobs).where(J.id == job_id, J.tenant == tenant)).first()
     if row is None:
-        raise NotFound(f"No job {job_id[:60]!r}.", hint="List yours with GET /v1/jobs.")
+        raise NotFound(
+            f"No job {job_id[:60]!r}.",
+            hint="List your jobs: the page Jobs, `bnfold status`, or GET /v1/jobs.",
+        )
     return Job.of(row)
 
 

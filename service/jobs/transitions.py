@@ -51,14 +51,19 @@ TABLE: dict[tuple[State, Cause], State] = {
 }
 
 
+# What its owner may ask for, and what the job then is.
+_ASKED = {Cause.CANCEL: "cancelled", Cause.RETRY: "retried"}
+
+
 def after(state: State, cause: Cause) -> State:
     """The state that follows; Conflict where nothing may."""
     try:
         return TABLE[state, cause]
     except KeyError:
+        can = [f"You can {each} it." for each in _ASKED if (state, each) in TABLE and each is not cause]
         raise Conflict(
-            f"A job that is {state} cannot {cause}.",
+            f"A {state} job cannot be {_ASKED.get(cause, cause)}.",
             code="wrong_state",
-            hint=f"Possible from here: {', '.join(c for s, c in TABLE if s is state) or 'nothing'}.",
+            hint=" ".join(can) or "Look at the job: it may have ended meanwhile.",
             details={"state": state.value},
         ) from None

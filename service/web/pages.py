@@ -207,5 +207,5 @@ async def problem_page(request: Request, code: str) -> Response:
     """What an error's `type` points to: the code, explained."""
     entries = catalogue.lookup(code)
     if not entries:
-        raise ApiError(404, {"title": "Unknown code", "detail": "No code of this service is called so."})
+        raise ApiError(404, {"title": "Unknown code", "detail": "The service has no code of this name."})
     return render(request, "explain.html", code=code, entries=entries)

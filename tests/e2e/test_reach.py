@@ -108,7 +108,7 @@ def test_everything_works_by_keyboard(visit: Visit, finished: dict[str, str]) ->
     page.keyboard.press("n")
     expect(page.locator(".graph-detail")).to_contain_text("Its affine")
     page.keyboard.press("ArrowUp")
-    expect(page.locator("[aria-selected=true]")).to_have_attribute("aria-label", "before: Conv block0/conv; after: Conv block0/conv, took a batch norm")  # fmt: skip
+    expect(page.locator("[aria-selected=true]")).to_have_attribute("aria-label", "before: Conv block0/conv; after: Conv block0/conv, absorbed a batch norm")  # fmt: skip
     chosen = page.get_attribute(".graph-scroll", "aria-activedescendant")
     expect(page.locator(f"#{chosen}")).to_be_visible()
     page.focus("details.menu summary")

@@ -18,7 +18,7 @@ MODELS: Final[dict[str, Text]] = {
         "`--probe data.npz` holds `image`, and the model's input is called `input_1`.",
     ),
     "usage": Text(
-        "The request is off",
+        "Invalid request",
         "An option, a value or a name in the request does not exist or does not fit the model. Nothing was run.",
         "Read the message: it names the option and the values that would do. `bnfold COMMAND --help` lists them all.",
         "`bnfold fold model.onnx` without `-o OUT.onnx`.",

@@ -44,7 +44,7 @@ def run_nodes(
     found = {name: _as_in(mode, values[name]) for name in wanted if name in values}
     for i, node in enumerate(graph.node):
         if deadline is not None and time.perf_counter() > deadline:
-            raise NotEvaluatedError("it takes longer than its share of the time")
+            raise NotEvaluatedError("skipped: over its time budget")
         for name, value in zip(node.output, run_node(node, values, opset, mode), strict=False):
             if name in keep:
                 found[name] = value

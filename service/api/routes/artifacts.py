@@ -61,7 +61,7 @@ def find(ports: Services, who: Principal, digest: str, allow_quarantined: bool) 
         206: BYTES | {"description": "The range asked for."},
         304: {"description": "If-None-Match holds."},
     },
-    summary="Download",
+    summary="Download an artifact",
 )
 async def get_artifact(
     digest: Digest, request: Request, ports: Ports, who: Reader, allow_quarantined: Insist = False
@@ -76,7 +76,7 @@ async def get_artifact(
     )  # fmt: skip
 
 
-@router.head("/{digest}", response_class=Response, summary="Size and digest")
+@router.head("/{digest}", response_class=Response, summary="Get the size and digest of an artifact")
 async def head_artifact(
     digest: Digest, request: Request, ports: Ports, who: Reader, allow_quarantined: Insist = False
 ) -> Response:
@@ -88,7 +88,7 @@ async def head_artifact(
     "/{digest}/bundle",
     response_class=Response,
     responses={200: {"description": "A zip.", "content": {ZIP: {}}}},
-    summary="Triton model repository",
+    summary="Download a Triton model repository",
 )
 async def get_bundle(
     digest: Digest,
@@ -109,7 +109,7 @@ async def get_bundle(
     "/{digest}/attestation",
     response_class=Response,
     responses={200: {"description": "A DSSE envelope.", "content": {DSSE: {}}}},
-    summary="Signed provenance (in-toto, SLSA form)",
+    summary="Get the signed provenance (in-toto, SLSA)",
 )
 def get_attestation(digest: Digest, ports: Ports, who: Reader) -> JSONResponse:
     """Binds source, options, toolchain, verification figures and artifact."""

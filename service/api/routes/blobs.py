@@ -24,7 +24,7 @@ BODY = {"requestBody": {"required": True, "content": {"application/octet-stream"
     response_model=BlobOut,
     responses={201: {"model": BlobOut, "description": "Stored."}},
     openapi_extra=BODY,
-    summary="Upload bytes",
+    summary="Upload a blob",
 )
 async def put_blob(digest: Digest, request: Request, ports: Ports, who: Submitter) -> Response:
     """Raw stream. The bytes must have the digest of the path; 201 is sent when they are durable."""
@@ -50,7 +50,7 @@ async def put_blob(digest: Digest, request: Request, ports: Ports, who: Submitte
     "/{digest}",
     response_class=Response,
     responses={200: {"description": "The bytes.", "content": {"application/octet-stream": {}}}},
-    summary="Read bytes back",
+    summary="Download a blob",
 )
 async def get_blob(digest: Digest, request: Request, ports: Ports, who: Reader) -> Response:
     """What this tenant has uploaded, checked against the digest; one Range, strong ETag, immutable."""
@@ -67,7 +67,7 @@ async def get_blob(digest: Digest, request: Request, ports: Ports, who: Reader) 
     )
 
 
-@router.head("/{digest}", response_class=Response, summary="Is it there?")
+@router.head("/{digest}", response_class=Response, summary="Check that a blob exists")
 async def head_blob(digest: Digest, ports: Ports, who: Reader) -> Response:
     """200 with the length when this tenant has stored the bytes and they still have the digest, else 404.
 

@@ -60,7 +60,7 @@ Options = Annotated[str | None, Query(max_length=20_000, description="FoldOption
         504: {"model": problems.Problem, "description": "Not finished in time; the same request joins it."},
     },
     openapi_extra=BODY,
-    summary="Model in, artifact out",
+    summary="Fold a model and return the artifact",
 )
 async def fold(
     request: Request,

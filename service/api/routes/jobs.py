@@ -44,7 +44,7 @@ KEEPALIVE = 15.0
     status_code=202,
     response_model=JobOut,
     responses={200: {"model": JobOut, "description": "Known already: the same key, or the same work."}},
-    summary="Queue a job",
+    summary="Create a job",
 )
 async def create_job(
     body: JobRequest, request: Request, ports: Ports, who: Submitter, key: Key = None
@@ -110,7 +110,7 @@ def list_jobs(
     return JobPage(jobs=[JobOut.of(job) for job in jobs[:limit]], next=token)
 
 
-@router.get("/{job_id}", response_model=JobOut, summary="Look at a job, or wait for its end")
+@router.get("/{job_id}", response_model=JobOut, summary="Get a job, or wait for its end")
 async def get_job(job_id: str, ports: Ports, who: Reader, wait: Wait = 0.0) -> Response:
     """With `wait`, answers at the end or after that many seconds, whichever is first."""
     job = await view.wait_done(ports, who.tenant, job_id, wait)
@@ -119,19 +119,19 @@ async def get_job(job_id: str, ports: Ports, who: Reader, wait: Wait = 0.0) -> R
     return JSONResponse(view.view_of(JobOut.of(job, place)), 200, headers)
 
 
-@router.post("/{job_id}:cancel", response_model=JobOut, status_code=202, summary="Stop a job")
+@router.post("/{job_id}:cancel", response_model=JobOut, status_code=202, summary="Cancel a job")
 def cancel_job(job_id: str, ports: Ports, who: Submitter) -> JobOut:
     """`cancelled` at once while it waits; `stopping` until its worker has killed the runner."""
     return JobOut.of(ports.jobs.cancel(who.tenant, job_id))
 
 
-@router.post("/{job_id}:retry", response_model=JobOut, status_code=202, summary="Run it again")
+@router.post("/{job_id}:retry", response_model=JobOut, status_code=202, summary="Retry a job")
 def retry_job(job_id: str, ports: Ports, who: Submitter) -> JobOut:
     """For failed, cancelled and rejected jobs."""
     return JobOut.of(ports.jobs.retry(who.tenant, job_id))
 
 
-@router.patch("/{job_id}", response_model=JobOut, summary="Name a job")
+@router.patch("/{job_id}", response_model=JobOut, summary="Rename a job")
 def change_job(job_id: str, body: JobChange, ports: Ports, who: Submitter) -> JobOut:
     """The name is for people: lists show it and find it."""
     label = "".join(c for c in body.name or "" if c.isprintable()).strip() or None
@@ -149,7 +149,7 @@ def delete_job(job_id: str, ports: Ports, who: Submitter) -> Response:
     "/{job_id}/report",
     response_class=Response,
     responses={200: {"description": "The report.", "content": {media: {} for media in view.FORMS}}},
-    summary="Report, in the form that Accept asks for",
+    summary="Get the report, in the format of the Accept header",
 )
 async def get_report(
     job_id: str, request: Request, ports: Ports, who: Reader, part: view.Part = "all"
@@ -163,7 +163,7 @@ async def get_report(
     return await view.report_response(ports, job, request.headers.get("accept", "*/*"), part)
 
 
-@router.get("/{job_id}/norms", response_model=NormPage, summary="Batch norms of the report, page by page")
+@router.get("/{job_id}/norms", response_model=NormPage, summary="List the batch norms of a report, in pages")
 def list_norms(
     job_id: str,
     ports: Ports,
@@ -186,7 +186,7 @@ def list_norms(
         200: {"description": "Server-sent events.", "content": {"text/event-stream": {}}},
         204: {"description": "The job has ended and everything was sent before: do not reconnect."},
     },
-    summary="Follow a job",
+    summary="Stream the events of a job",
 )
 async def follow_job(
     job_id: str,

@@ -24,7 +24,7 @@ Limit = Annotated[int, Query(ge=1, le=200, description="Most entries of one page
 Token = Annotated[str | None, Query(max_length=300, description="`next` of the page before.")]
 
 
-@router.post("", status_code=201, response_model=ModelOut, summary="Name an uploaded blob")
+@router.post("", status_code=201, response_model=ModelOut, summary="Create a model from an uploaded blob")
 def create_model(body: ModelRequest, request: Request, ports: Ports, who: Submitter) -> Response:
     """The same digest and file name give the same model. It is inspected unless `inspect` is false."""
     row = ports.models.create(who.tenant, body.digest, body.filename, body.inspect, trace_of(request))
@@ -40,7 +40,7 @@ def list_models(ports: Ports, who: Reader, limit: Limit = 50, page_token: Token 
     return ModelPage(models=[view(row, None) for row in rows[:limit]], next=token)
 
 
-@router.get("/{model_id}", response_model=ModelOut, summary="Model and inspection")
+@router.get("/{model_id}", response_model=ModelOut, summary="Get a model and its inspection")
 def get_model(model_id: str, ports: Ports, who: Reader, part: Part = "all") -> Response:
     """The inspection is null until its job has succeeded; `inspection_job` tells how it stands.
 
@@ -50,7 +50,7 @@ def get_model(model_id: str, ports: Ports, who: Reader, part: Part = "all") -> R
     return summary(ports, row) if part == "summary" else whole(ports, row)
 
 
-@router.delete("/{model_id}", status_code=204, summary="Forget a model")
+@router.delete("/{model_id}", status_code=204, summary="Delete a model")
 def delete_model(model_id: str, ports: Ports, who: Submitter) -> Response:
     """Its bytes go with the next collection, unless a job needs them."""
     ports.models.delete(who.tenant, model_id)

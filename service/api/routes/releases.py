@@ -27,7 +27,7 @@ def list_releases(ports: Ports, who: Reader) -> ReleaseList:
     return ReleaseList(releases=[_view(row, ports) for row in ports.releases.all(who.tenant)])
 
 
-@router.get("/{name}/{channel}", response_model=ReleaseOut, summary="Where a channel points")
+@router.get("/{name}/{channel}", response_model=ReleaseOut, summary="Get a release")
 def get_release(name: Name, channel: Channel, ports: Ports, who: Reader) -> Response:
     """The ETag goes into If-Match of the next PUT."""
     return _response(ports.releases.get(who.tenant, name, channel), 200, ports)
@@ -37,7 +37,7 @@ def get_release(name: Name, channel: Channel, ports: Ports, who: Reader) -> Resp
     "/{name}/{channel}",
     response_model=ReleaseOut,
     responses={201: {"model": ReleaseOut, "description": "A new channel."}},
-    summary="Point a channel to an artifact",
+    summary="Create or move a release",
 )
 def put_release(
     name: Name,
@@ -61,7 +61,9 @@ def put_release(
     return _response(row, 201 if new else 200, ports)
 
 
-@router.get("/{name}/{channel}/history", response_model=ReleaseHistory, summary="Every move of a channel")
+@router.get(
+    "/{name}/{channel}/history", response_model=ReleaseHistory, summary="List the history of a release"
+)
 def get_history(name: Name, channel: Channel, ports: Ports, who: Reader) -> ReleaseHistory:
     """Newest first; to roll back, PUT an older digest."""
     rows = ports.releases.history(who.tenant, name, channel)
@@ -73,7 +75,7 @@ def get_history(name: Name, channel: Channel, ports: Ports, who: Reader) -> Rele
     )
 
 
-@router.delete("/{name}/{channel}", status_code=204, summary="Remove a channel and its history")
+@router.delete("/{name}/{channel}", status_code=204, summary="Delete a release and its history")
 def delete_release(
     name: Name, channel: Channel, ports: Ports, who: Submitter, if_match: IfMatch = None
 ) -> Response:

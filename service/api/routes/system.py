@@ -70,7 +70,7 @@ class Capabilities(BaseModel):
     toolchain: dict[str, str]
 
 
-@router.get("/livez", response_model=Alive, summary="Does the process live?")
+@router.get("/livez", response_model=Alive, summary="Liveness")
 async def livez() -> Alive:
     """Touches nothing but the event loop."""
     return Alive()
@@ -80,7 +80,7 @@ async def livez() -> Alive:
     "/readyz",
     response_model=Ready,
     responses={503: {"model": Ready, "description": "Not ready; `checks` says why."}},
-    summary="Can it take work?",
+    summary="Readiness",
 )
 async def readyz(request: Request, ports: Ports) -> JSONResponse:
     """Database, blob store and engine are tried, at most once a second.
@@ -158,7 +158,7 @@ def _try(act: Any) -> Check:
     return Check(ok=True)
 
 
-@router.get("/v1/capabilities", response_model=Capabilities, summary="What can it do?")
+@router.get("/v1/capabilities", response_model=Capabilities, summary="Get capabilities")
 def capabilities(ports: Ports, who: Reader) -> Capabilities:
     """Options, limits, report forms, pools and versions."""
     settings = ports.settings
@@ -185,7 +185,7 @@ def capabilities(ports: Ports, who: Reader) -> Capabilities:
     "/metrics",
     response_class=PlainTextResponse,
     responses={200: {"description": "Prometheus text.", "content": {"text/plain": {}}}},
-    summary="Prometheus metrics",
+    summary="Get Prometheus metrics",
 )
 def get_metrics(ports: Ports) -> Response:
     """Requests of this process (of all, with several), jobs by state from the database."""

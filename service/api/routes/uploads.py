@@ -38,7 +38,7 @@ Metadata = Annotated[str, Header(alias="Upload-Metadata", max_length=4000)]
 BODY = {"requestBody": {"content": {OFFSET_TYPE: {"schema": {"type": "string", "format": "binary"}}}}}
 
 
-@router.options("", response_class=Response, status_code=204, summary="What this server can")
+@router.options("", response_class=Response, status_code=204, summary="Get upload capabilities")
 def options(ports: Ports) -> Response:
     """Version, extensions, limits."""
     return Response(
@@ -53,7 +53,7 @@ def options(ports: Ports) -> Response:
     )
 
 
-@router.post("", response_class=Response, status_code=201, openapi_extra=BODY, summary="Begin an upload")
+@router.post("", response_class=Response, status_code=201, openapi_extra=BODY, summary="Create an upload")
 async def create_upload(
     request: Request, ports: Ports, who: Submitter, version: Version = None, length: Length = None,
     defer: Defer = None, metadata: Metadata = "", checksum: Checksum = None,
@@ -76,7 +76,7 @@ async def create_upload(
     return Response(status_code=201, headers=headers)
 
 
-@router.head("/{upload_id}", response_class=Response, summary="How far is it?")
+@router.head("/{upload_id}", response_class=Response, summary="Get the upload offset")
 def head_upload(upload_id: str, ports: Ports, who: Reader, version: Version = None) -> Response:
     """`Upload-Offset`, and once it is complete `Bnfold-Digest`: the blob to make a model of."""
     _check_version(version)
@@ -85,7 +85,13 @@ def head_upload(upload_id: str, ports: Ports, who: Reader, version: Version = No
     return Response(status_code=200, headers=headers)
 
 
-@router.patch("/{upload_id}", response_class=Response, status_code=204, openapi_extra=BODY, summary="Go on")
+@router.patch(
+    "/{upload_id}",
+    response_class=Response,
+    status_code=204,
+    openapi_extra=BODY,
+    summary="Append to an upload",
+)
 async def patch_upload(
     upload_id: str, request: Request, ports: Ports, who: Submitter, version: Version = None,
     offset: Offset = None, length: Length = None, checksum: Checksum = None,
@@ -104,7 +110,7 @@ async def patch_upload(
     return Response(status_code=204, headers=_headers(row, reached, digest))
 
 
-@router.delete("/{upload_id}", response_class=Response, status_code=204, summary="Give up")
+@router.delete("/{upload_id}", response_class=Response, status_code=204, summary="Cancel an upload")
 def delete_upload(upload_id: str, ports: Ports, who: Submitter, version: Version = None) -> Response:
     """Its bytes go with the next collection."""
     _check_version(version)

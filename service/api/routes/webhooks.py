@@ -14,7 +14,7 @@ from service.webhooks.registry import NewWebhook
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
 
 
-@router.post("", status_code=201, response_model=WebhookOut, summary="Add a webhook")
+@router.post("", status_code=201, response_model=WebhookOut, summary="Create a webhook")
 def create_webhook(body: WebhookRequest, response: Response, ports: Ports, who: Admin) -> WebhookOut:
     """Messages are signed as Standard Webhooks asks; the secret is shown here and never again."""
     row = ports.webhooks.create(who.tenant, body.url, list(body.events))
@@ -28,20 +28,22 @@ def list_webhooks(ports: Ports, who: Admin) -> WebhookList:
     return WebhookList(webhooks=[_view(row) for row in ports.webhooks.all(who.tenant)])
 
 
-@router.get("/{webhook_id}", response_model=WebhookOut, summary="Look at a webhook")
+@router.get("/{webhook_id}", response_model=WebhookOut, summary="Get a webhook")
 def get_webhook(webhook_id: str, ports: Ports, who: Admin) -> WebhookOut:
     """Without its secret."""
     return _view(ports.webhooks.get(who.tenant, webhook_id))
 
 
-@router.delete("/{webhook_id}", status_code=204, summary="Remove a webhook")
+@router.delete("/{webhook_id}", status_code=204, summary="Delete a webhook")
 def delete_webhook(webhook_id: str, ports: Ports, who: Admin) -> Response:
     """And its delivery log."""
     ports.webhooks.delete(who.tenant, webhook_id)
     return Response(status_code=204)
 
 
-@router.get("/{webhook_id}/deliveries", response_model=DeliveryList, summary="Delivery log")
+@router.get(
+    "/{webhook_id}/deliveries", response_model=DeliveryList, summary="List the deliveries of a webhook"
+)
 def list_deliveries(
     webhook_id: str, ports: Ports, who: Admin, limit: Annotated[int, Query(ge=1, le=200)] = 50
 ) -> DeliveryList:

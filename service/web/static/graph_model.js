@@ -1,7 +1,7 @@
 // Both graphs as the page needs them: rows of nodes, who reads whom, and what became of each node.
 
 export const LEGEND = [
-  ["folded", "batch norm, folded away"], ["took", "took a batch norm"], ["kept", "batch norm, kept"],
+  ["folded", "batch norm, folded away"], ["took", "absorbed a batch norm"], ["kept", "batch norm, kept"],
   ["gone", "no longer there"], ["new", "added"],
 ];
 

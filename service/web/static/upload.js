@@ -96,6 +96,6 @@ addEventListener("drop", async (event) => {
 
 pause.addEventListener("click", () => {
   if (current.paused) current.resume(); else current.pause();
-  pause.textContent = current.paused ? "Go on" : "Pause";
+  pause.textContent = current.paused ? "Resume" : "Pause";
 });
 document.getElementById("upload-stop").addEventListener("click", () => current.stop());
