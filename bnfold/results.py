@@ -151,7 +151,7 @@ def summary(report: Report) -> list[str]:
         more = len(report.source.assumptions) - len(taken)
         lines.append(f"  assumed    {'; '.join(taken)}" + (f"; and {more} more" if more else ""))
     lines.append(f"  folded     {folded} of {total} batch norms")
-    sizes = f"{graph.nodes_before:,} before, {graph.nodes_after:,} after"
+    sizes = f"{figures.count(graph.nodes_before)} before, {figures.count(graph.nodes_after)} after"
     lines.append(f"  nodes      {sizes}; opset {graph.opset}")
     passed = sum(row.status == "pass" for row in report.verification)
     lines.append(f"  compared   {passed} of {len(report.verification)} comparisons passed")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from folding.report import figures
 from folding.report.records import Headline, HeadlineState, HealthCode, NormReport, Report
 from folding.report.verification_records import Verdict
 
@@ -98,7 +99,7 @@ def _share(count: int, total: int) -> dict[str, str]:
     if total == 1:
         share = "the only batch norm"
     else:
-        share = f"{count:,} of {total:,} batch norms"
+        share = f"{figures.count(count)} of {figures.count(total)} batch norms"
     return {
         "share": share,
         "were": "was" if one else "were",
@@ -137,7 +138,7 @@ def _healthy(norms: Sequence[NormReport]) -> str:
         return "its batch norm looks healthy"
     if len(norms) == 2:
         return "both batch norms look healthy"
-    return f"all {len(norms):,} batch norms look healthy"
+    return f"all {figures.count(len(norms))} batch norms look healthy"
 
 
 def _sentence(text: str) -> str:

@@ -13,6 +13,7 @@ from folding.report import (
     Verdict,
     Verification,
     VerificationRow,
+    figures,
 )
 from folding.verify.compare.coverage import conditioning_of, coverage_of, ill_conditioned, segment_reports
 from folding.verify.compare.layers import LayerCheck
@@ -161,7 +162,7 @@ def bounded_words(outcome: Outcome) -> str:
     found = coverage_of(outcome.layers) if outcome.layers else None
     if found is None or not found.segments:
         return ""
-    undecided = f", {found.undecided:,} elements undecided" if found.undecided else ""
+    undecided = f", {figures.count(found.undecided)} elements undecided" if found.undecided else ""
     return f"; {found.bounded} of {found.segments} layers proved by sound bounds{undecided}"
 
 

@@ -202,8 +202,8 @@ def inspection(found: Inspection, output: Output) -> None:
     if found.digest:
         output.say(f"  digest     {found.digest}")
     if found.variables is not None:
-        numbers = f" ({found.parameters:,} numbers)" if found.parameters is not None else ""
-        output.say(f"  variables  {found.variables:,}{numbers}")
+        numbers = f" ({figures.count(found.parameters)} numbers)" if found.parameters is not None else ""
+        output.say(f"  variables  {figures.count(found.variables)}{numbers}")
     for label, tensors, candidates in (
         ("inputs", found.inputs, found.input_candidates),
         ("outputs", found.outputs, found.output_candidates),

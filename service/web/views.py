@@ -21,6 +21,7 @@ from folding.report import (
     Report,
     VerificationRow,
 )
+from folding.report.figures import count
 from folding.report.headline import headline
 from folding.report.render import words
 from service.web.charts import svg
@@ -202,9 +203,15 @@ def figures(report: Report, folded: int, total: int | None = None) -> list[Figur
             f"allowed: {formats.number(worst.tolerance.atol)} + {formats.number(worst.tolerance.rtol)} × |y|"
         )
         rows.append(Figure("Largest difference", formats.number(worst.max_abs), note))
-    rows.append(Figure("Nodes", f"{graph.nodes_before:,} → {graph.nodes_after:,}", f"opset {graph.opset}"))
+    rows.append(
+        Figure(
+            "Nodes",
+            f"{count(graph.nodes_before)} → {count(graph.nodes_after)}",
+            f"opset {graph.opset}",
+        )
+    )
     written = report.artifact.bytes if report.artifact is not None else graph.bytes
-    rows.append(Figure("Artifact", formats.size(written), f"{graph.parameters:,} parameters"))
+    rows.append(Figure("Artifact", formats.size(written), f"{count(graph.parameters)} parameters"))
     if report.timings:
         rows.append(Figure("Time", formats.duration(sum(report.timings.values())), "all stages"))
     return rows

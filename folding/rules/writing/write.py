@@ -13,6 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from folding.ir.types import Array, Float64Array
+from folding.report import figures
 from folding.rules import certificate as cert
 from folding.rules.absorbers import quantized
 from folding.rules.absorbers.linear import Linear
@@ -125,7 +126,7 @@ class Writer:
             return Skip(
                 SkipReason.SHARED_WEIGHTS,
                 f"`{linear.weight.name}` has other readers that want it as it is, and a copy of "
-                f"{array.nbytes >> 20} MiB costs more than the fold saves",
+                f"{figures.size(array.nbytes)} costs more than the fold saves",
             )
         value = store(self.ctx, linear.weight, array, linear.node, exclusive=exclusive)
         if self.again:

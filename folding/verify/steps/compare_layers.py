@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from folding.report import OutputComparison, ToleranceReport, VerificationRow
+from folding.report import OutputComparison, ToleranceReport, VerificationRow, figures
 from folding.verify.arithmetic import arithmetic_of
 from folding.verify.compare.graph_stream import RANDOM
 from folding.verify.compare.layers import LayerCheck, Layers
@@ -55,7 +55,7 @@ def compare_layers(pair: GraphPair, probes: ProbeSet, noise: NoiseModel) -> Laye
         return LayerResult((row,), None, Findings(gaps=gaps, limits=("no layer was compared by itself",)))
     limits = tuple(check.limits)
     if not check.fold and not limits:
-        limits = (f"float64 layer by layer left out: it would take about {cost:.1f} s",)
+        limits = (f"float64 layer by layer left out: it would take about {figures.seconds(cost)}",)
     return LayerResult(tuple(rows_of(check)), check, Findings(gaps=gaps, limits=limits))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from folding.report import figures
 from folding.verify.compare.rows import Answers
 from folding.verify.context import GraphPair, ProbeSet
 from folding.verify.findings import Findings, reason
@@ -33,7 +34,7 @@ def float64_answers(pair: GraphPair, probes: ProbeSet, noises: Mapping[str, Nois
     """Evaluate the source on the cheapest probes; an evaluation that noise does not explain is left out."""
     estimate = probes.effort.seconds * COST
     if estimate > SECONDS:
-        return unavailable(f"it would take about {estimate:.0f} s")
+        return unavailable(f"it would take about {figures.seconds(estimate)}")
     wanted = max(1, min(4, int(SECONDS / 3 / max(estimate, 1e-3))))
     answers: Answers = {}
     limits: list[str] = []

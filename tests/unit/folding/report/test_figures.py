@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import re
 
 import pytest
 
@@ -10,6 +11,7 @@ from folding.report import figures
 from folding.report.render import text as report_text
 from service.cli import text as cli_text
 from service.web.rendering import formats
+from tests.support.paths import ROOT
 
 
 def test_the_examples_hold() -> None:
@@ -51,3 +53,19 @@ def test_durations(value: float, shown: str) -> None:
 def test_no_surface_has_a_form_of_its_own() -> None:
     for module in (cli_text, report_text):
         assert not {"size", "seconds", "duration"} & set(vars(module))
+
+
+def test_nobody_else_writes_numbers() -> None:
+    """Thousands, bytes and seconds in words for people come from this module alone."""
+    by_hand = re.compile(
+        r":,[.\d]*\}|:[.\d]+f\} (?:s|ms|B|kB|MB|GB|KiB|MiB|GiB)\b|(?:>> ?[123]0|/ 1e[369])\} [kMG]"
+    )
+    found = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for top in ("bnfold", "folding", "service")
+        for path in sorted((ROOT / top).rglob("*.py"))
+        if path.name != "figures.py"
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if by_hand.search(line)
+    ]
+    assert found == []
