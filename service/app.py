@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import logging
 import multiprocessing
 import os
@@ -17,11 +18,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+import psutil
 import uvicorn
 from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 
 import folding
+from folding.errors import UsageError
 from service import logs, telemetry
 from service.api import problems
 from service.api.deps import known_query
@@ -147,7 +150,7 @@ def serve(settings: Settings) -> int:
     private_folder(settings.data_dir)
     check_bind(settings)
     logs.configure(settings)
-    listener = _listen(settings)
+    listener = listen(settings)
     host, port = listener.getsockname()[:2]
     log.info("listening", extra={"url": f"http://{host}:{port}", "processes": settings.web_workers})
     print(f"bnfold serves on http://{host}:{port}", file=sys.stderr, flush=True)
@@ -157,14 +160,48 @@ def serve(settings: Settings) -> int:
     return _run_several(settings, listener)
 
 
-def _listen(settings: Settings) -> socket.socket:
+def listen(settings: Settings) -> socket.socket:
+    """Return the socket that all HTTP processes accept from. Raises UsageError where it cannot be had."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((settings.host.strip("[]"), settings.port))
+    try:
+        listener.bind((settings.host.strip("[]"), settings.port))
+    except OSError as error:
+        listener.close()
+        raise unusable_address(settings.host, settings.port, error) from error
     listener.listen(2048)
     listener.set_inheritable(True)
     return listener
+
+
+def unusable_address(host: str, port: int, error: OSError) -> UsageError:
+    """Return why the service cannot listen there; names the process that has the port where known."""
+    if error.errno == errno.EADDRINUSE:
+        return UsageError(
+            f"Port {port} of {host} is taken{_owner(port)}.",
+            code="port_taken",
+            hint="Choose another with --port (0 takes a free one), or end the process that has it.",
+        )
+    if error.errno == errno.EACCES:
+        return UsageError(
+            f"Port {port} needs rights that this process does not have.",
+            code="port_taken",
+            hint="Choose a port above 1023 with --port.",
+        )
+    return UsageError(
+        f"The service cannot listen on {host}, port {port}: {error.strerror}.",
+        hint="--host is an address of this machine, such as 127.0.0.1 or 0.0.0.0.",
+    )
+
+
+def _owner(port: int) -> str:
+    """Return ` by python (process 123)`, or nothing where the system does not tell."""
+    with suppress(psutil.Error, OSError):
+        for found in psutil.net_connections("tcp"):
+            if found.status == psutil.CONN_LISTEN and found.laddr.port == port and found.pid:
+                return f" by {psutil.Process(found.pid).name()} (process {found.pid})"
+    return ""
 
 
 def _bound_arenas() -> None:

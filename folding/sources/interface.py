@@ -125,7 +125,7 @@ def _named(values: Iterable[ir.Value], names: Iterable[str], role: str) -> dict[
     for name in names:
         if name not in held:
             raise UsageError(
-                f"The model has no {role} called {name!r}; it has {', '.join(held)}.",
+                f"The model has no {role} called {name!r}.",
                 code=f"unknown_{role}",
                 hint="Names are case-sensitive; `bnfold inspect` lists them.",
                 details={"candidates": sorted(held)[:50]},

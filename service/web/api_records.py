@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from folding import errors
 from folding.report import Inspection
 from service.web import views
 
@@ -27,6 +28,7 @@ def problem_of(error: Any) -> dict[str, Any] | None:
     code = str(error.get("code") or str(error.get("type") or "").rsplit("/", 1)[-1] or "internal")
     details = error.get("details")
     title, _, _ = views.explained(code) or (code, "", "")
+    kind = getattr(errors, str(error.get("class")), None)
     candidates = details.get("candidates") if isinstance(details, dict) else None
     return {
         "code": code,
@@ -35,6 +37,8 @@ def problem_of(error: Any) -> dict[str, Any] | None:
         "hint": error.get("hint"),
         "stage": error.get("stage"),
         "layer": error.get("layer"),
+        # The model or the request is at fault: the same again ends the same.
+        "again": not (isinstance(kind, type) and issubclass(kind, (errors.ModelError, errors.UsageError))),
         "candidates": [str(item) for item in candidates[:200]] if isinstance(candidates, list) else [],
     }
 
@@ -57,4 +61,5 @@ def job_of(body: dict[str, Any]) -> dict[str, Any]:
         "artifact_digest": artifact.get("digest"),
         "artifact_bytes": artifact.get("bytes"),
         "recalibrated": body.get("recalibrated"),
+        "queue": body.get("queue"),
     }

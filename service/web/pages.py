@@ -111,7 +111,6 @@ def _result(
 ) -> Response:
     artifact = job["artifact_digest"] or (report.artifact.digest if report.artifact else None)
     published = job["state"] == "succeeded"
-    base = public_base(request)
     return render(
         request,
         "result.html",
@@ -131,7 +130,17 @@ def _result(
         latency=latency.rows(report.latency),
         calibration=calibration.view(report.calibration),
         snippets=snippets.for_job(
-            base, job["id"], job["filename"], report.options, artifact if published else None
+            snippets.Work(
+                base=public_base(request),
+                filename=job["filename"],
+                source=job["input"],
+                options=job["options"],
+                calibration=job["calibration"],
+                probe=job["probe"],
+                keyed="authorization" in request.headers,
+            ),
+            job["id"],
+            artifact if published else None,
         ),
     )
 
@@ -148,6 +157,7 @@ def _ended(request: Request, job: dict[str, Any], unreadable: bool) -> Response:
         problem=problem,
         note=note,
         explanation=views.explained(problem["code"]) if problem else None,
+        again=not problem or problem["again"],
     )
 
 
@@ -157,9 +167,11 @@ async def model(request: Request, model_id: str, norms: str = "") -> Response:
     async with Api(request) as api:
         found = await api.get(f"/v1/models/{quote(model_id, safe='')}", part="summary")
         page = await model_norms(api, found, norms)
+        reading = found.get("inspection_job") or {}
+        if reading.get("state") == "queued":  # alone, a waiting job says its place
+            reading = await api.find(f"/v1/jobs/{quote(reading['id'], safe='')}") or reading
         providers = await _providers(api)
     inspection = inspection_of(found.get("inspection"))
-    reading = found.get("inspection_job") or {}
     problem = problem_of(reading.get("error"))
     pending = reading.get("state") in ("queued", "running", "stopping")
     shown = inspection.batch_norms if inspection is not None else []
@@ -172,7 +184,10 @@ async def model(request: Request, model_id: str, norms: str = "") -> Response:
         model=found,
         inspection=inspection,
         problem=problem,
+        explained=views.explained,
         pending=f"/v1/jobs/{quote(reading['id'], safe='')}" if pending else "",
+        reading=reading,
+        refused=views.refused(shown),
         flagged=page.flagged if page is not None else views.flagged(shown),
         total=page.total if page is not None else len(shown),
         norms=[views.norm_view(norm, index) for index, norm in enumerate(listed)],

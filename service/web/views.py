@@ -199,10 +199,12 @@ def figures(report: Report, folded: int, total: int | None = None) -> list[Figur
     rows = [Figure("Batch norms folded", f"{folded} of {total}" if total else "none found")]
     worst = worst_output(report)
     if worst is not None:
+        # Of the scale, as the summary says it and the chart draws it: one definition on the page.
         note = (
-            f"allowed: {formats.number(worst.tolerance.atol)} + {formats.number(worst.tolerance.rtol)} × |y|"
+            f"of the output's scale; absolute {formats.number(worst.max_abs)}, allowed "
+            f"{formats.number(worst.tolerance.atol)} + {formats.number(worst.tolerance.rtol)} × |y|"
         )
-        rows.append(Figure("Largest difference", formats.number(worst.max_abs), note))
+        rows.append(Figure("Largest difference", formats.number(worst.max_rel), note))
     rows.append(
         Figure(
             "Nodes",
@@ -234,8 +236,14 @@ def _finite(value: float) -> float:
 
 def flagged(norms: list[NormReport]) -> list[tuple[str, int]]:
     """Health codes other than ok, with the number of layers that have them."""
-    codes = Counter(item.code for norm in norms for item in norm.health if item.code is not HealthCode.OK)
+    codes = Counter(code for norm in norms for code in {item.code for item in norm.health} - {HealthCode.OK})
     return [(code.value, count) for code, count in codes.most_common()]
+
+
+def refused(norms: list[NormReport]) -> list[str]:
+    """Return the findings that end a fold of this model, unless an option says otherwise."""
+    codes = (item.code.value for norm in norms for item in norm.health if item.severity == "error")
+    return list(dict.fromkeys(codes))
 
 
 def norm_view(norm: NormReport, index: int) -> NormView:

@@ -40,6 +40,12 @@ SERVICE: Final[dict[str, Text]] = {
         "Create a key with `bnfold keys create`.",
         "nginx passes `X-Forwarded-For`, and `bnfold keys create` was never run.",
     ),
+    "port_taken": Text(
+        "The port cannot be used",
+        "Another process listens on it, or this process may not open it.",
+        "Choose another port with `--port`; 0 takes a free one.",
+        "`bnfold serve` is started a second time on port 8750.",
+    ),
     "keys_in_use": Text(
         "A key is still usable",
         "All keys can be forgotten only once every one of them is revoked or has expired.",

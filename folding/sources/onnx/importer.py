@@ -187,7 +187,7 @@ def _named(name: str, values: dict[str, ir.Value], role: str) -> ir.Value:
     if name not in values:
         candidates = sorted(values)[:50]
         raise UsageError(
-            f"The model has no {role} called {name!r}; it has {', '.join(candidates)}.",
+            f"The model has no {role} called {name!r}.",
             code=f"unknown_{role}",
             hint="Names are case-sensitive; `bnfold inspect` lists them.",
             details={"candidates": candidates},

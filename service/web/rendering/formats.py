@@ -92,6 +92,11 @@ def prose(text: str) -> Markup:
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
+def plain(text: str) -> str:
+    """Return the text without the marks of code and a full stop, to tell whether two say the same."""
+    return text.replace("`", "").strip().rstrip(".")
+
+
 FILTERS: dict[str, Any] = {
     "number": number,
     "filesize": size,
@@ -102,4 +107,5 @@ FILTERS: dict[str, Any] = {
     "short_digest": short_digest,
     "words": words,
     "prose": prose,
+    "plain": plain,
 }

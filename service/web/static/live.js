@@ -15,6 +15,7 @@ const cancel = document.getElementById("cancel");
 const begun = new Map();
 let current = null;
 let last = 0;
+let waiting = live.dataset.state === "queued";
 
 function note(at, words) {
   const stick = log.scrollTop + log.clientHeight >= log.scrollHeight - 30;
@@ -56,7 +57,7 @@ function progress(data) {
 }
 
 const words = {
-  queued: "Waiting for a worker.", running: "Running.", stopping: "Stopping.", succeeded: "Verified. Opening the result.",
+  queued: "Waiting for a worker.", running: "Running.", stopping: "Stopping.", succeeded: "Done. Opening the result.",
   rejected: "Done. Opening the result.", failed: "The job failed.", cancelled: "Cancelled.",
 };
 
@@ -64,6 +65,7 @@ function changed(data) {
   line.textContent = words[data.state] || data.state;
   announce(line.textContent);
   note(data.at, data.error ? `${data.state}: ${data.error.message}` : data.cause === "crash" ? "the runner died; trying again" : data.state);
+  waiting = data.state === "queued";
   if (data.state === "queued") for (const item of stages.values()) item.classList.remove("now", "done");
   badge.textContent = data.state;
   if (["stopping", "failed", "cancelled"].includes(data.state)) stages.get(current)?.classList.add("stopped");
@@ -98,6 +100,20 @@ source.addEventListener("error", async () => {
     else setTimeout(() => location.reload(), 3000);
   } catch (error) { showError("live-error", error); }
 });
+
+// While the job waits, its place in the queue; nothing is asked in a hidden tab.
+async function place() {
+  if (!waiting || source.readyState === EventSource.CLOSED) return;
+  if (!document.hidden) {
+    const found = await call("GET", path).catch(() => ({}));
+    if (waiting && found.queue) {
+      const about = found.queue.estimate_seconds ? `, about ${seconds(found.queue.estimate_seconds)}` : "";
+      line.textContent = `Waiting: number ${found.queue.position} in the queue${about}.`;
+    }
+  }
+  setTimeout(place, 3000);
+}
+if (waiting) place();
 
 cancel.addEventListener("click", async () => {
   cancel.disabled = true;

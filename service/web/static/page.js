@@ -1,5 +1,5 @@
 // What every page does: theme switch, local times, copy buttons, reloading while something is pending.
-import { announce } from "./util.js";
+import { announce, seconds } from "./util.js";
 
 const root = document.documentElement;
 
@@ -52,10 +52,19 @@ const pending = document.querySelector("[data-reload]");
 if (pending) {
   // The page itself comes back changed when the inspection is done; a hidden tab waits.
   let wait = 700;
+  const line = document.getElementById("pending-line");
+  const say = ({ state, queue }) => {
+    const about = queue && queue.estimate_seconds ? `, about ${seconds(queue.estimate_seconds)}` : "";
+    const words = state !== "queued" ? "Reading the model. Nothing of it is being run."
+      : queue ? `Waiting to be read: number ${queue.position} in the queue${about}.` : "Waiting to be read.";
+    if (line && line.textContent !== words) line.textContent = words;
+  };
   const look = async () => {
     if (!document.hidden) {
       const answer = await fetch(pending.dataset.reload, { headers: { accept: "application/json" } }).catch(() => null);
-      if (answer && answer.ok && !["queued", "running", "stopping"].includes((await answer.json()).state)) return location.reload();
+      const found = answer && answer.ok ? await answer.json() : null;
+      if (found && !["queued", "running", "stopping"].includes(found.state)) return location.reload();
+      if (found) say(found);
       wait = Math.min(wait * 1.3, 5000);
     }
     return setTimeout(look, wait);

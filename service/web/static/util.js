@@ -20,9 +20,10 @@ export function announce(text) {
 }
 
 export function size(count) {
-  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  // Decimal units, as everywhere in bnfold (folding.report.figures).
+  const units = ["B", "kB", "MB", "GB", "TB"];
   let at = 0;
-  while (count >= 1024 && at < units.length - 1) { count /= 1024; at += 1; }
+  while (count >= 999.95 && at < units.length - 1) { count /= 1000; at += 1; }
   return `${count.toFixed(at ? 1 : 0)} ${units[at]}`;
 }
 

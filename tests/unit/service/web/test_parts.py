@@ -7,13 +7,18 @@ from __future__ import annotations
 import json
 import math
 import shlex
+from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from folding.options import FoldOptions
 from folding.report import ArrayStats, DriftRow
+from service.cli import app, remote_commands
 from service.web import apidocs, snippets, views
 from service.web.api_records import download_name
 from service.web.charts import calibration, latency, svg
@@ -124,14 +129,72 @@ def test_latency_of_any_shape_is_read() -> None:
 NASTY = "my model'; rm -rf ~ $(id) `id`.h5"
 
 
-def test_snippets_quote_names_for_the_shell() -> None:
-    text = snippets.submit("http://localhost", NASTY, {"outputs": [NASTY]})
+def work(**more: Any) -> snippets.Work:
+    given: dict[str, Any] = {
+        "base": "http://localhost",
+        "filename": "model.h5",
+        "source": sample.SOURCE,
+        "options": {},
+    }
+    return snippets.Work(**(given | more))
+
+
+EVERYTHING: dict[str, Any] = {
+    "inputs": {"x:0": [None, 224, "C", 3], "y": []}, "outputs": ["a:0", "-odd"], "feeds": {"is_training": False, "mode": "1", "axes": [1, 2]},
+    "signature": "serving default", "tags": ["serve"], "step": 3, "use_ema": True, "missing_stats": "init", "recalibrate": True,
+    "rename_inputs": {"x:0": "image"}, "rename_outputs": {"a:0": "it's"}, "inputs_as_nchw": ["x:0"], "outputs_as_nchw": ["a:0"],
+    "artifact_inputs": {"x:0": [1, 224, 224, 3]}, "opset": 17, "freeze_inputs": True, "providers": ["cpu", "cuda"], "require": ["cuda"],
+    "rtol": 1e-3, "atol": 0.5, "seed": 7, "strict": True, "latency": True,
+}  # fmt: skip
+
+
+def test_the_command_line_says_every_option_and_data_file_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(EVERYTHING) == set(FoldOptions.model_fields) - {"verify"}, "a new option: try it here too"
+    text = snippets.command(work(options=EVERYTHING, calibration=sample.DIGEST, probe=sample.DIGEST))
+    assert text is not None
     words = shlex.split(text.replace("\\\n", " "))
-    assert f"model=@{NASTY}" in words
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr(remote_commands, "submit", lambda *given, **rest: seen.update(rest, all=given) or 0)
+    CliRunner().invoke(app.app, words[1:], catch_exceptions=False)
+    assert remote_commands.fold_options(seen["given"]) == FoldOptions(**EVERYTHING)
+    assert Path("calibration.npz") in seen["all"]
+    assert Path("probe.npz") in seen["all"]
+
+
+def test_the_curl_command_repeats_options_data_and_key_under_names_that_were_fetched() -> None:
+    asked = work(
+        filename=NASTY, options={"outputs": [NASTY + ";type=x"]}, calibration=sample.DIGEST, keyed=True
+    )
+    words = shlex.split(snippets.submit(asked).replace("\\\n", " "))
     options = next(word for word in words if word.startswith("options="))
-    assert json.loads(options.removeprefix("options=")) == {"outputs": [NASTY]}
+    assert words[words.index(options) - 1] == "--form-string", "curl reads `;type=` in other forms"
+    assert json.loads(options.removeprefix("options=")) == {"outputs": [NASTY + ";type=x"]}
     assert "--retry" in words, "504 means that the job still runs; curl sends the request again"
-    assert NASTY in shlex.split(snippets.command("http://localhost", NASTY, {}).replace("\\\n", " "))
+    assert "Authorization: Bearer $BNFOLD_KEY" in words
+    fetched = snippets.fetch(asked)
+    assert fetched.count("Authorization") == 2
+    for part in (f"model=@{asked.model}", "calibration=@calibration.npz"):
+        assert part in words
+        assert f"-o {part.partition('@')[2]}" in fetched
+    assert asked.model.isascii()
+    assert not set(asked.model) & set(" '$`;/()")
+
+
+def test_the_pipelines_repeat_options_and_data() -> None:
+    asked = work(options={"outputs": ["it's ${{ secrets.X }} $HOME"]}, probe=sample.DIGEST, keyed=True)
+    [step] = yaml.safe_load(snippets.github(asked))
+    assert "${{ secrets.X }}" not in step["with"]["options"], "the runner would put the secret in"
+    assert step["with"]["key"] == "${{ secrets.BNFOLD_KEY }}"
+    assert step["with"]["probe"] == "probe.npz"
+    inputs = yaml.safe_load(snippets.gitlab(asked))["include"][0]["inputs"]
+    assert json.loads(inputs["options"].replace("$$", "$")) == asked.options
+    assert inputs["probe"] == "probe.npz"
+
+
+def test_what_no_flag_can_say_has_no_command_line() -> None:
+    assert snippets.command(work(options={"verify": False})) is None
+    assert snippets.command(work(options={"feeds": {"a=b": 1}})) is None
+    assert snippets.command(work(options={"inputs": {"x": ["not a word"]}})) is None
 
 
 def test_download_names_are_plain() -> None:
