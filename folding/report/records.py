@@ -148,7 +148,11 @@ class SourceReport(ReportPart):
 
     format: str = Field(description="As recognised by content.")
     framework: str = Field(description="Who wrote it, with its version where known.")
-    digest: str = Field(default="", description="sha256 of the bytes as given.")
+    digest: str = Field(
+        default="",
+        description="sha256 of the file; of several files, also in an archive, of their sorted listing.",
+    )
+    bytes: int = Field(default=0, description="Size of its files together; 0 in reports of older versions.")
     route: str = Field(default="", description="`structure-first`, or `stock` with the reason it was needed.")
     inputs: list[TensorInfo] = Field(default_factory=list, description="Graph inputs.")
     outputs: list[TensorInfo] = Field(default_factory=list, description="Graph outputs.")

@@ -50,7 +50,9 @@ def load(src: Path, options: FoldOptions, workdir: Path, progress: Progress) -> 
     """
     upload, kind = recognise(src, workdir)
     with _contradictions(kind):
-        return kind.load(upload, options, workdir, progress)
+        imported = kind.load(upload, options, workdir, progress)
+    imported.source.bytes = sum((upload.root / name).stat().st_size for name in upload.files)
+    return imported
 
 
 def inspect(src: Path, options: FoldOptions, workdir: Path) -> tuple[Inspection, dict[str, np.ndarray]]:

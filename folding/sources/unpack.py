@@ -30,15 +30,14 @@ def open_upload(src: Path, workdir: Path) -> Upload:
         return Upload(src, src, files, digest_of(src, files))
     if src.stat().st_size == 0:
         raise UnknownFormat(f"The file {src.name!r} is empty.", code="empty_file", hint="Upload it again.")
-    digest = file_digest(src)
     if archive.is_archive(src) and not is_keras(src):
         into = workdir / "unpacked"
         files = archive.extract(src, into)
         if not files:
             raise CorruptModel(f"The archive {src.name!r} has no files.", code="empty_archive")
-        return Upload(src, into, files, digest)
+        return Upload(src, into, files, digest_of(into, files))
     siblings = _siblings(src)
-    return Upload(src, src.parent, siblings or (src.name,), digest)
+    return Upload(src, src.parent, siblings or (src.name,), file_digest(src))
 
 
 def is_keras(path: Path) -> bool:
@@ -88,8 +87,16 @@ def file_digest(path: Path) -> str:
 
 
 def digest_of(root: Path, files: tuple[str, ...]) -> str:
-    """`sha256:<hex>` of the sorted listing `<digest>  <name>` of the members."""
+    """`sha256:<hex>` of the sorted listing `<digest>  <name>` of the members.
+
+    Names are relative to the innermost folder that holds all of them: a folder, an archive of it and an
+    archive of its files are one model, whoever packed it and however.
+    """
+    top = 0
+    parts = [name.split("/") for name in files]
+    while parts and all(len(each) > top + 1 and each[top] == parts[0][top] for each in parts):
+        top += 1
     listing = hashlib.sha256()
-    for name in sorted(files):
-        listing.update(f"{file_digest(root / name)}  {name}\n".encode())
+    for name, each in sorted(zip(files, parts, strict=True)):
+        listing.update(f"{file_digest(root / name)}  {'/'.join(each[top:])}\n".encode())
     return f"sha256:{listing.hexdigest()}"

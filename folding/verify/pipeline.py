@@ -251,8 +251,8 @@ def verify_models(
 def measure_latency(pair: GraphPair, probes: ProbeSet, runs: CandidateRuns) -> Latency:
     """Measure both graphs on each provider that is there, at the runtime's defaults.
 
-    On a device, which a batch of one rarely fills, at several batch sizes. The artifact runs in the session
-    that was judged; the source gets one for each provider.
+    At several batch sizes where the batch is free, on the CPU with one thread and with two as well. The
+    artifact runs in the session that was judged, but for numbers of threads; the source gets one of its own.
     """
     found: dict[str, Any] = {}
     skipped: list[str] = []
@@ -264,13 +264,21 @@ def measure_latency(pair: GraphPair, probes: ProbeSet, runs: CandidateRuns) -> L
             continue
         pair.progress.report("verify", 0.9, f"latency on {variant}")
         feeds = probes.first.feeds
-        several = [] if name == "cpu" else [*latency.batches(pair.source.inputs, feeds)]
-        wanted = {f"{DEFAULTS} batch {rows}": made for rows, made in several} or {DEFAULTS: feeds}
+        several = [*latency.batches(pair.source.inputs, feeds)]
+        wanted = {DEFAULTS: feeds}
+        if name != "cpu" and several:
+            wanted = {f"{DEFAULTS} batch {rows}": made for rows, made in several}
         figures: dict[str, Any] = {}
         try:
             sides = [provider.open(pair.source.path, DEFAULTS, variant), artifact]
             for label, made in wanted.items():
                 figures[label] = latency.compare(sides, made)
+                batch = next((rows for rows, its in several if its is made), None)
+                figures[label] |= {"batch": batch} if batch else {}
+            if isinstance(provider, providers.Cpu):
+                del sides
+                paths = pair.source.path, pair.artifact.path
+                figures |= latency.grid(provider, DEFAULTS, *paths, several or [(None, feeds)])
         except Exception as exc:  # noqa: BLE001 - a side that does not run has no latency, and a row says so
             skipped.append(f"latency on {variant}: {reason(exc)}")
         if figures:

@@ -17,7 +17,7 @@ from folding.report import HeadlineState, Report
 from service.web import snippets, views
 from service.web.api_client import Api, ApiError, public_base
 from service.web.api_records import download_name, inspection_of, job_of, problem_of
-from service.web.charts import calibration, latency
+from service.web.charts import calibration, job_charts, latency, sizes
 from service.web.forms import options_form
 from service.web.graph import netron
 from service.web.norm_pages import NormPage, model_norms, norm_page, without_totals
@@ -39,7 +39,6 @@ STAGES = (
     ("verify", "Verify"),
 )
 TITLES = ("Moving mean", "Moving variance", "Gamma", "Beta", "Amplification")
-MARKS = ("M-4 0a4 4 0 108 0a4 4 0 10-8 0z", "M-4-4h8v8h-8z", "M0-5l5 9h-10z", "M0-5l5 5l-5 5l-5-5z")
 
 
 @router.get("/")
@@ -118,7 +117,6 @@ def _result(
         report=report,
         view=views.result(report, everything=everything, page=page),
         titles=TITLES,
-        marks=MARKS,
         artifact=artifact,
         artifact_url=f"/v1/artifacts/{quote(artifact or '', safe=':')}",
         published=published,
@@ -128,6 +126,8 @@ def _result(
         netron=netron.folder() is not None,
         netron_bytes=netron.bytes_at,
         latency=latency.rows(report.latency),
+        latency_chart=job_charts.latency_chart(report),
+        size_chart=sizes.chart(report),
         calibration=calibration.view(report.calibration),
         snippets=snippets.for_job(
             snippets.Work(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from urllib.parse import quote
 
 from fastapi import APIRouter
@@ -9,10 +10,13 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
+from folding.report import Report
 from service.api import report_forms
 from service.api.jobs_view import REPORT_CSP
 from service.jobs import repository
 from service.web.api_client import Api, ApiError
+from service.web.charts import job_charts
+from service.web.charts.chart import CSP, Chart
 from service.web.forwarded import Forwarded
 from service.web.graph.part import graph_part
 from service.wiring import Services
@@ -59,6 +63,25 @@ def report_digest(ports: Services, job_id: str) -> str | None:
     with ports.db.read() as connection:
         job = repository.load(connection, job_id)
     return job.report_digest if job is not None else None
+
+
+@router.get("/jobs/{job_id}/charts/{name}.svg")
+async def chart(request: Request, job_id: str, name: str) -> Response:
+    """One drawing of a job's report as a file, for a document or a review."""
+    path = f"/v1/jobs/{quote(job_id, safe='')}"
+    async with Api(request) as api:
+        body = await api.raw(f"{path}/report", accept="application/json", part="summary")
+    found = (await run_in_threadpool(_charts, body.content)).get(name)
+    if found is None:
+        raise ApiError(404, {"title": "No such chart", "detail": "The report has no numbers for it."})
+    headers = {"Cache-Control": "private, no-cache", "Content-Security-Policy": CSP}
+    return Response(found.file, media_type="image/svg+xml", headers=headers)
+
+
+def _charts(body: bytes) -> dict[str, Chart]:
+    report = json.loads(body)
+    report.pop("batch_norm_totals", None)
+    return job_charts.charts(Report.model_validate(report))
 
 
 @router.get("/jobs/{job_id}/report.{suffix}")

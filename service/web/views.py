@@ -24,7 +24,8 @@ from folding.report import (
 from folding.report.figures import count
 from folding.report.headline import headline
 from folding.report.render import words
-from service.web.charts import svg
+from service.web.charts import error_by_layer, svg
+from service.web.charts.chart import Chart
 from service.web.norm_pages import NormPage
 from service.web.rendering import formats
 
@@ -114,7 +115,7 @@ class ResultView:
     flagged: list[tuple[str, int]]
     folded: int
     kept: int
-    chart: svg.ErrorChart | None
+    charts: list[Chart]
     rows: list[VerificationRow]
     diagnosis: list[tuple[Diagnosis, str]]
     recalibrated: str
@@ -141,7 +142,7 @@ def result(report: Report, *, everything: bool = False, page: NormPage | None = 
         flagged=flagged(report.batch_norms),
         folded=folded,
         kept=len(report.batch_norms) - folded,
-        chart=svg.error_chart(report.drift, report.first_divergence),
+        charts=error_by_layer.charts(report),
         rows=words.gathered(report.verification),
         diagnosis=[(each, words.some(each.layers)) for each in report.diagnosis],
         recalibrated=words.recalibrated(report.recalibrated) if report.recalibrated is not None else "",
@@ -213,7 +214,8 @@ def figures(report: Report, folded: int, total: int | None = None) -> list[Figur
         )
     )
     written = report.artifact.bytes if report.artifact is not None else graph.bytes
-    rows.append(Figure("Artifact", formats.size(written), f"{count(graph.parameters)} parameters"))
+    source = f"source {formats.size(report.source.bytes)}; " if report.source.bytes else ""
+    rows.append(Figure("Artifact", formats.size(written), f"{source}{count(graph.parameters)} parameters"))
     if report.timings:
         rows.append(Figure("Time", formats.duration(sum(report.timings.values())), "all stages"))
     return rows

@@ -29,3 +29,7 @@ class Cpu:
     def open(self, model: Path, level: str, variant: str) -> Session:
         """A session at one optimization level."""
         return OrtSession(model, level)
+
+    def open_with_threads(self, model: Path, level: str, threads: int) -> Session:
+        """Return a session that computes an operator with this many threads; latency is measured in it."""
+        return OrtSession(model, level, threads=threads)

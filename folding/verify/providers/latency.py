@@ -18,10 +18,13 @@ import onnx
 
 from folding.ir.types import Feeds
 from folding.verify.providers.base import Provider, Session
+from folding.verify.providers.cpu import Cpu
 
 SECONDS = 2.0  # for both sides together
 LEAST, MOST = 11, 400
-ROWS = (1, 8, 32)  # batch sizes on a device, which the first two rarely fill
+ROWS = (1, 8, 32)  # batch sizes; the first two rarely fill a device
+THREADS = (1, 2)  # of the CPU's sessions
+CELL = 0.3  # part of `SECONDS` for each batch size and number of threads
 Z95 = 1.96
 
 
@@ -52,6 +55,27 @@ def compare(sides: list[Session], feeds: Feeds, seconds: float | None = None) ->
         "shape": {name: list(array.shape) for name, array in feeds.items()},
         "conditions": "runs in turn, after two runs to warm up; one thread a core, not pinned",
     }
+
+
+def grid(
+    provider: Cpu, level: str, before: Path, after: Path, several: Sequence[tuple[int | None, Feeds]]
+) -> dict[str, dict[str, Any]]:
+    """Return the same for each batch size and number of threads of the CPU, by a label such as
+    `enable_all batch 8, 2 threads`; each entry holds `batch` and `threads`.
+
+    several: batch sizes, None for one that the model fixes, with their inputs.
+    Raises: whatever the runtime raises.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for threads in THREADS:
+        sides = [provider.open_with_threads(path, level, threads) for path in (before, after)]
+        for rows, feeds in several:
+            size = f" batch {rows}" if rows else ""
+            label = f"{level}{size}, {threads} thread{'s' if threads > 1 else ''}"
+            measured = compare(sides, feeds, SECONDS * CELL)
+            measured["conditions"] = f"runs in turn, after two runs to warm up; {threads} threads, not pinned"
+            found[label] = measured | {"batch": rows, "threads": threads}
+    return found
 
 
 def batches(inputs: Sequence[onnx.ValueInfoProto], feeds: Feeds) -> Iterator[tuple[int, Feeds]]:

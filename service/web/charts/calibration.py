@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from service.web.charts import histogram
+from service.web.charts.chart import Chart
+from service.web.charts.histogram import Counts
 from service.web.rendering.formats import DASH, number
+
+STATISTICS = ("mean", "variance")
+BINS = 20
+FIRST = 64  # channels of a layer that the record holds (`folding.calibrate.compare`)
 
 
 @dataclass(frozen=True)
@@ -18,6 +26,7 @@ class Layer:
     ratio: str
     stored: str
     measured: str
+    charts: list[Chart] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -32,7 +41,7 @@ class Calibration:
 
 
 def view(record: Mapping[str, Any] | None) -> Calibration | None:
-    """None where no calibration data was given."""
+    """Return the comparison; None where no calibration data was given."""
     if not record:
         return None
     layers = [row for row in record.get("layers", []) if isinstance(row, Mapping)]
@@ -59,7 +68,40 @@ def _layer(row: Mapping[str, Any]) -> Layer:
         ratio=_span(row.get("variance_ratio")),
         stored=f"mean {_span(row.get('stored_mean'))}, variance {_span(row.get('stored_variance'))}",
         measured=f"mean {_span(row.get('mean'))}, variance {_span(row.get('variance'))}",
+        charts=[chart for what in STATISTICS if (chart := _chart(row, what)) is not None],
     )
+
+
+def _chart(row: Mapping[str, Any], what: str) -> Chart | None:
+    """Return stored and measured values over one axis; None where one of them is missing."""
+    stored, measured = _finite(row.get(f"stored_{what}")), _finite(row.get(what))
+    if not stored or not measured:
+        return None
+    low, high = min(*stored, *measured), max(*stored, *measured)
+    counts = [
+        Counts("stored", "stored", binned(stored, low, high)),
+        Counts("measured", "measured", binned(measured, low, high)),
+    ]
+    told = f"stored {_span(stored)}, measured {_span(measured)}"
+    if len(stored) == FIRST:
+        told += f"; the first {FIRST} channels"
+    return histogram.draw(f"calibration-{what}", f"Moving {what}", told, low, high, counts, what)
+
+
+def binned(values: list[float], low: float, high: float) -> list[int]:
+    """Return counts in `BINS` equal bins over [low, high]; the last bin has its upper end."""
+    counts = [0] * BINS
+    for value in values:
+        place = (value - low) / (high - low) if high > low else 0.0
+        counts[min(BINS - 1, max(0, int(place * BINS)))] += 1
+    return counts
+
+
+def _finite(values: Any) -> list[float]:
+    """Return the numbers of a list that have a place on an axis."""
+    found = values if isinstance(values, list) else []
+    numbers = (float(v) for v in found if isinstance(v, (int, float)) and not isinstance(v, bool))
+    return [v for v in numbers if math.isfinite(v)]
 
 
 def _span(values: Any) -> str:

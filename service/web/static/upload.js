@@ -36,7 +36,9 @@ async function walk(entry, found) {
 
 function packed(entries) {
   if (entries.length === 1) return { blob: entries[0].file, name: entries[0].path.split("/").pop() };
-  const top = entries[0].path.includes("/") ? entries[0].path.split("/")[0] : entries[0].path.split(".")[0];
+  // A checkpoint is called by its prefix: the file “checkpoint” beside it has the same name everywhere.
+  const index = entries.find(({ path }) => /\.(index|meta)$/.test(path))?.path.split("/").pop().replace(/\.(index|meta)$/, "");
+  const top = entries[0].path.includes("/") ? entries[0].path.split("/")[0] : index || entries[0].path.split(".")[0];
   return { blob: tarOf(entries), name: `${top || "model"}.tar` };
 }
 

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shlex
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from folding.options import FoldOptions
-from folding.report import ArrayStats, DriftRow
+from folding.report import ArrayStats
 from service.cli import app, remote_commands
 from service.web import apidocs, snippets, views
 from service.web.api_records import download_name
@@ -68,26 +67,6 @@ def test_zero_is_marked_where_it_lies() -> None:
     assert of(None, None) is None
 
 
-@given(st.lists(st.floats(allow_nan=True, allow_infinity=True, min_value=None), min_size=1, max_size=40))
-def test_the_error_chart_takes_any_numbers(errors: list[float]) -> None:
-    rows = [DriftRow(value=f"v{i}", max_abs=0, max_rel=error, scale=1) for i, error in enumerate(errors)]
-    chart = svg.error_chart(rows, "v0")
-    assert (chart is None) is (not any(math.isfinite(error) for error in errors))
-    for series in chart.series if chart else []:
-        for point in series.points:
-            assert chart is not None
-            assert chart.left <= point.x <= chart.right
-            assert 0 <= point.y <= chart.bottom
-
-
-def test_providers_stand_beside_each_other_in_the_chart() -> None:
-    chart = svg.error_chart(sample.report().drift, "block2/relu")
-    assert chart is not None
-    assert [series.provider for series in chart.series] == ["cpu", "cuda"]
-    assert [p.x for p in chart.series[0].points] == [p.x for p in chart.series[1].points]
-    assert chart.divergence == chart.series[0].points[2].x
-
-
 @pytest.mark.parametrize(
     ("value", "words"),
     [(None, "–"), (0, "0"), (12345, "12,345"), (float("nan"), "NaN"), (float("-inf"), "−∞"), ("NaN", "NaN"),
@@ -113,7 +92,7 @@ def test_latency_of_any_shape_is_read() -> None:
                         "after": {"median_ms": 2.0, "low_ms": 1.9, "high_ms": 2.1}}], "seed": 3}  # fmt: skip
     (row,) = latency.rows(record)
     assert (row.label, row.change) == ("cpu enable all", "2.00× faster")
-    assert (row.bar_before, row.bar_after) == (200.0, 100.0)
+    assert (row.before.middle, row.after.low) == (0.004, 0.0019)
     noisy = {
         "cpu": {
             "before": {"median": 1.0, "low": 0.8, "high": 1.2},
@@ -232,20 +211,10 @@ def test_calibration_of_any_shape_is_read() -> None:
     assert found.layers[0].stored == "mean 0, variance 1"
     assert found.layers[1].measured == "not measured"
     assert found.outputs == [("out", "2.4", "0.98")]
+    mean, variance = found.layers[0].charts
+    assert (mean.title, variance.title) == ("Moving mean", "Moving variance")
+    assert calibration.binned([0.0, 0.5, 1.0], 0.0, 1.0)[0] == 1
+    assert sum(calibration.binned([2.0, 2.0], 2.0, 2.0)) == 2
+    assert found.layers[1].charts == []
     assert calibration.view(None) is None
     assert calibration.view({"samples": 1}) is not None
-
-
-def test_a_long_chart_keeps_the_worst_of_each_run_and_the_first_divergence() -> None:
-    rows = [
-        DriftRow(value=f"v{i}", max_abs=0, max_rel=1e-7, scale=1, provider=p)
-        for p in ("cpu", "cuda")
-        for i in range(3000)
-    ]
-    rows[1234] = rows[1234].model_copy(update={"max_rel": 0.5})
-    chart = svg.error_chart(rows, "v7")
-    assert chart is not None
-    shown = [point.label for point in chart.series[0].points]
-    assert len(shown) <= svg.POINTS + 1
-    assert {"v7", "v1234"} <= set(shown)
-    assert shown == [point.label for point in chart.series[1].points]
