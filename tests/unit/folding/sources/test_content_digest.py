@@ -10,7 +10,11 @@ import pytest
 
 from folding.sources.unpack import open_upload
 
-FILES = {"saved_model.pb": b"graph", "variables/variables.index": b"index", "variables/variables.data": b"data"}
+FILES = {
+    "saved_model.pb": b"graph",
+    "variables/variables.index": b"index",
+    "variables/variables.data": b"data",
+}
 
 
 @pytest.fixture
