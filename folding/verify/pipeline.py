@@ -24,6 +24,7 @@ from folding.verify.model import load
 from folding.verify.noise.measure import NoiseModel
 from folding.verify.providers import latency
 from folding.verify.providers.base import DEFAULTS
+from folding.verify.providers.cpu import Cpu
 from folding.verify.providers.failures import raises_device_lost
 from folding.verify.steps.check_interface import check_interface, contradicted_shapes
 from folding.verify.steps.check_sensitivity import probe_sensitivity
@@ -275,7 +276,7 @@ def measure_latency(pair: GraphPair, probes: ProbeSet, runs: CandidateRuns) -> L
                 figures[label] = latency.compare(sides, made)
                 batch = next((rows for rows, its in several if its is made), None)
                 figures[label] |= {"batch": batch} if batch else {}
-            if isinstance(provider, providers.Cpu):
+            if isinstance(provider, Cpu):
                 del sides
                 paths = pair.source.path, pair.artifact.path
                 figures |= latency.grid(provider, DEFAULTS, *paths, several or [(None, feeds)])

@@ -74,9 +74,13 @@ def _rows(record: Mapping[str, Any], label: str) -> Iterator[Row]:
         named = " ".join(str(record[k]) for k in ("provider", "optimization_level") if record.get(k))
         runs = record["before"].get("runs") if isinstance(record["before"], Mapping) else None
         yield Row(
-            (named or label or "cpu").replace("_", " "), before, after,
-            *(_count(record.get(key)) for key in ("batch", "threads")), _count(runs),
-        )  # fmt: skip
+            label=(named or label or "cpu").replace("_", " "),
+            before=before,
+            after=after,
+            batch=_count(record.get("batch")),
+            threads=_count(record.get("threads")),
+            runs=_count(runs),
+        )
         return
     for key, value in record.items():
         inner = value if isinstance(value, list) else [value]
