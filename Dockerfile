@@ -1,6 +1,18 @@
 # syntax=docker/dockerfile:1
 # Targets: `cpu` (default) and `cuda`. Small: no compiler, no cache, no root, nothing written outside /data and /tmp.
 
+FROM python:3.12-slim AS site
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+COPY constraints/docs.txt /tmp/docs.txt
+RUN pip install --no-deps --require-hashes -r /tmp/docs.txt
+WORKDIR /src
+COPY mkdocs.yml /src/
+COPY docs /src/docs
+COPY bnfold /src/bnfold
+COPY folding /src/folding
+COPY service /src/service
+RUN python -m mkdocs build --quiet --strict
+
 FROM python:3.12-slim AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/bnfold
@@ -10,6 +22,7 @@ COPY pyproject.toml README.md /src/
 COPY bnfold /src/bnfold
 COPY folding /src/folding
 COPY service /src/service
+COPY --from=site /src/service/web/site /src/service/web/site
 # The build backend is pinned in the same file; building in isolation would fetch another one.
 RUN /opt/bnfold/bin/pip install --no-deps --no-build-isolation /src \
  && find /opt/bnfold -name '__pycache__' -prune -exec rm -rf {} + \

@@ -23,7 +23,7 @@ export TF_CPP_MIN_LOG_LEVEL := 3
 export ORT_DISABLE_TELEMETRY := 1
 
 .PHONY: help setup setup-dev demo serve check unit test real peers-tests sweeps coverage test-tools lint types format openapi bench fuzz audit killsweep faultsweep powerloss image wheel sbom \
-        lock docs docs-pictures clean
+        lock docs docs-site docs-pictures clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -62,8 +62,9 @@ lint: $(DEV) ## ruff: rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(DEV) ## mypy --strict over folding and service
+types: $(DEV) ## mypy --strict over the packages, the examples and the Python blocks of the documentation
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file pyproject.toml examples/*.py $$($(PY) -m scripts.doc_snippets build/snippets)
 
 format: $(DEV) ## rewrite the files in the house format
 	$(BIN)/ruff check --fix --quiet . || true
@@ -90,7 +91,7 @@ powerloss: $(DEV) ## 200 power cuts with SQLite and the folder store, from a jou
 audit: $(DEV) ## known vulnerabilities in the pinned dependencies; a package that cannot be checked fails it
 	$(PY) -m scripts.audit
 
-wheel: $(DEV) ## build the wheel into dist
+wheel: $(DEV) docs-site ## build the wheel into dist, with the documentation site in it
 	$(PY) -m hatchling build -t wheel -d dist
 
 sbom: $(DEV) ## what a release ships of other people: CycloneDX bill of materials and licence texts, into dist
@@ -105,6 +106,9 @@ lock: ## pin every dependency again (needs uv; UV=path/to/uv)
 docs: $(DEV) ## write the generated reference pages
 	$(PY) scripts/reference_docs.py
 
+docs-site: $(DEV) ## build the documentation site into service/web/site; any warning fails it
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet --strict
+
 docs-pictures: $(DEV) test-tools ## screenshots of the pages into docs/pictures
 	$(PY) scripts/docs_pictures.py
 
@@ -113,7 +117,7 @@ test-tools: $(DEV) ## Chromium, PostgreSQL and helm for the tests that use them
 	@scripts/chart-tools.sh $(PY) $(VENV)/chart-tools
 
 clean: ## remove what the targets built, except the environment
-	rm -rf build dist .demo tests/output .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf build dist service/web/site .demo tests/output .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 
 $(VENV)/pyvenv.cfg:
 	scripts/make-venv.sh "$(PYTHON)" "$(VENV)"

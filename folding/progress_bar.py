@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -31,6 +32,31 @@ def in_notebook() -> bool:
 @contextmanager
 def progress_bar(stages: Sequence[str] = STAGES) -> Iterator[Listener]:
     """Show a bar while the block runs; yield the listener that moves it. It disappears at the end."""
+    with _notebook_bar(stages) if in_notebook() else _terminal_bar(stages) as listener:
+        yield listener
+
+
+@contextmanager
+def _notebook_bar(stages: Sequence[str]) -> Iterator[Listener]:
+    """A widget where ipywidgets are installed, else a line of text."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # "IProgress not found": the line of text does
+        from tqdm.auto import tqdm
+
+    order = {stage: position for position, stage in enumerate(stages)}
+    form = "{desc:<30} {percentage:3.0f} %|{bar}| {elapsed}{postfix}"
+    with tqdm(total=len(stages), desc="starting", bar_format=form, leave=False) as bar:
+
+        def listen(event: Event) -> None:
+            bar.n = order.get(event.stage, 0) + (event.fraction or 0.0)
+            bar.set_description_str(STAGE_WORDS.get(event.stage, event.stage), refresh=False)
+            bar.set_postfix_str(_printable(event.message))
+
+        yield listen
+
+
+@contextmanager
+def _terminal_bar(stages: Sequence[str]) -> Iterator[Listener]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -42,14 +68,17 @@ def progress_bar(stages: Sequence[str] = STAGES) -> Iterator[Listener]:
         TimeElapsedColumn(),
         TextColumn("{task.fields[message]}", style="dim"),
     )
-    with Progress(*columns, console=Console(stderr=not in_notebook()), transient=True) as bar:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("starting", total=len(stages), message="")
 
         def listen(event: Event) -> None:
             done = order.get(event.stage, 0) + (event.fraction or 0.0)
             words = STAGE_WORDS.get(event.stage, event.stage)
-            # A message may hold names from the model: escape sequences must not reach the terminal.
-            message = "".join(c if c.isprintable() else "?" for c in event.message)[:40]
-            bar.update(task, completed=done, description=words, message=message)
+            bar.update(task, completed=done, description=words, message=_printable(event.message))
 
         yield listen
+
+
+def _printable(message: str) -> str:
+    """Return a message that may hold names from the model: escape sequences must not reach the terminal."""
+    return "".join(c if c.isprintable() else "?" for c in message)[:40]

@@ -1,6 +1,7 @@
 """Trained models in, from every supported format. Formats are sniffed by content, never by name.
 
-To add a format: one module with a `FORMAT`, one line in `FORMATS`.
+To add a format: one module with a `FORMAT`, one line in `FORMATS`; other packages name theirs in the
+entry point group `bnfold.sources` (`folding.plug_ins`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from folding import plug_ins
 from folding.errors import BnfoldError, CorruptModel, UnknownFormat
 from folding.options import FoldOptions
 from folding.progress import Progress
@@ -41,6 +43,8 @@ def formats(*, single: bool = False) -> Iterator[Format]:
     """
     for module in sorted(FORMATS, key=ONNX.__ne__) if single else FORMATS:
         yield importlib.import_module(module).FORMAT
+    for name in plug_ins.found(plug_ins.SOURCES):
+        yield plug_ins.load(plug_ins.SOURCES, name)
 
 
 def load(src: Path, options: FoldOptions, workdir: Path, progress: Progress) -> Imported:
@@ -98,6 +102,8 @@ def recognise(src: Path, workdir: Path) -> tuple[Upload, Format]:
     raise UnknownFormat(
         f"None of the supported formats is among these files: {listed}.",
         hint="Supported: Keras .keras and .h5, SavedModel, TensorFlow checkpoint, GraphDef "
-        "(.pb, .pbtxt), TensorFlow Lite, TensorFlow.js, ONNX. "
+        "(.pb, .pbtxt), TensorFlow Lite, TensorFlow.js, ONNX"
+        + "".join(f", {name} (plug-in)" for name in plug_ins.found(plug_ins.SOURCES))
+        + ". "
         "Give the complete file or folder, or an archive of it.",
     )

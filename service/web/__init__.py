@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.web import apidocs, pages, reports, signin
+from service.web import apidocs, docs_site, pages, reports, signin
 from service.web.api_client import ApiError
 from service.web.graph import netron
 from service.web.headers import SecurityHeaders
@@ -21,7 +21,7 @@ from service.web.rendering.templating import render
 from service.web.session import SessionCookie
 
 router = APIRouter(include_in_schema=False)
-for part in (static_files, netron, signin, apidocs, reports, pages):
+for part in (static_files, netron, signin, apidocs, docs_site, reports, pages):
     router.include_router(part.router)
 
 _TITLES = {401: "Sign in first", 403: "Not allowed", 404: "Not found", 429: "Too many requests"}

@@ -15,7 +15,8 @@ from tests.support.source_trees import parse_all
 
 # From the lowest layer to the highest; modules of one line may import each other, without circles.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("folding.errors", "folding.options", "folding.progress", "folding.progress_bar", "folding.toolchain"),
+    ("folding.errors", "folding.options", "folding.progress", "folding.progress_bar", "folding.plug_ins",
+     "folding.toolchain"),
     ("folding.report",),
     ("folding.ir",),
     ("folding.ort", "folding.norms"),

@@ -145,6 +145,12 @@ READING: Final[dict[str, Text]] = {
         "The message lists the names that it knows; `cpu` and `cuda` are the usual ones.",
         "`--provider rocmm`",
     ),
+    "plug_in_failed": Text(
+        "A plug-in cannot be used",
+        "A package names a format or a provider in the entry points `bnfold.sources` or `bnfold.providers`, and the object cannot be imported or lacks what its group needs.",
+        "Repair or uninstall the package that the message names. A package that is installed in editable form cannot be read inside the sandbox.",
+        "The plug-in 'layers' cannot be imported: ModuleNotFoundError: No module named 'layers'.",
+    ),
     "unknown_step": Text(
         "No checkpoint of that step",
         "The folder holds checkpoints, none with the given step.",

@@ -1,9 +1,13 @@
-"""Execution providers, by the short name that users write. A new one: one file and one line in PROVIDERS."""
+"""Execution providers, by the short name that users write. A new one: one file and one line in PROVIDERS.
+
+Other packages name theirs in the entry point group `bnfold.providers`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from folding import plug_ins
 from folding.errors import UsageError
 from folding.ort import runtime
 from folding.verify.providers.base import Provider
@@ -19,6 +23,9 @@ def find(name: str) -> Provider:
     for kind in PROVIDERS:
         if kind.name == name:
             return kind()
+    if name in plug_ins.found(plug_ins.PROVIDERS):
+        made: Provider = plug_ins.load(plug_ins.PROVIDERS, name)()
+        return made
     return Generic(name)
 
 
@@ -28,7 +35,9 @@ def require_known(names: Iterable[str]) -> None:
     One that it knows and that is not installed is another matter: its rows say `unavailable`.
     """
     known = sorted(
-        {kind.name for kind in PROVIDERS} | {short(name) for name in runtime().get_all_providers()}
+        {kind.name for kind in PROVIDERS}
+        | {short(name) for name in runtime().get_all_providers()}
+        | plug_ins.found(plug_ins.PROVIDERS).keys()
     )
     for name in names:
         if short(name) not in known:

@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from service.web.docs_site import HOME, is_built
 from service.web.rendering.formats import FILTERS
 from service.web.rendering.icons import icon
 from service.web.rendering.static_files import static
@@ -29,7 +30,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters.update(FILTERS)
-    made.globals.update(icon=icon, static=static, version=_version())
+    made.globals.update(icon=icon, static=static, version=_version(), documentation=documentation)
     return made
 
 
@@ -42,6 +43,11 @@ def render(request: Request, template: str, *, status: int = 200, **context: Any
         .render(here=here, status=status, signed_in=key_of(request.headers) is not None, **context)
     )
     return HTMLResponse(text, status_code=status, headers={"Cache-Control": "no-store"})
+
+
+def documentation() -> str | None:
+    """Return the address of the documentation site, None where it is not built."""
+    return HOME if is_built() else None
 
 
 def _version() -> str:

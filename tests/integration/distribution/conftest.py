@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -43,12 +44,32 @@ class Installed:
 
 
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel as `make wheel` does, without a network."""
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the documentation site as `make docs-site` does: a warning fails it."""
+    folder = tmp_path_factory.mktemp("site") / "site"
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(folder)],
+        cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, timeout=240,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wheel(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel as `make wheel` does, without a network, from a copy that has the site in it."""
     folder = tmp_path_factory.mktemp("wheel")
+    tree = folder / "tree"
+    unwanted = shutil.ignore_patterns("__pycache__", "site")
+    for name in ("bnfold", "folding", "service"):
+        shutil.copytree(ROOT / name, tree / name, ignore=unwanted)
+    for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore"):
+        shutil.copy(ROOT / name, tree / name)
+    shutil.copytree(site, tree / "service" / "web" / "site")
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
-        cwd=ROOT, check=True, capture_output=True, timeout=120,
+        cwd=tree, check=True, capture_output=True, timeout=120,
     )  # fmt: skip
     (made,) = folder.glob("*.whl")
     return made

@@ -33,7 +33,11 @@ def metadata(wheel: Path) -> tuple[list[str], str]:
 
 def test_every_file_of_the_packages_is_in_the_wheel_and_nothing_else(wheel: Path) -> None:
     listed = subprocess.run(
-        ["git", "ls-files", *PACKAGES], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *PACKAGES],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.split()
     expected = {name for name in listed if (ROOT / name).exists()}
     names, _ = metadata(wheel)
@@ -94,7 +98,16 @@ def test_the_service_folds_and_shows_pages(live: Live) -> None:
         assert page.status_code == 200
         linked = re.findall(r'(?:href|src)="(/static/[^"]+)"', page.text)
         assert len(linked) >= 4
-        for address in (*linked, "/docs", "/jobs", "/releases", "/openapi.json", "/metrics"):
+        assert 'href="/docs/site/index.html"' in page.text, "each page links to the documentation"
+        for address in (
+            *linked,
+            "/docs/site/index.html",
+            "/docs",
+            "/jobs",
+            "/releases",
+            "/openapi.json",
+            "/metrics",
+        ):
             assert http.get(address).status_code == 200, address
         folded = http.post("/v1/fold", content=model)
         assert folded.status_code == 200, folded.text

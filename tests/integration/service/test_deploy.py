@@ -166,9 +166,9 @@ def sent_to_the_builder(path: str) -> bool:
 def test_dockerfile() -> None:
     text = (ROOT / "Dockerfile").read_text()
     stages = re.findall(r"^FROM \S+ AS (\w+)", text, re.MULTILINE)
-    assert stages == ["build", "cpu", "cuda"]
+    assert stages == ["site", "build", "cpu", "cuda"]
     assert {service["build"]["target"] for name, service in SERVICES.items() if name in OURS} <= set(stages)
-    for stage in text.split("FROM ")[2:]:
+    for stage in text.split("FROM ")[3:]:
         assert "USER 10001:10001" in stage
         assert "HEALTHCHECK" in stage
         assert stage.index("USER") > stage.index("RUN")
