@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -92,7 +92,16 @@ def inspect(
 @fold_flags()
 def fold(
     src: f.Source,
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT.onnx", help="Where the artifact goes.")],
+    out: Annotated[
+        Any,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="OUT.onnx",
+            parser=f.place,
+            help="Where the artifact goes: a file, or an address (s3, gs, az, hf; https by PUT).",
+        ),
+    ],
     report: f.ReportJson = None,
     html: f.Html = None,
     junit: f.Junit = None,
@@ -129,6 +138,8 @@ def fold(
       bnfold fold model.h5 -o model.onnx --calibrate data.npz --recalibrate
 
       bnfold fold model.onnx -o folded.onnx --provider cpu --provider cuda --require cuda
+
+      bnfold fold s3://models/resnet.onnx#sha256:9f2c... -o s3://models/resnet.folded.onnx
     """
     from service.cli import fold as command
     from service.cli.invocation import Invocation

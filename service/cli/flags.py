@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+
+def place(text: str) -> Any:
+    """Return the address or the path that somebody typed."""
+    from service.addresses.address import parse
+
+    return parse(text) or Path(text)
+
+
 Source = Annotated[
-    Path,
+    Any,  # Path | Address
     typer.Argument(
         metavar="SRC",
-        help="The model: a file, a folder, an archive, or a checkpoint prefix. Recognised by content.",
+        parser=place,
+        help="The model: a file, a folder, an archive, a checkpoint prefix, or an address (https://, s3://, "
+        "gs://, az://, hf://; #sha256:... pins it). Recognised by content.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from service.cli.invocation import Invocation
 if TYPE_CHECKING:
     from folding.options import FoldOptions
     from folding.report import Report
+    from service.addresses.address import Address
 
 RECALIBRATED = "recalibrated.onnx"  # as the runner calls it
 
@@ -37,8 +39,8 @@ class Asked:
 
 
 def run(
-    src: Path,
-    out: Path,
+    src: Path | Address,
+    out: Path | Address,
     renderings: dict[str, Path | None],
     attest: Path | None,
     calibration: Path | None,
@@ -48,27 +50,59 @@ def run(
     """Fold, publish by verdict, write the reports; the exit code follows the verdict."""
     output, options = invocation.output(), invocation.options()
     check_calibration(options, calibration)
-    folder = output_folder(out)
     output_files({**{form.upper(): path for form, path in renderings.items()}, "attestation": attest})
     for data, option in ((calibration, "--calibrate"), (probe, "--probe")):
         parse.npz(data and parse.existing(data), option)  # a bad file is named before the long work
     work = _here if invocation.unsandboxed else _isolated
-    with native.quiet(), parse.model(src) as model, output.progress(STAGES) as listener:
-        asked = Asked(model, out, options, calibration, probe, invocation.timeout, folder)
+    with (
+        outlet(out) as (local, deliver),
+        native.quiet(),
+        parse.model(src) as model,
+        output.progress(STAGES) as listener,
+    ):
+        asked = Asked(model, local, options, calibration, probe, invocation.timeout, output_folder(local))
         with work(asked, listener) as (report, made, spare):
-            published = publish(report, made, out)
-            second = publish_recalibrated(report, spare, out)
+            published = publish(report, made, local)
+            second = publish_recalibrated(report, spare, local)
+        written = deliver(published)
+        written_second = second and deliver(second)
     from service.cli import describe  # imported while the job ran
 
     write_renderings(report, renderings)
     if attest is not None:
         write_attestation(report, attest)
     describe.report(report, output)
-    output.say(f"written: {published}")
-    if second is not None:
-        output.say(f"written: {second} (with the statistics of the calibration data)")
+    output.say(written)
+    if written_second is not None:
+        output.say(f"{written_second} (with the statistics of the calibration data)")
     output.document(report.to_json())
     return failures.OK if report.verdict == "pass" else failures.NOT_VERIFIED
+
+
+@contextmanager
+def outlet(out: Path | Address) -> Iterator[tuple[Path, Callable[[Path], str]]]:
+    """Yield where the artifact is made, and what sends it to its address and tells where that is."""
+    if isinstance(out, Path):
+        output_folder(out)
+        yield out, lambda path: f"written: {path}"
+        return
+    from service.addresses import transfer
+
+    with tempfile.TemporaryDirectory(prefix="bnfold-send-") as name:
+        local = Path(name) / out.name
+
+        def deliver(path: Path) -> str:
+            if path.suffix == ".rejected":
+                return f"not sent to {out.shown}: the artifact is not proved"
+            folder = out.path.rpartition("/")[0]
+            for each in (path.with_name(path.name + ".data"), path):  # who finds the model finds its weights
+                if each.exists():
+                    digest = out.digest if each == local else ""
+                    target = f"{folder}/{each.name}".lstrip("/") if each != local else out.path
+                    transfer.send(each, replace(out, path=target, digest=digest))
+            return f"sent: {out.shown if path == local else path.name + ' beside it'}"
+
+        yield local, deliver
 
 
 def check_calibration(options: FoldOptions, calibration: Path | None) -> None:

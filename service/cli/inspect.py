@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from folding.report import Inspection
 from service.cli import describe, native, parse
 from service.cli.fold import output_folder
 from service.cli.invocation import Invocation
 
+if TYPE_CHECKING:
+    from service.addresses.address import Address
+
 
 def run(
-    src: Path,
+    src: Path | Address,
     stats: Path | None,
     invocation: Invocation,
 ) -> int:

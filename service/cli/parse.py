@@ -18,6 +18,7 @@ from folding.errors import UsageError
 if TYPE_CHECKING:
     from folding.ir.types import Feeds
     from folding.options import FoldOptions
+    from service.addresses.address import Address
 
 Dims = list[int | str | None]
 
@@ -175,12 +176,19 @@ def existing(path: Path, what: str = "file") -> Path:
 
 
 @contextmanager
-def model(path: Path) -> Iterator[Path]:
+def model(place: Path | Address) -> Iterator[Path]:
     """The model to read: the path itself, or a folder with all files that it stands for.
 
-    TensorFlow users name a checkpoint by its prefix (`model.ckpt-1000`) or by one of its files, those of
-    TensorFlow.js a model by its model.json.
+    What lies at an address is fetched, and removed afterwards. TensorFlow users name a checkpoint by its
+    prefix (`model.ckpt-1000`) or by one of its files, those of TensorFlow.js a model by its model.json.
     """
+    if not isinstance(place, Path):
+        from service.addresses.transfer import fetched
+
+        with fetched(place) as path:
+            yield path
+        return
+    path = place
     if (shards := _shards(path)) is not None:
         with tempfile.TemporaryDirectory(prefix="bnfold-tfjs-") as scratch:
             folder = Path(scratch) / (path.resolve().parent.name or "tfjs")

@@ -24,9 +24,11 @@ from service.client import Client, Job, Release
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from service.addresses.address import Address
+
 
 def submit(
-    src: Path,
+    src: Path | Address,
     url: str,
     key: str | None,
     wait: bool,

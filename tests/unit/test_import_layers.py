@@ -29,7 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("folding.pipeline",),
     ("folding",),
     ("service.errors", "service.settings"),
-    ("service.logs", "service.telemetry", "service.process",
+    ("service.logs", "service.telemetry", "service.process", "service.addresses",
      "service.files", "service.provenance", "service.exports", "service.client"),
     ("service.web.graph", "service.web.headers"),
     ("service.store",),

@@ -125,6 +125,30 @@ REQUESTS: Final[dict[str, Text]] = {
         "Send again; for slow lines use the resumable upload.",
         "A client that sends one byte of its headers every 10 seconds.",
     ),
+    "bad_address": Text(
+        "Not an address of a model",
+        "An address has a scheme that bnfold knows (https, http, s3, gs, az, hf), a host or bucket, and the path of a file; `#sha256:` and 64 hexadecimal digits may follow.",
+        "Correct the address as the message says.",
+        "`bnfold fold ftp://example.org/model.onnx -o model.onnx`",
+    ),
+    "address_unreadable": Text(
+        "What lies at the address cannot be read or written",
+        "The server or store was reached, and there is nothing, or it refuses these credentials.",
+        "Check the address, and the credentials in the environment of the command (AWS_…, GOOGLE_…, AZURE_…, HF_TOKEN).",
+        "`s3://bucket/no-such-model.onnx`",
+    ),
+    "address_unreachable": Text(
+        "The address cannot be reached now",
+        "The server or store of an address did not answer, or answered that it is overloaded.",
+        "Check its name and the network, and try again.",
+        "`https://models.example.org/net.onnx`, whose server is restarting.",
+    ),
+    "extra_missing": Text(
+        "An optional package is not installed",
+        "The command needs a package that bnfold does not install by itself.",
+        "Install the extra that the message names.",
+        "`hf://` addresses without `pip install 'bnfold[hub]'`.",
+    ),
     "unavailable": Text(
         "A part of the service does not answer",
         "The database, the store or the workers cannot be reached right now.",
