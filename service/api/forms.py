@@ -16,6 +16,7 @@ from service.errors import BadRequest, TooLarge
 from service.wiring import Services
 
 FILES = ("model", "calibration", "probe")
+COMPARED = ("model", "artifact", "probe")
 FIELDS = ("options", "filename")
 MAX_FIELD = 64 << 10
 MAX_HEADER = 8 << 10
@@ -68,9 +69,12 @@ class _Collector:
 
 
 async def receive(
-    request: Request, ports: Services, who: Principal, filename: str
+    request: Request, ports: Services, who: Principal, filename: str, files: tuple[str, ...] = FILES
 ) -> tuple[dict[str, str], dict[str, str], str]:
-    """(digest by file part, text by field, file name of the model). Nothing is kept of a broken form."""
+    """(digest by file part, text by field, file name of the model). Nothing is kept of a broken form.
+
+    files: names of the parts that are files; the first is required.
+    """
     _, parameters = parse_options_header(request.headers["content-type"])
     boundary = parameters.get(b"boundary")
     if not boundary:
@@ -81,10 +85,10 @@ async def receive(
         current, ended = "", False
         async for kind, data in _parts(request, ports, boundary):
             if kind == "head":
-                current, filename = _part_name(data, filename)
+                current, filename = _part_name(data, filename, files)
                 if current in sinks or current in texts:
                     raise BadRequest(f"The form has {current!r} twice.", code="bad_form")
-                if current in FILES:
+                if current in files:
                     sinks[current] = await stack.enter_async_context(sink(ports, who))
                 else:
                     texts[current] = bytearray()
@@ -115,14 +119,14 @@ async def _parts(request: Request, ports: Services, boundary: bytes) -> AsyncIte
         raise BadRequest("The form cannot be read.", code="bad_form") from error
 
 
-def _part_name(disposition: bytes, filename: str) -> tuple[str, str]:
+def _part_name(disposition: bytes, filename: str, files: tuple[str, ...]) -> tuple[str, str]:
     parameters = parse_options_header(disposition)[1]
     name = parameters.get(b"name", b"").decode("utf-8", "replace")
-    if name not in (*FILES, *FIELDS):
+    if name not in (*files, *FIELDS):
         raise BadRequest(
             f"Unknown form field {name[:60]!r}.",
             code="unknown_option",
-            hint=f"Known: {', '.join((*FILES, *FIELDS))}.",
+            hint=f"Known: {', '.join((*files, *FIELDS))}.",
         )
     given = parameters.get(b"filename", b"").decode("utf-8", "replace")
     return name, given if name == "model" and given else filename

@@ -44,7 +44,7 @@ class ModelRequest(_Body):
 
 
 class JobRequest(_Body):
-    """What to fold, by model or by digest."""
+    """What to fold, inspect or verify, by model or by digest."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"input": EXAMPLE_DIGEST, "options": {"opset": 18}}]}
@@ -57,6 +57,9 @@ class JobRequest(_Body):
     options: FoldOptions = Field(default_factory=FoldOptions)
     calibration: DigestText | None = Field(default=None, description="Blob with an .npz of calibration data.")
     probe: DigestText | None = Field(default=None, description="Blob with an .npz of probe inputs.")
+    candidate: DigestText | None = Field(
+        default=None, description="With kind `verify`: blob with the ONNX file to compare with the model."
+    )
     fresh: bool = Field(default=False, description="Do the work even where the answer is known.")
 
 
@@ -119,6 +122,9 @@ class JobOut(BaseModel):
     input: DigestText
     calibration: DigestText | None
     probe: DigestText | None
+    candidate: DigestText | None = Field(
+        default=None, description="Of kind `verify`: the ONNX file that is compared with `input`."
+    )
     options: dict[str, Any]
     attempt: int
     stage: str | None
@@ -161,6 +167,7 @@ class JobOut(BaseModel):
             id=job.id, kind=job.kind, state=job.state, pool=job.pool, model=job.model_id,
             filename=job.filename, name=job.label or job.filename,
             input=job.input_digest, calibration=job.calibration_digest, probe=job.probe_digest,
+            candidate=job.candidate_digest,
             options=job.options, attempt=job.attempt, stage=job.stage, progress=job.progress,
             message=job.message, verdict=job.verdict,
             headline=Headline.model_validate(job.headline) if job.headline else None,

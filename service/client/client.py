@@ -33,9 +33,11 @@ class Client(Transfers):
         kind: str = "fold",
         fresh: bool = False,
         sent: Sent | None = None,
+        candidate: str | None = None,
     ) -> Job:
         """Upload what the service does not have yet, and queue the job. Folders travel as an archive.
 
+        `candidate`: digest of the uploaded ONNX file that a job of kind `verify` compares with `src`.
         Without `idempotency_key` one is made, so that a repeated request (a lost answer) makes no second job.
         """
         with packed(src) as file:
@@ -50,9 +52,29 @@ class Client(Transfers):
         for role, path in (("calibration", calibration), ("probe", probe)):
             if path is not None:
                 body[role] = self.upload(path)
+        if candidate is not None:
+            body["candidate"] = candidate
         key = idempotency_key or f"client-{os.urandom(16).hex()}"
         answer = self._call("POST", "/v1/jobs", json=body, headers={"idempotency-key": key})
         return Job.model_validate(answer.json())
+
+    def verify(
+        self,
+        src: Path,
+        artifact: Path,
+        options: FoldOptions | None = None,
+        *,
+        probe: Path | None = None,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """Upload both, and queue the comparison of the ONNX file `artifact` with the model `src`.
+
+        The job ends `succeeded` where the verdict is pass, else `rejected`; its report says why.
+        """
+        candidate = self.upload(artifact)
+        return self.submit(
+            src, options, probe=probe, idempotency_key=idempotency_key, kind="verify", candidate=candidate
+        )
 
     def jobs(self, *, limit: int = 20, **filters: str) -> list[Job]:
         """The newest, filtered by state, kind, model or verdict."""

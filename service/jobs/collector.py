@@ -215,7 +215,7 @@ def _unused() -> ColumnElement[bool]:
         J.tenant == B.tenant,
         or_(*(column == B.digest for column in (
             J.input_digest, J.calibration_digest, J.probe_digest, J.report_digest, J.artifact_digest,
-            J.recalibrated_digest,
+            J.recalibrated_digest, J.candidate_digest,
         ))),
     )  # fmt: skip
     models = exists().where(M.tenant == B.tenant, M.digest == B.digest)

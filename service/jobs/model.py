@@ -29,6 +29,7 @@ class Kind(StrEnum):
 
     FOLD = "fold"
     INSPECT = "inspect"
+    VERIFY = "verify"  # compare an ONNX file that any tool made with it
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class Job:
     cost: dict[str, Any] | None = None
     recalibrated_digest: str | None = None
     recalibrated: dict[str, Any] | None = None
+    candidate_digest: str | None = None
 
     @property
     def artifacts(self) -> list[str]:

@@ -24,6 +24,7 @@ class Submission:
     filename: str = "model"
     calibration_digest: str | None = None
     probe_digest: str | None = None
+    candidate_digest: str | None = None  # of kind VERIFY alone: the ONNX file to compare
     idempotency_key: str | None = None
     fresh: bool = False  # True: do not answer from the cache
     join: bool = False  # True: identical work that has not ended yet is answered with its job
@@ -44,6 +45,7 @@ class Submission:
                 self.probe_digest,
                 self.dumped(),
                 toolchain.versions(),
+                *self._candidate(),
             ]
         )
 
@@ -58,8 +60,13 @@ class Submission:
                 self.probe_digest,
                 self.dumped(),
                 self.fresh,
+                *self._candidate(),
             ]
         )
+
+    def _candidate(self) -> list[str]:
+        """Nothing for other kinds, so that their keys are those of earlier versions."""
+        return [] if self.candidate_digest is None else [self.candidate_digest]
 
 
 def _hash(value: list[Any]) -> str:

@@ -59,6 +59,8 @@ def store(blobs: Blobs, job: Job, outcome: JobOutcome) -> Stored:
         found: dict[str, Any] = {"report_digest": digest, "sandbox": outcome.sandbox} | _headline(report)
         found["cost"] = cost(job, outcome, report, len(data))
         return Stored(Cause.PASS, found, sizes=((digest, len(data)),))
+    if job.kind is Kind.VERIFY:
+        return _compared(blobs, job, outcome, report)
     if outcome.artifact is None:
         raise InternalError("The runner said that it was done and left no artifact.")
     verdict = str(report["verdict"])
@@ -85,6 +87,21 @@ def store(blobs: Blobs, job: Job, outcome: JobOutcome) -> Stored:
     cause = Cause.PASS if verdict == "pass" else Cause.REJECT
     sizes = [(each.digest, each.size) for each in artifacts]
     return Stored(cause, values, artifacts, (*sizes, (report_digest, len(data))))
+
+
+def _compared(blobs: Blobs, job: Job, outcome: JobOutcome, report: dict[str, Any]) -> Stored:
+    """The report of a comparison: it makes no artifact, both files were given."""
+    verdict = str(report["verdict"])
+    report["sandbox"] = outcome.sandbox
+    report["source"]["digest"] = job.input_digest
+    if report.get("artifact"):
+        report["artifact"]["digest"] = job.candidate_digest
+    data = json.dumps(report, separators=(",", ":")).encode()
+    digest = put_bytes(blobs, data)
+    values = {"verdict": verdict, "sandbox": outcome.sandbox, "report_digest": digest, **_headline(report)}
+    values["cost"] = cost(job, outcome, report, len(data))
+    cause = Cause.PASS if verdict == "pass" else Cause.REJECT
+    return Stored(cause, values, sizes=((digest, len(data)),))
 
 
 def _put(blobs: Blobs, model: Path, verdict: str) -> Made:

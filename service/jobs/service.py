@@ -49,7 +49,8 @@ class Jobs:
         """Queue the work, or answer from the cache; with an Idempotency-Key at most one job ever exists."""
         hit = None if ask.fresh else self._cached(ask)
         with self.db.write() as connection:
-            for digest in filter(None, (ask.input_digest, ask.calibration_digest, ask.probe_digest)):
+            given = (ask.input_digest, ask.calibration_digest, ask.probe_digest, ask.candidate_digest)
+            for digest in filter(None, given):
                 references.require_blob(connection, ask.tenant, digest)
             job_id = ids.new("job")
             if ask.idempotency_key is not None:
@@ -121,6 +122,7 @@ class Jobs:
             "input_digest": ask.input_digest,
             "calibration_digest": ask.calibration_digest,
             "probe_digest": ask.probe_digest,
+            "candidate_digest": ask.candidate_digest,
             "options": ask.dumped(),
             "cache_key": ask.cache_key(),
             "attempt": 0,

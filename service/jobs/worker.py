@@ -165,6 +165,9 @@ class Worker:
             if digest is not None:
                 data[role] = folder / f"{role}.npz"
                 self._fetch(digest, data[role])
+        if job.candidate_digest is not None:
+            data["candidate"] = folder / "in" / f"candidate-{job.candidate_digest[7:19]}.onnx"
+            self._fetch(job.candidate_digest, data["candidate"])
         second = job.kind is Kind.FOLD and "calibration" in data
         seconds = cpu_budget(self.settings, [model, *data.values()])
         spec = JobSpec(
@@ -180,6 +183,8 @@ class Worker:
             ),
             calibration=data.get("calibration"),
             probe=data.get("probe"),
+            second=data.get("candidate"),
+            whole_report=job.kind is Kind.VERIFY,
             recalibrated=second,
             pool=job.pool,
         )

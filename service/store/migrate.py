@@ -13,7 +13,7 @@ from service.files.private_files import private_file
 from service.settings import Settings
 from service.store.db import Database
 
-HEAD = "0008"
+HEAD = "0009"
 _LOCK = 0x626E666F  # "bnfo", the advisory lock's number
 SCRIPTS = Path(__file__).with_name("migrations")
 

@@ -88,6 +88,7 @@ jobs = Table(
     Column("input_digest", String(71), nullable=False, index=True),
     Column("calibration_digest", String(71)),
     Column("probe_digest", String(71)),
+    Column("candidate_digest", String(71)),  # what a job of kind `verify` compares with its input
     Column("options", JSON, nullable=False),
     Column("cache_key", String(64), nullable=False),
     Column("cached_from", String(40)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter
@@ -56,23 +56,47 @@ async def home(request: Request) -> Response:
 
 @router.get("/jobs")
 async def jobs(
-    request: Request, state: str = "", health: str = "", search: str = "", page_token: str = ""
+    request: Request,
+    state: str = "",
+    health: str = "",
+    search: str = "",
+    page_token: str = "",
+    kind: Literal["fold", "verify"] = "fold",
 ) -> Response:
     """The list, newest first, one page at a time."""
     asked: dict[str, str | int] = {
-        "kind": "fold", "limit": 50, "state": state, "health": health, "search": search.strip()[:200],
+        "kind": kind, "limit": 50, "state": state, "health": health, "search": search.strip()[:200],
         "page_token": page_token,
     }  # fmt: skip
     async with Api(request) as api:
         page = await api.get("/v1/jobs", **{name: value for name, value in asked.items() if value})
     rows = [job_of(row) for row in page["jobs"]]
-    kept = {"state": state, "health": health, "search": search, "page_token": page.get("next") or ""}
+    kept = {
+        "kind": kind,
+        "state": state,
+        "health": health,
+        "search": search,
+        "page_token": page.get("next") or "",
+    }
     more = {name: value for name, value in kept.items() if value}
     return render(
         request, "jobs.html", jobs=rows, next=page.get("next"), more=more, state=state, states=STATES,
-        health=health,
+        health=health, kind=kind,
         healths=[item.value for item in HeadlineState], search=search,
     )  # fmt: skip
+
+
+@router.get("/verify")
+async def compare(request: Request) -> Response:
+    """Choose a source and an ONNX file that any tool made of it; the newest comparisons below."""
+    async with Api(request) as api:
+        try:
+            jobs = [job_of(row) for row in (await api.get("/v1/jobs", limit=6, kind="verify"))["jobs"]]
+        except ApiError as error:
+            if error.status != 401:
+                raise
+            jobs = []
+    return render(request, "verify.html", jobs=jobs, uploads=UPLOADS)
 
 
 @router.get("/jobs/{job_id}")
@@ -84,7 +108,8 @@ async def job(request: Request, job_id: str, norms: str = "") -> Response:
         if found["kind"] == "inspect" and found["model"]:
             return RedirectResponse(f"/models/{quote(found['model'], safe='')}", 303)
         if found["state"] in ("queued", "running", "stopping"):
-            return render(request, "live.html", job=found, stages=STAGES)
+            stages = STAGES if found["kind"] == "fold" else STAGES[-1:]
+            return render(request, "live.html", job=found, stages=stages)
         body = None
         if found["state"] in ("succeeded", "rejected"):
             body = await api.document(f"{path}/report", part="summary")
@@ -108,8 +133,9 @@ def _finished(
 def _result(
     request: Request, job: dict[str, Any], report: Report, page: NormPage | None, *, everything: bool
 ) -> Response:
+    compared = job["kind"] == "verify"  # both files were given: nothing was made that could be published
     artifact = job["artifact_digest"] or (report.artifact.digest if report.artifact else None)
-    published = job["state"] == "succeeded"
+    published = job["state"] == "succeeded" and not compared
     return render(
         request,
         "result.html",
@@ -120,6 +146,7 @@ def _result(
         artifact=artifact,
         artifact_url=f"/v1/artifacts/{quote(artifact or '', safe=':')}",
         published=published,
+        compared=compared,
         download_name=download_name(job["filename"]),
         recalibrated_name=download_name(job["filename"], "recalibrated"),
         source_url=f"/v1/blobs/{quote(job['input'], safe=':')}",
@@ -137,6 +164,7 @@ def _result(
                 options=job["options"],
                 calibration=job["calibration"],
                 probe=job["probe"],
+                candidate=job.get("candidate"),
                 keyed="authorization" in request.headers,
             ),
             job["id"],

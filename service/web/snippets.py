@@ -16,7 +16,7 @@ from typing import Any
 
 from folding.options import FoldOptions
 
-CALIBRATION, PROBE = "calibration.npz", "probe.npz"
+CALIBRATION, PROBE, CANDIDATE = "calibration.npz", "probe.npz", "artifact.onnx"
 AUTHORIZATION = ' -H "Authorization: Bearer $BNFOLD_KEY"'
 
 
@@ -34,7 +34,7 @@ class Work:
     """What a job did, as far as commands need it.
 
     base: address of the service. keyed: it wants an API key. options: those that differ from the defaults.
-    calibration, probe: digests of the data files, None without them.
+    calibration, probe: digests of the data files, None without them. candidate: of the file compared.
     """
 
     base: str
@@ -43,6 +43,7 @@ class Work:
     options: Mapping[str, Any]
     calibration: str | None = None
     probe: str | None = None
+    candidate: str | None = None
     keyed: bool = False
 
     @property
@@ -63,10 +64,15 @@ class Work:
             yield "calibration", self.calibration, CALIBRATION
         if self.probe is not None:
             yield "probe", self.probe, PROBE
+        if self.candidate is not None:
+            yield "artifact", self.candidate, CANDIDATE
 
 
 def for_job(work: Work, job_id: str, artifact: str | None) -> list[Snippet]:
     """Return everything worth copying about one job."""
+    report = f"curl -fsS{work.authorization} {work.base}/v1/jobs/{job_id}/report -o report.json"
+    if work.candidate is not None:
+        return [*comparison(work), Snippet("Fetch the report", "shell", report)]
     rows = []
     if artifact is not None:
         rows.append(Snippet("Download and check", "shell", download(work, artifact)))
@@ -77,11 +83,20 @@ def for_job(work: Work, job_id: str, artifact: str | None) -> list[Snippet]:
         rows.append(Snippet("On the command line", "shell", flags))
     rows.append(Snippet("GitHub Actions", "yaml", github(work)))
     rows.append(Snippet("GitLab CI", "yaml", gitlab(work)))
-    report = f"curl -fsS{work.authorization} {work.base}/v1/jobs/{job_id}/report -o report.json"
     rows.append(Snippet("Fetch the report", "shell", report))
     if artifact is not None:
         rows.append(Snippet("Run it", "python", RUN))
     return rows
+
+
+def comparison(work: Work) -> list[Snippet]:
+    """Return the same comparison as one request, and as a command."""
+    name = shlex.quote(work.model)
+    return [
+        Snippet("Fetch the files of this job", "shell", fetch(work)),
+        Snippet("Do it again with curl", "shell", submit(work, "verify", "report.json")),
+        Snippet("On the command line", "shell", f"bnfold verify {name} {CANDIDATE} --html report.html"),
+    ]
 
 
 def fetch(work: Work) -> str:
@@ -92,13 +107,13 @@ def fetch(work: Work) -> str:
     )
 
 
-def submit(work: Work) -> str:
-    """Return one request, sent again while the job runs: model in, artifact out, or an error status."""
-    lines = [f"curl -fsS --retry 60{work.authorization} {work.base}/v1/fold"]
+def submit(work: Work, route: str = "fold", out: str = "model.onnx") -> str:
+    """Return one request, sent again while the job runs: files in, `out` out, or an error status."""
+    lines = [f"curl -fsS --retry 60{work.authorization} {work.base}/v1/{route}"]
     lines += [f"  -F {shlex.quote(f'{role}=@{name}')}" for role, _, name in work.files()]
     if work.options:
         lines.append(f"  --form-string {shlex.quote('options=' + _json(work.options))}")
-    lines.append("  -o model.onnx")
+    lines.append(f"  -o {out}")
     return " \\\n".join(lines)
 
 

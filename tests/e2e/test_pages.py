@@ -44,6 +44,39 @@ def test_drop_watch_verdict_download(visit: Visit, tmp_path: Path) -> None:
     assert "BatchNormalization" not in kinds
 
 
+def test_what_another_tool_made_is_compared(visit: Visit, tmp_path: Path) -> None:
+    """By the page, then by one request with the same two files, which is answered from the cache."""
+    source = networks.residual(tmp_path / "network.onnx", 4)
+    wrong = onnx.load(source)
+    norm = [node for node in wrong.graph.node if node.op_type == "BatchNormalization"][1]
+    beta = next(item for item in wrong.graph.initializer if item.name == norm.input[2])
+    beta.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(beta) + 0.25, beta.name))
+    artifact = tmp_path / "optimized.onnx"
+    onnx.save(wrong, artifact)
+    page = visit.go("/")
+    page.click("nav a[href='/verify']")
+    page.set_input_files("#source", source)
+    page.set_input_files("#artifact", artifact)
+    page.click("#compare-send")
+    page.wait_for_url("**/jobs/**")
+    assert page_actions.verdict(page) == "fail"
+    expect(page.locator("#first-divergence")).to_contain_text(norm.output[0])
+    expect(page.locator("table.folds tbody tr")).to_have_count(4)
+    page_actions.graph(page)
+    visit.picture("comparison")
+    with httpx.Client(base_url=visit.url, trust_env=False, timeout=240) as client:
+        files = {
+            "model": ("network.onnx", source.read_bytes()),
+            "artifact": ("a.onnx", artifact.read_bytes()),
+        }
+        answer = client.post("/v1/verify", files=files, headers={"prefer": "wait=200"})
+        assert (answer.status_code, answer.headers["bnfold-verdict"]) == (200, "fail")
+        assert answer.headers["bnfold-cache"] == "hit"
+        assert answer.json()["first_divergence"] == norm.output[0]
+        lone = client.post("/v1/verify", files={"model": files["model"]})
+        assert (lone.status_code, lone.json()["detail"]) == (400, "The form has no `artifact` file.")
+
+
 def test_several_files_travel_as_one_archive(visit: Visit) -> None:
     folder = EXAMPLES / "tf1_checkpoint"
     page = page_actions.pick(

@@ -23,7 +23,7 @@ from folding.verify.bounds import Arithmetic
 from folding.verify.compare.bounded import BoundedCheck, Task, compare_bounded
 from folding.verify.compare.cuts import Cut, alignment, drift_row, dtypes, floats, shared_values
 from folding.verify.compare.measured import judge, jumping
-from folding.verify.compare.reusable_names import reusable
+from folding.verify.compare.reusable_names import reusable, untouched
 from folding.verify.compare.segment_graph import cut_out
 from folding.verify.compare.segment_result import Segment
 from folding.verify.float64 import Float64UnavailableError
@@ -40,7 +40,9 @@ SHARPER = 4  # further noise runs before a segment is called wrong
 class LayerCheck:
     """Outcome. fold, runtime: bounded segments by cut. measured: comparisons by noise of the other cuts.
 
-    failed: names in graph order. dropped: names that were reused for another value. limits: remarks.
+    failed: names in graph order. dropped: names that were reused for another value. unaligned: fold sites
+    that are too far off to be cut. spoiled: where something failed, the values that are off too, and that the
+    artifact computes from the same values by the same operator. limits: remarks.
     """
 
     drift: list[DriftRow] = field(default_factory=list)
@@ -50,19 +52,22 @@ class LayerCheck:
     failed: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
     unaligned: list[str] = field(default_factory=list)
+    spoiled: list[str] = field(default_factory=list)
     limits: list[str] = field(default_factory=list)
     cuts: int = 0
+    order: list[str] = field(default_factory=list)  # values of the source
 
     @property
     def first_divergence(self) -> str | None:
         """First value, in graph order, whose own segment is wrong; None when no segment is.
 
-        A fold site that is so far off that it could not serve as a cut comes before what it spoils.
+        A value that is so far off that it could not serve as a cut comes before what it spoils.
         """
         if not self.failed:
             return None
-        order = {row.value: i for i, row in enumerate(self.drift)}
-        return min([*self.failed, *self.unaligned], key=lambda name: order.get(name, len(order)))
+        order = {name: i for i, name in enumerate(self.order)}
+        found = [*self.failed, *self.unaligned, *self.spoiled]
+        return min(found, key=lambda name: order.get(name, len(order)))
 
 
 @dataclass(frozen=True)
@@ -87,9 +92,13 @@ class Layers:
         """Run both sides. perturbed: the source's weights one ulp off, a set per noise run."""
         result = LayerCheck()
         names = shared_values(self.source, self.artifact, self.sites, self.feeds, self.limit)
+        result.order = list(self.source.produced)
         base = floats(self.source.session(names).run(self.feeds))
         free = floats(self.artifact.session(names).run(self.feeds))
         cuts = self._align(base, free, result)
+        known = {cut.name for cut in cuts} | set(result.unaligned)
+        far = [n for n in names if n in base and n in free and n not in known]
+        far = [n for n in far if base[n].shape == free[n].shape]
         del free
         may_move = reusable(self.source) - set(self.source.outputs)
         loose = frozenset(c.name for c in cuts if not c.declared and c.name in may_move)
@@ -99,8 +108,10 @@ class Layers:
                 break
             result.dropped, loose = sorted(dropped), frozenset()
             cuts = [cut for cut in cuts if cut.name not in dropped]
-        order = {name: i for i, name in enumerate(self.source.produced)}
+        order = {name: i for i, name in enumerate(result.order)}
         result.failed.sort(key=lambda name: order.get(name, 0))
+        if result.failed:
+            result.spoiled = untouched(self.source, self.artifact, [*far, *result.dropped])
         result.cuts = len(cuts)
         return result
 

@@ -1,9 +1,21 @@
 """One module per resource; `ROUTERS` is their order in the contract."""
 
-from service.api.routes import artifacts, blobs, fold, jobs, models, releases, system, uploads, webhooks
+from service.api.routes import (
+    artifacts,
+    blobs,
+    fold,
+    jobs,
+    models,
+    releases,
+    system,
+    uploads,
+    verify,
+    webhooks,
+)
 
 ROUTERS = (
     fold.router,
+    verify.router,
     blobs.router,
     uploads.router,
     models.router,

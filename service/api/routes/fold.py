@@ -112,7 +112,7 @@ async def fold(
 async def _answer(request: Request, ports: Services, who: Principal, job: Job, how: str) -> Response:
     headers = {"Location": f"/v1/jobs/{job.id}", "Bnfold-Cache": how, "Bnfold-Job": job.id}
     if not job.done:
-        return _unfinished(request, job, headers | {"Retry-After": "1"})
+        return unfinished(request, job, headers | {"Retry-After": "1"})
     if job.state is not State.SUCCEEDED or job.artifact_digest is None:
         return view.failure(job)
     row = await run_in_threadpool(find, ports, who, job.artifact_digest, False)
@@ -127,7 +127,7 @@ async def _answer(request: Request, ports: Services, who: Principal, job: Job, h
     return response
 
 
-def _unfinished(request: Request, job: Job, headers: dict[str, str]) -> Response:
+def unfinished(request: Request, job: Job, headers: dict[str, str]) -> Response:
     """202 for a caller who asked for it; else an error, so that no client takes the job for the artifact."""
     if view.prefers_async(request):
         applied = {"Preference-Applied": "respond-async"}

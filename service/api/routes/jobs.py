@@ -73,6 +73,11 @@ def submit(
     """Request to use case."""
     if (body.model is None) == (body.input is None):
         raise Unprocessable("Exactly one of `model` and `input` is needed.", code="invalid")
+    if (body.kind is Kind.VERIFY) != (body.candidate is not None):
+        raise Unprocessable(
+            "Kind `verify` needs `candidate`, the ONNX file to compare; other kinds take none.",
+            code="invalid",
+        )
     digest, filename = body.input, body.filename
     if body.model is not None:
         row = ports.models.get(who.tenant, body.model)
@@ -81,7 +86,8 @@ def submit(
         Submission(
             tenant=who.tenant, input_digest=str(digest), kind=body.kind, options=body.options,
             model_id=body.model, filename=safe_name(filename), calibration_digest=body.calibration,
-            probe_digest=body.probe, idempotency_key=key, fresh=body.fresh, trace=trace,
+            probe_digest=body.probe, candidate_digest=body.candidate,
+            idempotency_key=key, fresh=body.fresh, trace=trace,
         )
     )  # fmt: skip
 

@@ -58,3 +58,12 @@ export function tarOf(entries) {
   parts.push(new Uint8Array(2 * BLOCK));
   return new Blob(parts, { type: "application/x-tar" });
 }
+
+// One file as it is; several as one archive. { blob, name }.
+export function packed(entries) {
+  if (entries.length === 1) return { blob: entries[0].file, name: entries[0].path.split("/").pop() };
+  // A checkpoint is called by its prefix: the file “checkpoint” beside it has the same name everywhere.
+  const index = entries.find(({ path }) => /\.(index|meta)$/.test(path))?.path.split("/").pop().replace(/\.(index|meta)$/, "");
+  const top = entries[0].path.includes("/") ? entries[0].path.split("/")[0] : index || entries[0].path.split(".")[0];
+  return { blob: tarOf(entries), name: `${top || "model"}.tar` };
+}

@@ -1,6 +1,6 @@
 // The start page: take files by drop or picker, pack several into one archive, upload, show the model.
 import { announce, call, showError, size } from "./util.js";
-import { tarOf } from "./tar.js";
+import { packed } from "./tar.js";
 import { Upload } from "./tus.js";
 
 const form = document.getElementById("upload");
@@ -32,14 +32,6 @@ async function walk(entry, found) {
     if (!some.length) return;
     for (const inner of some) await walk(inner, found);
   }
-}
-
-function packed(entries) {
-  if (entries.length === 1) return { blob: entries[0].file, name: entries[0].path.split("/").pop() };
-  // A checkpoint is called by its prefix: the file “checkpoint” beside it has the same name everywhere.
-  const index = entries.find(({ path }) => /\.(index|meta)$/.test(path))?.path.split("/").pop().replace(/\.(index|meta)$/, "");
-  const top = entries[0].path.includes("/") ? entries[0].path.split("/")[0] : index || entries[0].path.split(".")[0];
-  return { blob: tarOf(entries), name: `${top || "model"}.tar` };
 }
 
 async function take(entries) {

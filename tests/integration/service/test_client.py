@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -94,6 +95,26 @@ def test_submit_wait_pull_release(deployed: Deployment, tmp_path: Path) -> None:
         assert client.pull("net/prod", tmp_path / "again.onnx") == job.artifact.digest
         assert "verdict" in client.report(job.id)
         client.bundle(job.artifact.digest, tmp_path / "b.zip")
+
+
+def test_verify_compares_two_files(deployed: Deployment, tmp_path: Path) -> None:
+    """A comparison makes no artifact; its report names both files, and the same two are compared once."""
+    other = tmp_path / "other.onnx"
+    other.write_bytes(b"what another tool made")
+    with Client(deployed.urls[0]) as client:
+        for verdict, state in (("pass", "succeeded"), ("fail", "rejected")):
+            source = model(tmp_path, verdict=verdict)
+            job = client.wait(client.verify(source, other).id, timeout=30)
+            assert (job.kind, job.state, job.verdict, job.artifact) == ("verify", state, verdict, None)
+            report = json.loads(client.report(job.id))
+            digests = [f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}" for path in (source, other)]
+            assert [report["source"]["digest"], report["artifact"]["digest"]] == digests
+            assert client.verify(source, other).cached_from == job.id
+            assert [found.id for found in client.jobs(kind="verify", state=state)]
+        with pytest.raises(E.UsageError, match="needs `candidate`"):
+            client.submit(source, kind="verify")
+        with pytest.raises(E.UsageError, match="take none"):
+            client.submit(source, candidate=digests[1])
 
 
 def test_pull_resumes_over_a_breaking_line(deployed: Deployment, tmp_path: Path) -> None:

@@ -62,7 +62,8 @@ def test_right_and_wrong_in_every_guise(artifact: str, cuts: int, tmp_path: Path
     assert right.cuts == cuts
     wrong = run(*conv_pair(tmp_path, artifact, gain=1.001))
     assert wrong.failed
-    assert wrong.first_divergence == wrong.failed[0]
+    # an activation of the same name that reads a value of the same name stands for the same in both
+    assert wrong.first_divergence == ("r" if artifact is PLAIN else wrong.failed[0])
 
 
 def test_a_name_reused_for_a_near_value_is_dropped_once(tmp_path: Path) -> None:

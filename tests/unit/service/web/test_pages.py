@@ -15,7 +15,17 @@ from service.web.headers import CSP, NETRON_CSP
 from tests.unit.service.web import fake, sample
 from tests.unit.service.web.conftest import Client, Tags
 
-PAGES = ("/", "/jobs", "/jobs/job_1", "/models/model_1", "/releases", "/docs", "/session", "/problems/usage")
+PAGES = (
+    "/",
+    "/verify",
+    "/jobs",
+    "/jobs/job_1",
+    "/models/model_1",
+    "/releases",
+    "/docs",
+    "/session",
+    "/problems/usage",
+)
 Open = Callable[..., Client]
 
 
@@ -254,3 +264,21 @@ def test_the_list_never_shows_green_over_unhealthy_statistics(open_client: Open)
     assert "job_sick" in found
     assert "job_well" not in found
     assert "No job matches" in client.get("/jobs", params={"search": "nothing like it"}).text
+
+
+def test_a_comparison_offers_nothing_to_publish(open_client: Open) -> None:
+    """Both files were given: no download, no release; the first value that differs stands above all."""
+    job = fake.JOB | {
+        "kind": "verify",
+        "state": "rejected",
+        "verdict": "fail",
+        "artifact": None,
+        "candidate": sample.DIGEST,
+    }
+    report = sample.report().model_copy(update={"verdict": Verdict.FAIL, "first_divergence": "layer3/Relu:0"})
+    page = Tags(open_client(jobs=[job], report=report).get("/jobs/job_1").text)
+    assert "First value that differs: layer3/Relu:0" in page.text
+    assert "What became of each batch norm" in page.text
+    assert "/v1/verify" in page.text
+    for absent in ("Download the artifact", "Artifact quarantined", "Release this artifact"):
+        assert absent not in page.text
