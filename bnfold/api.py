@@ -12,6 +12,7 @@ from typing import Any
 from bnfold.arguments import Arrays, arrays_of, listener_of, options_of
 from bnfold.models import Model, as_path
 from bnfold.results import Folded, Inspected, move, name_recalibrated, printable
+from folding.artifact_files import ort_format_of
 from folding.errors import UsageError
 from folding.options import FoldOptions
 from folding.progress import Listener
@@ -68,7 +69,19 @@ def fold(
             kept = dst is not None and (report.verdict is Verdict.PASS or write_rejected)
             written = move(made, Path(dst)) if kept and dst is not None else None
             second = _recalibrated(report, made, dst)
-    return Folded(printable(report), data, written, second)
+            runtime_form = _ort_format(report, made, written)
+    return Folded(printable(report), data, written, second, runtime_form)
+
+
+def _ort_format(report: Report, made: Path, written: Path | None) -> bytes | None:
+    """The artifact in ORT format, and its file beside `written`, where it was asked for."""
+    if report.ort_format is None:
+        return None
+    path = ort_format_of(made)
+    data = path.read_bytes()
+    if written is not None:
+        move(path, ort_format_of(written))
+    return data
 
 
 def _recalibrated(report: Report, made: Path, dst: str | os.PathLike[str] | None) -> bytes | None:

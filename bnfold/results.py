@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from folding import bundles
+from folding.artifact_files import ort_format_of
+from folding.bundles import local, packing
 from folding.errors import UsageError, VerificationFailed
 from folding.report import HeadlineState, Inspection, Report, Verdict, figures
 from folding.report.headline import headline, inspection_headline
@@ -39,12 +43,14 @@ class Folded:
     path: where the artifact was written, None when no `dst` was given or the verdict is not `pass`.
     recalibrated: the bytes of a second artifact with the statistics of the calibration data, where these
         differ; `report.recalibrated` says more.
+    ort_format: the bytes of the artifact in ONNX Runtime's own format, where the option asked for it.
     """
 
     report: Report
     artifact: bytes | None = field(default=None, repr=False)
     path: Path | None = None
     recalibrated: bytes | None = field(default=None, repr=False)
+    ort_format: bytes | None = field(default=None, repr=False)
 
     @property
     def verdict(self) -> Verdict:
@@ -90,6 +96,31 @@ class Folded:
         if self.path is None:
             raise UsageError("The artifact was not kept.", hint="Give `dst` to fold().")
         return onnx.load(self.path)
+
+    def bundle(
+        self,
+        dst: str | os.PathLike[str],
+        kind: str = "triton",
+        name: str = "model",
+        *,
+        attestation: bytes | None = None,
+        storage_uri: str = "",
+    ) -> Path:
+        """Pack the artifact for a deployer and return where the bundle is.
+
+        dst: a new folder, or a file that ends in `.zip`. kind: `triton`, `kserve`, `ort` (fold with
+        `ort_format=True`) or `folder` (model, report, model card, attestation). name: of the model.
+        Raises: UsageError for a verdict other than `pass` or what the kind needs and is not there.
+        """
+        chosen = bundles.find(kind)
+        with tempfile.TemporaryDirectory(prefix="bnfold-") as folder:
+            made = self.path
+            if made is None or not made.exists():
+                made = self.save(Path(folder) / "model.onnx", rejected=True)
+            if self.ort_format is not None and not ort_format_of(made).exists():
+                ort_format_of(made).write_bytes(self.ort_format)
+            contents = local.contents(made, self.report, name, attestation, storage_uri)
+            return packing.write(chosen.members(contents), Path(dst))
 
     def __str__(self) -> str:
         return "\n".join(summary(self.report))

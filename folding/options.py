@@ -165,6 +165,11 @@ class FoldOptions(BaseModel):
     opset: Annotated[int | None, Shown(Group.ARTIFACT, "ONNX opset")] = Field(
         default=None, ge=7, le=26, description="ONNX opset of the artifact. Default: the source's own, or 18."
     )
+    ort_format: Annotated[bool, Shown(Group.ARTIFACT, "Write ORT format too")] = Field(
+        default=False,
+        description="Also write the artifact in ONNX Runtime's own format (.ort, with the operators that a "
+        "reduced build needs), verified with it.",
+    )
     freeze_inputs: Annotated[bool, Shown(Group.READING, "Freeze overridable initializers")] = Field(
         default=False,
         description="Turn initializers that are also graph inputs into constants, and fold them.",

@@ -221,3 +221,41 @@ def as_array(value: Any) -> np.ndarray[Any, Any]:
 def shapes_of(values: list[Any]) -> np.ndarray[Any, Any]:
     """Rank and dims of each element of a sequence, one after the other."""
     return np.array([n for value in values for n in (np.ndim(value), *np.shape(value))], np.int64)
+
+
+# Blocks channels for the processor at hand; what it makes runs on no other kind.
+MACHINE_BOUND_OPTIMIZERS = ("NchwcTransformer",)
+
+
+def save_ort_format(model: Path, out: Path) -> None:
+    """Write the model in the runtime's own format, optimized for any processor.
+
+    Raises: the runtime's own exceptions where it cannot load the model or write it.
+    """
+    ort = runtime()
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.optimized_model_filepath = str(out)
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    ort.InferenceSession(
+        str(model), options, providers=["CPUExecutionProvider"],
+        disabled_optimizers=list(MACHINE_BOUND_OPTIMIZERS),
+    )  # fmt: skip
+
+
+def required_operators(model: Path) -> str:
+    """Return the operators and types of a model in ORT format, as a reduced build of the runtime reads them.
+
+    The lines are those of the runtime's own tool, without the paths that it writes above them.
+    """
+    from onnxruntime.tools.ort_format_model import create_config_from_models
+
+    target = model.with_name(model.name + ".config")
+    try:
+        create_config_from_models([model], target, enable_type_reduction=True)
+        lines = [line for line in target.read_text().splitlines() if not line.startswith("#")]
+    finally:
+        target.unlink(missing_ok=True)
+    return "\n".join(["# Operators that model.ort needs: build.py --include_ops_by_config", *lines]) + "\n"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
-from folding import export, health, norms, passes, rules, sources
+from folding import export, health, norms, ort_format, passes, rules, sources
 from folding.errors import BnfoldError, InternalError, UnsupportedModel
 from folding.ir import gc_pause
 from folding.ir.query import is_op
@@ -150,7 +150,7 @@ class _Task:
 
     def recalibrating(self, dst: Path) -> _Task:
         """The same with the statistics of the calibration data, written to `dst`."""
-        options = self.options.model_copy(update={"recalibrate": True})
+        options = self.options.model_copy(update={"recalibrate": True, "ort_format": False})
         return replace(self.within("recalibrated"), dst=dst, options=options)
 
 
@@ -233,6 +233,7 @@ class _Run:
             result = rules.fold_and_clean(model, found, options, task.progress)
             with stage("export"):
                 artifact = export.write(model, task.dst, options, self.imported.source)
+                runtime_form = ort_format.write(task.dst) if options.ort_format else None
             graph = GraphReport(
                 opset=model.graph.opset_imports[""],
                 nodes_before=nodes_before,
@@ -253,6 +254,7 @@ class _Run:
             graph=graph,
             graph_map=aligned,
             artifact=artifact,
+            ort_format=runtime_form,
             calibration=calibrated.summary if calibrated is not None else None,
             timings=task.progress.timings,
         )

@@ -12,6 +12,7 @@ from folding.report.records import (
     GraphMap,
     GraphReport,
     NormReport,
+    OrtFormat,
     Report,
     SourceReport,
 )
@@ -27,6 +28,7 @@ def proved_report(
     graph: GraphReport,
     graph_map: GraphMap | None,
     artifact: ArtifactReport,
+    ort_format: OrtFormat | None = None,
     calibration: dict[str, Any] | None = None,
     timings: dict[str, float] | None = None,
 ) -> Report:
@@ -49,6 +51,7 @@ def proved_report(
         calibration=calibration,
         latency=proof.latency,
         artifact=artifact,
+        ort_format=ort_format,
         timings=timings or {},
         toolchain=toolchain.versions(),
         options=options.model_dump(mode="json", exclude_defaults=True),

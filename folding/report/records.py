@@ -213,6 +213,15 @@ class ArtifactReport(ReportPart):
     bytes: int = Field(description="Its size.")
 
 
+class OrtFormat(ReportPart):
+    """The artifact in ONNX Runtime's own format, verified with it."""
+
+    artifact: ArtifactReport = Field(description="The bytes of the .ort file.")
+    required_operators: str = Field(
+        description="required_operators.config: what a reduced build of the runtime must hold."
+    )
+
+
 class CodeChange(ReportPart):
     """A line of the training or inference program, and what to write instead."""
 
@@ -292,6 +301,9 @@ class Report(ReportPart):
         default=None, description="Before and after the fold, where it was measured."
     )
     artifact: ArtifactReport | None = Field(default=None, description="The bytes that were written.")
+    ort_format: OrtFormat | None = Field(
+        default=None, description="The artifact in ONNX Runtime's own format, where it was asked for."
+    )
     timings: dict[str, float] = Field(default_factory=dict, description="Seconds by stage.")
     toolchain: dict[str, str] = Field(
         default_factory=dict, description="Version of every package that decides what an artifact looks like."

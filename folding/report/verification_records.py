@@ -43,7 +43,9 @@ class VerificationRow(ReportPart):
 
     reference: str = Field(description="What the artifact is compared with.")
     provider: str = Field(description="ONNX Runtime execution provider.")
-    optimization_level: str = Field(description="Of ONNX Runtime: `disable_all` or `enable_all`.")
+    optimization_level: str = Field(
+        description="Of ONNX Runtime: `disable_all`, `enable_all`; `ort_format`: the artifact in that format."
+    )
     status: Literal["pass", "fail", "reported", "unavailable", "not_compared"] = Field(
         description="`reported` (figures that are not judged), `unavailable` (no such provider here) and "
         "`not_compared` (one of the two values could not be had; `detail` says why): neither pass nor fail."

@@ -222,6 +222,46 @@ def check(
     return command.run(models, health_only, allow_unsandboxed, timeout, as_json, quiet)
 
 
+@app.command()
+def bundle(
+    artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT.onnx", help="What `bnfold fold` wrote.")],
+    report: Annotated[
+        Path, typer.Option("--report", metavar="R.json", help="The report that was written with it.")
+    ],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="OUT", help="A new folder, or a zip where it ends in .zip.")
+    ],
+    kind: Annotated[
+        str, typer.Option("--kind", metavar="KIND", help="triton, kserve, ort or folder.")
+    ] = "triton",
+    name: Annotated[
+        str, typer.Option("--name", metavar="NAME", help="Name of the model in the bundle.")
+    ] = "model",
+    attestation: Annotated[
+        Path | None,
+        typer.Option("--attestation", metavar="A.json", help="The statement that `--attest` wrote."),
+    ] = None,
+    storage_uri: Annotated[
+        str, typer.Option("--storage-uri", metavar="URI", help="Where the files of a KServe bundle will lie.")
+    ] = "",
+    as_json: f.Json = False,
+    quiet: f.Quiet = False,
+) -> int:
+    """Pack a proved artifact: for Triton, KServe, ONNX Runtime format, or as a folder with a model card.
+
+    The artifact must be the one that the report is about, and its verdict pass.
+
+    [bold]Examples[/bold]
+
+      bnfold bundle model.onnx --report report.json -o repository --name resnet
+
+      bnfold bundle model.onnx --report report.json -o resnet.zip --kind kserve --storage-uri s3://models/resnet
+    """
+    from service.cli import bundle as command
+
+    return command.run(artifact, report, out, kind, name, attestation, storage_uri, as_json, quiet)
+
+
 def _codes(incomplete: str) -> list[str]:
     from folding.errors import catalogue
 

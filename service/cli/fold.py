@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from folding.artifact_files import ort_format_of
 from folding.errors import UsageError
 from folding.progress import Listener
 from folding.progress_bar import STAGES
@@ -64,7 +65,9 @@ def run(
         with work(asked, listener) as (report, made, spare):
             published = publish(report, made, local)
             second = publish_recalibrated(report, spare, local)
+            runtime_form = publish_ort_format(report, made, local)
         written = deliver(published)
+        written_form = runtime_form and deliver(runtime_form)
         written_second = second and deliver(second)
     from service.cli import describe  # imported while the job ran
 
@@ -73,6 +76,8 @@ def run(
         write_attestation(report, attest)
     describe.report(report, output)
     output.say(written)
+    if written_form is not None:
+        output.say(f"{written_form} (ORT format; bnfold bundle --kind ort packs it)")
     if written_second is not None:
         output.say(f"{written_second} (with the statistics of the calibration data)")
     output.document(report.to_json())
@@ -176,6 +181,13 @@ def publish(report: Report, made: Path, out: Path) -> Path:
     An artifact that is not proved goes to `<out>.rejected`, where nothing that looks for .onnx finds it.
     """
     return _move(made, out if report.verdict == "pass" else out.with_name(out.name + ".rejected"))
+
+
+def publish_ort_format(report: Report, made: Path, out: Path) -> Path | None:
+    """Move the artifact in ORT format, `OUT.ort`, beside a proved artifact, where it was asked for."""
+    if report.ort_format is None or report.verdict != "pass":
+        return None
+    return _move(ort_format_of(made), ort_format_of(out))
 
 
 def publish_recalibrated(report: Report, made: Path, out: Path) -> Path | None:

@@ -35,6 +35,7 @@ FIELDS: Final = {
     "outputs_as_nchw": Field("--outputs-as-nchw", "The artifact", "list", "Channels-last output that the artifact gives channels-first.", metavar="NAME"),
     "artifact_inputs": Field("--artifact-input", "The artifact", "list", "Fixed shape of an input of the artifact, e.g. images=1,3,224,224.", metavar="NAME=SHAPE"),
     "opset": Field("--opset", "The artifact", "int", "ONNX opset of the artifact. Default: the source's own, or 18."),
+    "ort_format": Field("--ort-format", "The artifact", "bool", "Also write the artifact in ONNX Runtime's own format (.ort, with the operators that a reduced build needs), verified with it."),
     "freeze_inputs": Field("--freeze-inputs", "Reading the model", "bool", "Turn initializers that are also graph inputs into constants, and fold them."),
     "providers": Field("--provider", "Verification", "list", "Execution provider to verify on: cpu, cuda, ... Default: cpu.", metavar="NAME"),
     "require": Field("--require", "Verification", "list", "Provider without which the verdict is inconclusive.", metavar="NAME"),

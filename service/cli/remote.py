@@ -100,6 +100,15 @@ def pull(
         typer.Option("--verify-key", metavar="KEY.pub", help="Require a provenance statement by this key."),
     ] = None,
     report: f.ReportJson = None,
+    bundle: Annotated[
+        str,
+        typer.Option(
+            "--bundle", metavar="KIND", help="Fetch a zip for triton, kserve, ort or folder instead."
+        ),
+    ] = "",
+    name: Annotated[
+        str, typer.Option("--name", metavar="NAME", help="Name of the model in the bundle.")
+    ] = "model",
     rejected: Annotated[
         bool, typer.Option("--rejected", help="Fetch a quarantined artifact all the same; exit code 3.")
     ] = False,
@@ -115,9 +124,13 @@ def pull(
       bnfold pull resnet/production -o model.onnx
 
       bnfold pull sha256:9f2c... -o model.onnx --verify-key bnfold.pub
+
+      bnfold pull resnet/production -o resnet.zip --bundle kserve --name resnet
     """
     from service.cli import remote_commands
 
+    if bundle:
+        return remote_commands.pull_bundle(ref, out, bundle, name, url, key, as_json, quiet)
     return remote_commands.pull(ref, out, verify_key, report, rejected, url, key, as_json, quiet)
 
 

@@ -210,6 +210,22 @@ def pull(
     return failures.OK
 
 
+def pull_bundle(
+    ref: str, out: Path, kind: str, name: str, url: str, key: str | None, as_json: bool, quiet: bool
+) -> int:
+    """Fetch a bundle of an artifact as a zip."""
+    output = Output(as_json, quiet)
+    output_folder(out)
+    with Client(url, key) as client:
+        digest, job = client.resolve(ref)
+        if job is not None:
+            job.raise_for_state()
+        client.bundle(digest, out, name, kind)
+    output.document({"digest": digest, "path": str(out), "kind": kind})
+    output.say(f"written: {out}  {digest}")
+    return failures.OK
+
+
 def _fetch(client: Client, digest: str, out: Path, output: Output, rejected: bool = False) -> None:
     with output.transfer("fetching", None) as received:
         client.pull(digest, out, allow_quarantined=rejected, received=_progress(received))

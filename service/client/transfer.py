@@ -158,9 +158,12 @@ class Transfers(HttpTransport):
             if done < total:
                 raise E.TemporaryFailure(f"The download ended at {done} of {total} bytes.")
 
-    def bundle(self, digest: str, out: Path, name: str = "model") -> None:
-        """The Triton model repository, as a zip."""
-        with self._http.stream("GET", f"/v1/artifacts/{digest}/bundle", params={"name": name}) as answer:
+    def bundle(
+        self, digest: str, out: Path, name: str = "model", kind: str = "triton", storage_uri: str = ""
+    ) -> None:
+        """Fetch a bundle as a zip; kinds are those of `folding.bundles`."""
+        params = {"name": name, "kind": kind, "storage_uri": storage_uri}
+        with self._http.stream("GET", f"/v1/artifacts/{digest}/bundle", params=params) as answer:
             if answer.status_code >= 400:
                 answer.read()
                 raise_problem(answer)

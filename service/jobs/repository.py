@@ -27,6 +27,16 @@ def find(connection: Connection, tenant: str, job_id: str) -> Job:
     return Job.of(row)
 
 
+def find_maker(connection: Connection, tenant: str, artifact: str) -> Job | None:
+    """Return the newest job of the tenant with this published result; a second artifact comes last."""
+    for column in (J.artifact_digest, J.recalibrated_digest):
+        query = select(tables.jobs).where(J.tenant == tenant, column == artifact, J.verdict == "pass")
+        row = connection.execute(query.order_by(J.created_at.desc()).limit(1)).first()
+        if row is not None:
+            return Job.of(row)
+    return None
+
+
 def load(connection: Connection, job_id: str) -> Job | None:
     """Any tenant's job, for workers."""
     row = connection.execute(select(tables.jobs).where(J.id == job_id)).first()

@@ -36,16 +36,27 @@ class Made:
 
 
 @dataclass(frozen=True)
+class Rendering:
+    """A file that belongs to a report, by its form; see `service.store.references.add_rendering`."""
+
+    form: str
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True)
 class Stored:
     """What is in the blob store already, waiting for the commit that makes it known.
 
     artifacts: the artifact, then the recalibrated one where there is one.
+    renderings: files that live as long as the report.
     """
 
     cause: Cause
     values: dict[str, Any]
     artifacts: tuple[Made, ...] = ()
     sizes: tuple[tuple[str, int], ...] = ()
+    renderings: tuple[Rendering, ...] = ()
 
 
 def store(blobs: Blobs, job: Job, outcome: JobOutcome) -> Stored:
@@ -69,10 +80,11 @@ def store(blobs: Blobs, job: Job, outcome: JobOutcome) -> Stored:
     report["sandbox"] = outcome.sandbox
     report["source"]["digest"] = job.input_digest
     second = _second(blobs, outcome, report)
+    renderings = _ort_format(blobs, outcome, report)
     data = json.dumps(report, separators=(",", ":")).encode()
     report_digest = put_bytes(blobs, data)
     artifacts = (made,) if second is None else (made, second)
-    stored = sum(each.size for each in artifacts) + len(data)
+    stored = sum(each.size for each in (*artifacts, *renderings)) + len(data)
     values: dict[str, Any] = {
         "verdict": verdict,
         "sandbox": outcome.sandbox,
@@ -86,7 +98,7 @@ def store(blobs: Blobs, job: Job, outcome: JobOutcome) -> Stored:
     }
     cause = Cause.PASS if verdict == "pass" else Cause.REJECT
     sizes = [(each.digest, each.size) for each in artifacts]
-    return Stored(cause, values, artifacts, (*sizes, (report_digest, len(data))))
+    return Stored(cause, values, artifacts, (*sizes, (report_digest, len(data))), renderings)
 
 
 def _compared(blobs: Blobs, job: Job, outcome: JobOutcome, report: dict[str, Any]) -> Stored:
@@ -119,6 +131,17 @@ def _second(blobs: Blobs, outcome: JobOutcome, report: dict[str, Any]) -> Made |
     made = _put(blobs, outcome.recalibrated, str(told["verdict"]))
     told["artifact"] = {"digest": made.digest, "bytes": made.size}
     return made
+
+
+def _ort_format(blobs: Blobs, outcome: JobOutcome, report: dict[str, Any]) -> tuple[Rendering, ...]:
+    """Store the artifact in ORT format and write its digest into the report."""
+    told = report.get("ort_format")
+    if not told or outcome.ort_format is None:
+        report["ort_format"] = None
+        return ()
+    digest, size = put_file(blobs, outcome.ort_format)
+    told["artifact"] = {"digest": digest, "bytes": size}
+    return (Rendering(references.ORT_FORMAT, digest, size),)
 
 
 def _told(report: dict[str, Any], second: Made) -> dict[str, Any]:
@@ -207,6 +230,9 @@ def commit(db: Database, job: Job, stored: Stored) -> Job | None:
             return None
         for digest, size in stored.sizes:
             references.add_blob(db, connection, job.tenant, digest, size)
+        report_digest = str(stored.values["report_digest"])
+        for each in stored.renderings:
+            references.add_rendering(db, connection, report_digest, each.form, each.digest, each.size)
         for made in stored.artifacts:
             state = "published" if made.published else "quarantined"
             references.add_artifact(

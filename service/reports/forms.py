@@ -5,6 +5,7 @@
 | html, markdown, junit, text | report | the library's rendering |
 | summary | both | the JSON without what grows with the model: at most `SHOWN` batch norms, no graphs |
 | norms | both | an index, and one JSON line for each batch norm (see `norm_lines`) |
+| card, card_recalibrated | report | the model card of the artifact, and of the recalibrated one |
 | statement | report | the provenance statement, without the names of the job |
 """
 
@@ -17,6 +18,7 @@ from typing import Any
 
 from folding.report import Report
 from folding.report.render import KINDS, render
+from folding.report.render.card import recalibrated
 from service import provenance
 
 # Batch norms in a summary: the first ones, and as many of the rest that somebody has to look at.
@@ -77,10 +79,16 @@ def statement(data: bytes) -> bytes:
     return _compact({"statement": provenance.statement(report), "seconds": sum(report.timings.values())})
 
 
+def card_recalibrated(data: bytes) -> bytes:
+    """Return the model card of the second artifact."""
+    return render(recalibrated(Report.model_validate_json(data)), "card").encode()
+
+
 _MAKERS: dict[str, Callable[[bytes], bytes]] = {
     "summary": summary,
     "norms": norm_lines,
     "statement": statement,
+    "card_recalibrated": card_recalibrated,
 }
 
 

@@ -82,6 +82,7 @@ class JobOutcome:
     report: Path | None = None
     artifact: Path | None = None
     recalibrated: Path | None = None
+    ort_format: Path | None = None
     error: dict[str, Any] | None = None
     crash: Crash | None = None
     sandbox: str = "none"  # the level this attempt really ran at: full, strong, partial, none

@@ -24,6 +24,7 @@ from folding.report import (
     HealthCode,
     Inspection,
     NormReport,
+    OrtFormat,
     Recalibrated,
     Report,
     SourceReport,
@@ -68,10 +69,11 @@ class MemoryRunner:
         artifact = _artifact(spec.out_dir / "model.onnx", data, int(orders.get("bytes", 1000)))
         made = _report(artifact, orders, spec)
         second = _second(made, orders, spec, data)
+        runtime_form = _ort_format(made, spec, data)
         report.write_text(made.to_json())
         written = report.stat().st_size + artifact.stat().st_size
         return JobOutcome(
-            Status.DONE, report=report, artifact=artifact, recalibrated=second,
+            Status.DONE, report=report, artifact=artifact, recalibrated=second, ort_format=runtime_form,
             wall_seconds=time.monotonic() - began, read_bytes=len(data), written_bytes=written,
         )  # fmt: skip
 
@@ -100,6 +102,17 @@ def _second(report: Report, orders: dict[str, Any], spec: JobSpec, data: bytes) 
     assert fixed.artifact is not None
     report.recalibrated = Recalibrated(
         file=path.name, artifact=fixed.artifact, verdict=fixed.verdict, headline=fixed.headline
+    )
+    return path
+
+
+def _ort_format(report: Report, spec: JobSpec, data: bytes) -> Path | None:
+    """The artifact in ORT format, where the options ask for it."""
+    if not spec.options.get("ort_format"):
+        return None
+    path = _artifact(spec.out_dir / "model.ort", b"ort" + data, 300)
+    report.ort_format = OrtFormat(
+        artifact=ArtifactReport(digest="", bytes=path.stat().st_size), required_operators="ai.onnx;18;Conv\n"
     )
     return path
 

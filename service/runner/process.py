@@ -210,6 +210,7 @@ def run_in(
         report=found.get("report.json"),
         artifact=found.get("model.onnx"),
         recalibrated=found.get("recalibrated.onnx"),
+        ort_format=found.get("model.ort"),
     )
 
 

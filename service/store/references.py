@@ -62,6 +62,26 @@ def add_artifact(
         connection.execute(update(table).where(*mine).values(state="published", job_id=values["job_id"]))
 
 
+ORT_FORMAT = "ort"  # the form of a report under which its artifact in ORT format is kept
+
+
+def add_rendering(
+    db: Database, connection: Connection, report: str, form: str, digest: str, size: int
+) -> None:
+    """Keep a blob as long as a job names the report; a job that has its result from another job does too."""
+    values = {"digest": digest, "size": size, "version": 0, "created_at": now()}
+    insert = db.insert(tables.renderings).values(report_digest=report, form=form, **values)
+    connection.execute(insert.on_conflict_do_update(index_elements=["report_digest", "form"], set_=values))
+
+
+def find_rendering(connection: Connection, report: str, form: str) -> tuple[str, int] | None:
+    """Return digest and size of what was kept under that form; None where there is nothing."""
+    columns = tables.renderings.c
+    query = select(columns.digest, columns.size).where(columns.report_digest == report, columns.form == form)
+    row = connection.execute(query).first()
+    return None if row is None else (row.digest, row.size)
+
+
 def is_released(connection: Connection, tenant: str, digest: str) -> bool:
     """True when a release points, or ever pointed, to the artifact."""
     table = tables.release_history

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from folding.bundles import BUNDLES
 from folding.errors import catalogue
 from folding.report import HeadlineState, Report
 from service.web import snippets, views
@@ -144,6 +145,7 @@ def _result(
         view=views.result(report, everything=everything, page=page),
         titles=TITLES,
         artifact=artifact,
+        bundle_kinds=[(bundle.KIND, bundle.TITLE) for bundle in BUNDLES],
         artifact_url=f"/v1/artifacts/{quote(artifact or '', safe=':')}",
         published=published,
         compared=compared,

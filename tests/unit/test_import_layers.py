@@ -15,15 +15,15 @@ from tests.support.source_trees import parse_all
 
 # From the lowest layer to the highest; modules of one line may import each other, without circles.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("folding.errors", "folding.options", "folding.progress", "folding.progress_bar", "folding.plug_ins",
-     "folding.toolchain"),
+    ("folding.errors", "folding.options", "folding.artifact_files", "folding.progress",
+     "folding.progress_bar", "folding.plug_ins", "folding.toolchain", "folding.temporary_folder"),
     ("folding.report",),
     ("folding.ir",),
     ("folding.ort", "folding.norms"),
     ("folding.passes",),
     ("folding.rules", "folding.export"),
     ("folding.report.norm_rows", "folding.report.graph_map", "folding.report.graph_align"),
-    ("folding.health",),
+    ("folding.health", "folding.ort_format", "folding.bundles"),
     ("folding.sources",),
     ("folding.calibrate", "folding.verify"),
     ("folding.pipeline",),

@@ -72,6 +72,13 @@ MODELS: Final[dict[str, Text]] = {
         "ONNX Runtime. If it runs there, please report it with the model.",
         "Reshape(x, [2, 3]) where x turns out to have 8 elements once constants are folded.",
     ),
+    "no_ort_format_possible": Text(
+        "The artifact cannot be written in ORT format",
+        "ONNX Runtime loads the artifact and writes it in its own format; here it refused one of the two. The format "
+        "holds at most 2 GiB, and only operators that the runtime's CPU provider implements.",
+        "Fold without `--ort-format`: the ONNX artifact does not depend on it.",
+        "An artifact with 3 GiB of weights.",
+    ),
     "source_checker_refused": Text(
         "The source itself does not pass the onnx checker",
         "onnx.checker with full shape inference refuses the file before anything was done to it: an operator is fed "

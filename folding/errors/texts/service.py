@@ -161,6 +161,20 @@ SERVICE: Final[dict[str, Text]] = {
         "Fold with `recalibrate` and the same calibration data; that job's artifact has an attestation.",
         "GET /v1/artifacts/{recalibrated digest}/attestation of a job with calibration data.",
     ),
+    "no_ort_format": Text(
+        "The artifact was not written in ORT format",
+        "A bundle in ONNX Runtime's own format was asked for, and the fold that made the artifact did not write that "
+        "format. It is written in the sandbox and verified with the artifact, never afterwards.",
+        "Fold again with `--ort-format` (option `ort_format`). A recalibrated artifact beside a faithful one has none: "
+        "fold with `recalibrate`.",
+        "GET /v1/artifacts/{digest}/bundle?kind=ort of an ordinary fold.",
+    ),
+    "unknown_bundle": Text(
+        "There is no such kind of bundle",
+        "Artifacts are packed for Triton, KServe, ONNX Runtime (ORT format), or as a folder.",
+        "Take one of `triton`, `kserve`, `ort`, `folder`.",
+        "bnfold bundle model.onnx --report report.json -o out --kind zip",
+    ),
     "no_report": Text(
         "No report",
         "The job has not ended yet, or ended without one.",

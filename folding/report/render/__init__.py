@@ -1,4 +1,4 @@
-"""A report for people and machines: `html`, `markdown`, `junit`, `text`. JSON is `Report.to_json`."""
+"""A report for people and machines: `html`, `markdown`, `junit`, `text`, `card`. JSON is `Report.to_json`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib import import_module
 from folding.errors import UsageError
 from folding.report import Report
 
-KINDS = ("html", "markdown", "junit", "text")
+KINDS = ("html", "markdown", "junit", "text", "card")
 
 
 def render(report: Report, kind: str) -> str:

@@ -122,7 +122,7 @@ def command(report: Report) -> str:
     """The command that makes this artifact and this report again."""
     words = ["bnfold", "fold", "MODEL", "-o", "OUT.onnx"]
     single = {"signature", "step", "missing_stats", "opset", "rtol", "atol", "seed"}
-    flags = {"use_ema", "recalibrate", "freeze_inputs", "strict", "latency"}
+    flags = {"use_ema", "recalibrate", "freeze_inputs", "strict", "latency", "ort_format"}
     lists = {"outputs": "--output", "tags": "--tag", "providers": "--provider", "require": "--require"}
     for name, value in report.options.items():
         option = "--" + name.replace("_", "-")

@@ -9,6 +9,7 @@ from folding.ir.types import Feeds
 from folding.verify.bounds import Arithmetic
 
 DEFAULTS = "enable_all"  # the level at which ONNX Runtime opens a model by itself
+ORT_FORMAT = "ort_format"  # in the place of a level: the runtime optimized the file when it wrote it
 
 
 class Session(Protocol):

@@ -20,6 +20,7 @@ from folding.verify.compare.rows import Candidate
 from folding.verify.context import GraphPair, ProbeSet
 from folding.verify.findings import Findings
 from folding.verify.noise.measure import NoiseModel
+from folding.verify.providers.base import ORT_FORMAT
 from folding.verify.providers.ort_optimizers import OPTIMIZERS
 
 LEVELS = ("enable_basic", "enable_extended", "enable_layout", "enable_all")
@@ -122,7 +123,7 @@ def find_hazards(
                 limits.append(
                     f"at the runtime's defaults source and artifact are both less precise ({cause.name})"
                 )
-                unjudged.add(("cpu", "enable_all"))
+                unjudged |= {("cpu", "enable_all"), ("cpu", ORT_FORMAT)}
             found.append(cause.hazard)
         elif probe is not None:
             detail = f"the artifact differs by {size:.3g} between optimization levels on probe {probe!r}"

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from folding.artifact_files import ort_format_of
 from folding.errors import BnfoldError
+from folding.ort import OrtSession
 from folding.report import VerificationRow
 from folding.sources.base import Reference
 from folding.verify import providers
@@ -16,7 +18,7 @@ from folding.verify.context import GraphPair, ProbeSet
 from folding.verify.findings import Findings, reason
 from folding.verify.noise.measure import NoiseModel
 from folding.verify.noise.ulp_noise import distance
-from folding.verify.providers.base import DEFAULTS, Provider, Session
+from folding.verify.providers.base import DEFAULTS, ORT_FORMAT, Provider, Session
 from folding.verify.providers.failures import ProviderLostError
 
 
@@ -78,7 +80,21 @@ def run_candidates(pair: GraphPair, probes: ProbeSet) -> CandidateRuns:
             and name in pair.options.require
         ):
             gaps.append(f"provider {name!r} is required and not available here")
+    if pair.options.ort_format:
+        found.append(run_ort_format(pair, probes))
     return CandidateRuns(tuple(found), sessions, Findings(gaps=tuple(gaps)))
+
+
+def run_ort_format(pair: GraphPair, probes: ProbeSet) -> Candidate:
+    """The artifact in ORT format on the CPU provider: what its optimizers made of it, judged as any other."""
+    candidate = Candidate("cpu", ORT_FORMAT, judged=True)
+    try:
+        session = OrtSession(ort_format_of(pair.artifact.path), DEFAULTS)
+    except Exception as exc:  # noqa: BLE001 - a model that does not load is a finding
+        candidate.error = f"does not load: {reason(exc, 300)}"
+        return candidate
+    run_all(session.run, probes.probes, candidate)
+    return candidate
 
 
 def run_candidate(

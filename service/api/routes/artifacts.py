@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from sqlalchemy import Row, select
 
-from service.api import attest, bundle, files, report_forms
+from service.api import attest, bundle, files
 from service.api.deps import Digest, Ports, Reader
 from service.auth.principal import Principal
 from service.errors import Forbidden, Gone, NotFound
@@ -88,21 +88,32 @@ async def head_artifact(
     "/{digest}/bundle",
     response_class=Response,
     responses={200: {"description": "A zip.", "content": {ZIP: {}}}},
-    summary="Download a Triton model repository",
+    summary="Download a bundle for a deployer",
 )
 async def get_bundle(
     digest: Digest,
     ports: Ports,
     who: Reader,
-    name: Annotated[str, Query(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] = "model",
+    name: Annotated[
+        str,
+        Query(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="Name of the model in the bundle."),
+    ] = "model",
+    kind: Annotated[
+        Literal["triton", "kserve", "ort", "folder"],
+        Query(
+            description="`triton`: model repository. `kserve`: storage layout and InferenceService. `ort`: "
+            "ONNX Runtime format and its operators, where the fold wrote it (`ort_format`). `folder`: model, "
+            "report, model card, attestation."
+        ),
+    ] = "triton",
+    storage_uri: Annotated[
+        str, Query(max_length=500, description="`storageUri` of the InferenceService; kind `kserve`.")
+    ] = "",
 ) -> Response:
-    """`<name>/config.pbtxt` and `<name>/1/model.onnx`, with the report beside them."""
+    """A zip with one folder, called `name`."""
     row = await run_in_threadpool(find, ports, who, digest, False)
-    job = await run_in_threadpool(_job, ports, who, row.job_id)
-    report = str(job.report_digest)
-    summary = await run_in_threadpool(report_forms.read, ports, report, "summary")
-    size = await run_in_threadpool(report_forms.checked_size, ports, report)
-    return bundle.response(ports.blobs, digest, row.size, row.media_type, name, (report, size), summary)
+    job = await run_in_threadpool(_job, ports, who, row)
+    return await run_in_threadpool(bundle.response, ports, row, job, kind, name, storage_uri)
 
 
 @router.get(
@@ -114,7 +125,7 @@ async def get_bundle(
 def get_attestation(digest: Digest, ports: Ports, who: Reader) -> JSONResponse:
     """Binds source, options, toolchain, verification figures and artifact."""
     row = find(ports, who, digest, False)
-    job = _job(ports, who, row.job_id)
+    job = _job(ports, who, row)
     if job.artifact_digest != digest:
         raise NotFound(
             "The recalibrated artifact of a job has no attestation: the job's report proves the other one.",
@@ -124,6 +135,13 @@ def get_attestation(digest: Digest, ports: Ports, who: Reader) -> JSONResponse:
     return JSONResponse(attest.envelope(ports, job), media_type=DSSE)
 
 
-def _job(ports: Services, who: Principal, job_id: str) -> Job:
+def _job(ports: Services, who: Principal, artifact: Row[Any]) -> Job:
+    """Return the job that made the artifact; where it was deleted, the newest that has the same result."""
     with ports.db.read() as connection:
-        return repository.find(connection, who.tenant, job_id)
+        try:
+            return repository.find(connection, who.tenant, artifact.job_id)
+        except NotFound:
+            job = repository.find_maker(connection, who.tenant, artifact.digest)
+            if job is None:
+                raise
+            return job

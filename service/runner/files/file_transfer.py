@@ -16,6 +16,7 @@ from folding.errors import InternalError, UnsafeModel, UsageError
 RESULTS: Final = (
     "model.onnx",
     "model.onnx.data",
+    "model.ort",
     "recalibrated.onnx",
     "recalibrated.onnx.data",
     "report.json",

@@ -16,8 +16,8 @@ from service.cli import failures, run
 from tests.support.paths import ROOT
 
 COMMANDS = [
-    "inspect", "fold", "verify", "check", "serve", "worker", "submit", "status", "pull", "release", "doctor",
-    "keys", "explain", "completion", "man",
+    "inspect", "fold", "verify", "check", "bundle", "serve", "worker", "submit", "status", "pull", "release",
+    "doctor", "keys", "explain", "completion", "man",
 ]  # fmt: skip
 
 

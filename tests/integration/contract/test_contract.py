@@ -343,6 +343,40 @@ class TestArtifacts:
         assert b'name: "net"' in archive.read("net/config.pbtxt")
         assert client.get(f"{where}/bundle", params={"name": "net"}).content == first
 
+    def test_kinds_of_bundles(self, client: httpx.Client, artifact: tuple[str, bytes]) -> None:
+        where, data = artifact
+
+        def bundle(**params: str) -> zipfile.ZipFile:
+            answer = client.get(f"{where}/bundle", params={"name": "net", **params})
+            assert answer.status_code == 200, answer.text
+            return zipfile.ZipFile(io.BytesIO(answer.content))
+
+        kserve = bundle(kind="kserve", storage_uri="s3://bucket/net")
+        assert b"s3://bucket/net" in kserve.read("net/inferenceservice.yaml")
+        assert kserve.read("net/models/net/1/model.onnx") == data
+        folder = bundle(kind="folder")
+        assert folder.read("net/model.onnx") == data
+        assert digest(data)[7:].encode() in folder.read("net/model_card.md")
+        assert "payload" in json.loads(folder.read("net/attestation.json"))
+        assert "verdict" in json.loads(folder.read("net/report.json"))
+        assert_problem(client.get(f"{where}/bundle", params={"kind": "ort"}), 422, "no_ort_format")
+        assert client.get(f"{where}/bundle", params={"kind": "tar"}).status_code == 422
+
+    def test_ort_format_is_kept_with_the_report(self, client: httpx.Client) -> None:
+        data, options = orders(), {"ort_format": True}
+        job = run(client, data, options=options)
+        report = client.get(job["links"]["report"]).json()
+        where = {"params": {"kind": "ort", "name": "net"}}
+        answer = client.get(f"{job['links']['artifact']}/bundle", **where)
+        archive = zipfile.ZipFile(io.BytesIO(answer.content))
+        assert digest(archive.read("net/model.ort")) == report["ort_format"]["artifact"]["digest"]
+        told = report["ort_format"]["required_operators"]
+        assert archive.read("net/required_operators.config").decode() == told
+        again = client.post("/v1/jobs", json={"input": digest(data), "options": options}).json()
+        assert again["cached_from"] == job["id"]
+        assert client.delete(f"/v1/jobs/{job['id']}").status_code == 204
+        assert client.get(f"{again['links']['artifact']}/bundle", **where).content == answer.content
+
     def test_attestation(self, client: httpx.Client, artifact: tuple[str, bytes]) -> None:
         envelope = client.get(f"{artifact[0]}/attestation").json()
         statement = json.loads(base64.b64decode(envelope["payload"]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -84,35 +83,6 @@ def test_openssf_signature(artifact: Path, tmp_path: Path) -> None:
     artifact.write_bytes(data)
     with pytest.raises(ProvenanceError):
         openssf.verify(artifact, signature, public)
-
-
-def test_triton_layout_and_config() -> None:
-    """The structure that Triton's ONNX Runtime backend asks for, from a report."""
-    from service.api import bundle
-    from tests.support.reports import sample_report
-
-    report = json.loads(sample_report().to_json())
-    config = bundle.config_text(report, "mobile")
-    fields = dict(re.findall(r"^(name|backend|max_batch_size): \"?([\w]+)\"?$", config, re.M))
-    assert fields == {"name": "mobile", "backend": "onnxruntime", "max_batch_size": "64"}
-    assert 'input [ { name: "x" data_type: TYPE_FP32 dims: [ 8, 8, 1 ] } ]' in config
-    assert 'output [ { name: "y" data_type: TYPE_FP32 dims: [ 10 ] } ]' in config
-
-
-def test_triton_bundle_is_a_repository(tmp_path: Path, artifact: Path) -> None:
-    from service.api import bundle
-
-    def view(data: bytes) -> tuple[int, object]:
-        return len(data), iter([memoryview(data)])
-
-    model, config = artifact.read_bytes(), b'name: "mobile"\n'
-    members = [("mobile/config.pbtxt", *view(config)), ("mobile/1/model.onnx", *view(model))]
-    path = tmp_path / "bundle.zip"
-    path.write_bytes(b"".join(bundle.stream(members)))  # type: ignore[arg-type]
-    with zipfile.ZipFile(path) as found:
-        assert found.testzip() is None
-        assert found.namelist() == ["mobile/config.pbtxt", "mobile/1/model.onnx"]
-        assert found.read("mobile/1/model.onnx") == model
 
 
 def test_kserve_example() -> None:
