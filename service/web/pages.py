@@ -73,7 +73,7 @@ async def jobs(
         page = await api.get("/v1/jobs", **{name: value for name, value in asked.items() if value})
     rows = [job_of(row) for row in page["jobs"]]
     kept = {
-        "kind": kind,
+        "kind": "" if kind == "fold" else kind,
         "state": state,
         "health": health,
         "search": search,
