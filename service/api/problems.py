@@ -40,6 +40,9 @@ STATUS: tuple[tuple[type[E.BnfoldError], int], ...] = (
 JOB_STATUS = 422
 
 
+# Seconds after which an answer of these may be another one; for errors that do not say it themselves.
+RETRY_AFTER = {429: 1, 503: 2, 504: 1, 507: 30}
+
 # FastAPI's words for a JSON body that its parser gave up on.
 _UNPARSED = "There was an error parsing the body"
 
@@ -73,7 +76,10 @@ def problem(
         "code": code,
     }
     body |= {name: value for name, value in more.items() if value not in (None, {}, "")}
-    return JSONResponse(body, status, headers, media_type=MEDIA_TYPE)
+    response = JSONResponse(body, status, headers, media_type=MEDIA_TYPE)
+    if status in RETRY_AFTER:
+        response.headers.setdefault("Retry-After", str(RETRY_AFTER[status]))
+    return response
 
 
 def of_error(error: E.BnfoldError, *, status: int | None = None, job: str | None = None) -> JSONResponse:

@@ -8,6 +8,8 @@ from typing import Any
 
 import uvicorn
 
+from service.api.problems import RETRY_AFTER
+
 MAX_HEADER_BYTES = 64 << 10
 MAX_HEADERS = 100
 
@@ -146,7 +148,9 @@ class GuardedProtocol(_PROTOCOL):  # type: ignore[misc, valid-type]
         }
         head = (
             f"HTTP/1.1 {status} {phrase[status]}\r\ncontent-type: application/problem+json\r\n"
-            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+            f"content-length: {len(body)}\r\n"
+            + (f"retry-after: {RETRY_AFTER[status]}\r\n" if status in RETRY_AFTER else "")
+            + "connection: close\r\n\r\n"
         )
         self._disarm()
         self._refused = True

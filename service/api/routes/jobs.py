@@ -126,14 +126,18 @@ async def get_job(job_id: str, ports: Ports, who: Reader, wait: Wait = 0.0) -> R
 
 
 @router.post("/{job_id}:cancel", response_model=JobOut, status_code=202, summary="Cancel a job")
-def cancel_job(job_id: str, ports: Ports, who: Submitter) -> JobOut:
+def cancel_job(job_id: str, ports: Ports, who: Submitter, response: Response) -> JobOut:
     """`cancelled` at once while it waits; `stopping` until its worker has killed the runner."""
-    return JobOut.of(ports.jobs.cancel(who.tenant, job_id))
+    job = ports.jobs.cancel(who.tenant, job_id)
+    if not job.done:
+        response.headers["Retry-After"] = "1"
+    return JobOut.of(job)
 
 
 @router.post("/{job_id}:retry", response_model=JobOut, status_code=202, summary="Retry a job")
-def retry_job(job_id: str, ports: Ports, who: Submitter) -> JobOut:
+def retry_job(job_id: str, ports: Ports, who: Submitter, response: Response) -> JobOut:
     """For failed, cancelled and rejected jobs."""
+    response.headers["Retry-After"] = "1"
     return JobOut.of(ports.jobs.retry(who.tenant, job_id))
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import Row
 from folding import toolchain
 from folding.errors import BnfoldError
 from folding.options import FoldOptions
-from service.api import metrics
+from service.api import metrics, problems
 from service.api.deps import Ports, Reader
 from service.api.jobs_view import FORMS
 from service.process.supervision import FAULTS
@@ -98,7 +98,9 @@ async def readyz(request: Request, ports: Ports) -> JSONResponse:
     if getattr(request.app.state, "draining", False):
         ending = {"process": Check(ok=False, detail="this process is about to end")}
         found = found.model_copy(update={"ready": False, "checks": found.checks | ending})
-    return JSONResponse(found.model_dump(), 200 if found.ready else 503)
+    if found.ready:
+        return JSONResponse(found.model_dump())
+    return JSONResponse(found.model_dump(), 503, {"Retry-After": str(problems.RETRY_AFTER[503])})
 
 
 def look(ports: Services) -> Ready:
