@@ -14,7 +14,7 @@ from folding.options import FoldOptions
 from folding.progress import Progress
 from folding.report import Verification, VerificationRow
 from folding.rules.base import Decision
-from folding.sources.base import LayeredReference, Reference
+from folding.sources.base import Imported, LayeredReference, Reference
 from folding.verify import providers
 from folding.verify.arithmetic import arithmetic_of
 from folding.verify.compare.rows import Answers, Candidate, row
@@ -241,12 +241,28 @@ def verify_models(
     progress = progress or Progress()
     with tempfile.TemporaryDirectory(prefix="bnfold-", dir=workdir) as scratch:
         imported = sources.load(a, options, Path(scratch), progress)
-        path = imported.onnx_path or export.write_plain(imported.model, Path(scratch) / "a.onnx")
-        try:
-            return examine(path, b, imported.reference, options, probe=probe, progress=progress)
-        finally:
-            if imported.reference is not None:
-                imported.reference.close()
+        return verify_imported(imported, b, options, Path(scratch), probe=probe, progress=progress)
+
+
+def verify_imported(
+    imported: Imported,
+    b: Path,
+    options: FoldOptions,
+    scratch: Path,
+    *,
+    probe: Feeds | None = None,
+    progress: Progress | None = None,
+) -> Verification:
+    """Compare the ONNX file `b` with a model that was read already; its reference is closed afterwards.
+
+    scratch: an existing folder, where the model is written unless it is an ONNX file itself.
+    """
+    path = imported.onnx_path or export.write_plain(imported.model, scratch / "a.onnx")
+    try:
+        return examine(path, b, imported.reference, options, probe=probe, progress=progress)
+    finally:
+        if imported.reference is not None:
+            imported.reference.close()
 
 
 def measure_latency(pair: GraphPair, probes: ProbeSet, runs: CandidateRuns) -> Latency:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 from onnx import numpy_helper
 
-from folding import pipeline
+from folding import pipeline, sources
 from folding.options import FoldOptions
 from folding.report import Verdict
 from folding.report.render import render
@@ -40,6 +41,18 @@ def test_one_norm_gone_and_one_left(tmp_path: Path, rng: np.random.Generator) ->
     assert "Both graphs, side by side" in page
     assert "folded into n" in page
     assert "kept: no_linear_neighbour" in page
+
+
+def test_the_source_is_read_once(
+    tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = source(tmp_path / "a.onnx", rng), tmp_path / "b.onnx"
+    pipeline.fold(a, b, FoldOptions(verify=False))
+    read: list[Path] = []
+    load = sources.load
+    monkeypatch.setattr(sources, "load", lambda path, *rest: read.append(path) or load(path, *rest))
+    assert compare(a, b).verdict is Verdict.PASS
+    assert read == [a, b]
 
 
 def test_left_although_an_exact_fold_exists(tmp_path: Path, rng: np.random.Generator) -> None:
