@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
 
 from folding.progress import Event, Listener
 
@@ -39,9 +40,9 @@ def progress_bar(stages: Sequence[str] = STAGES) -> Iterator[Listener]:
 @contextmanager
 def _notebook_bar(stages: Sequence[str]) -> Iterator[Listener]:
     """A widget where ipywidgets are installed, else a line of text."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # "IProgress not found": the line of text does
-        from tqdm.auto import tqdm
+    # Not `tqdm.auto`: without ipywidgets it warns, where the line of text does.
+    name = "tqdm.notebook" if find_spec("ipywidgets") is not None else "tqdm.std"
+    tqdm = import_module(name).tqdm
 
     order = {stage: position for position, stage in enumerate(stages)}
     form = "{desc:<30} {percentage:3.0f} %|{bar}| {elapsed}{postfix}"

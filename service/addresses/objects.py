@@ -36,7 +36,9 @@ class Objects:
                     count += 1
                     if count > MOST_FILES:
                         raise UsageError(f"More than {MOST_FILES} objects lie below {address.shown}.")
-                    _download(store, row["path"], _inside(root, row["path"][len(key) :].lstrip("/"), address))
+                    _download(
+                        store, row["path"], path_inside(root, row["path"][len(key) :].lstrip("/"), address)
+                    )
             if not count:
                 raise FileNotFoundError(key)
             return root
@@ -74,7 +76,7 @@ def _download(store: Any, key: str, target: Path) -> None:
             file.write(piece)
 
 
-def _inside(root: Path, name: str, address: Address) -> Path:
+def path_inside(root: Path, name: str, address: Address) -> Path:
     """Return the place of an object below `root`. Raises: UsageError for a name that leaves it."""
     parts = name.split("/")
     if not name or any(part in ("", ".", "..") for part in parts):

@@ -14,8 +14,14 @@ TOPS = "bench|bnfold|constraints|deploy|docs|examples|folding|openapi|scripts|se
 PLACE = re.compile(rf"(?<![\w/.-])(?:{TOPS})/[\w./-]*[\w/]")
 NAMED = re.compile(r"`([\w/]+\.py)`, `(\w+)`|`(\w+)` in `([\w/]+\.py)`")
 QUOTED = re.compile(r"`([^`\n]+\.(?:py|md|json|html|js))`")
-# A repository's name, a pattern, what a page itself writes, an object of Kubernetes.
-NO_FILE = {"bnfold/bnfold", "docs/decisions/NNNN-title.md", "deploy/compose/.env", "deploy/bnfold-api"}
+# A repository's name, a pattern, what a page or a target writes, an object of Kubernetes.
+NO_FILE = {
+    "bnfold/bnfold",
+    "docs/decisions/NNNN-title.md",
+    "deploy/compose/.env",
+    "service/web/site",
+    "deploy/bnfold-api",
+}
 
 
 def places(text: str) -> list[str]:

@@ -6,7 +6,7 @@ import pytest
 
 from folding.errors import UsageError
 from service.addresses.address import SCHEMES, Address, parse
-from service.addresses.objects import _inside
+from service.addresses.objects import path_inside
 
 PIN = "sha256:" + "ab" * 32
 
@@ -56,4 +56,4 @@ def test_names_of_objects_stay_in_the_folder(name: str, tmp_path: object) -> Non
     address = parse("s3://bucket/folder/")
     assert address is not None
     with pytest.raises(UsageError):
-        _inside(tmp_path, name, address)  # type: ignore[arg-type]
+        path_inside(tmp_path, name, address)  # type: ignore[arg-type]
