@@ -23,7 +23,8 @@ def arithmetic_of(artifact: Loaded) -> Arithmetic:
     """Return the arithmetic of the CPU provider for a graph: that of the narrowest float type in it."""
     found = [_BY_TYPE[kind] for kind in set(element_types(artifact)) if kind in _BY_TYPE]
     narrowest = max(found, key=lambda arithmetic: arithmetic.u, default=FLOAT32)
-    return replace(narrowest, tiny=max((a.tiny for a in found), default=narrowest.tiny))
+    tiny = max((a.tiny for a in found), default=narrowest.tiny)
+    return replace(narrowest, tiny=tiny, largest=min((a.largest for a in found), default=narrowest.largest))
 
 
 def element_types(loaded: Loaded) -> Iterator[int]:

@@ -31,6 +31,7 @@ from folding.verify.steps.check_sensitivity import probe_sensitivity
 from folding.verify.steps.compare_devices import compare_devices
 from folding.verify.steps.compare_layers import compare_layers
 from folding.verify.steps.compare_source_layers import compare_source_layers
+from folding.verify.steps.find_amplifier import drift_on_worst_probe
 from folding.verify.steps.find_hazards import find_hazards
 from folding.verify.steps.float64_reference import float64_answers
 from folding.verify.steps.force_branches import force_branches
@@ -84,9 +85,9 @@ def run_stages(
     deployed = deployed_answers(probes, reference)
     framework = framework_answers(probes, reference)  # first, because it holds the weights until then
     noise = NoiseModel(pair, probes)
-    measured = noise.measure()
-    sensitivity = probe_sensitivity(pair.source, probes, noise.outputs)
-    exact = float64_answers(pair, probes, noise.outputs)
+    sensitivity = probe_sensitivity(pair.source, probes, noise)
+    layers = compare_layers(pair, probes, noise)
+    exact = float64_answers(pair, probes, noise, layers.check is not None and layers.check.proved)
     noise.note_float64(exact.distances)
     runs = run_candidates(pair, probes)
     references = {UNFOLDED: probes.answers}
@@ -94,11 +95,12 @@ def run_stages(
         references[reference.name] = framework.answers
     rows = candidate_rows(runs.candidates, references, exact.answers, noise)
     rows = reported_end_to_end(rows, reference, runs.candidates, deployed, noise)
-    layers = compare_layers(pair, probes, noise)
     branches = force_branches(pair, probes, noise)
     devices = compare_devices(pair, probes, layers.check)
     noise.release()
     hazards = find_hazards(pair, probes, noise, runs.candidates)
+    u = arithmetic_of(pair.artifact).u
+    amplification = drift_on_worst_probe(pair, probes, rows, layers.check, u)
     speed = measure_latency(pair, probes, runs) if pair.options.latency else Latency()
     stages = (probes, framework, conversion, exact, runs, layers, branches, devices, hazards, speed)
     return Outcome(
@@ -112,8 +114,9 @@ def run_stages(
         hazards=hazards.hazards,
         latency=speed.figures,
         certificates=certificates,
-        unit_roundoff=arithmetic_of(pair.artifact).u,
-        findings=known + measured + Findings.total(stage.findings for stage in stages),
+        amplification=amplification,
+        unit_roundoff=u,
+        findings=known + noise.findings + Findings.total(stage.findings for stage in stages),
     )
 
 

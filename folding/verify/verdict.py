@@ -32,13 +32,17 @@ INSENSITIVE = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """What all stages returned. layers: None where the comparison layer by layer did not take place."""
+    """What all stages returned. layers: None where the comparison layer by layer did not take place.
+
+    amplification: the drift on the probe on which passing outputs differ most.
+    """
 
     rows: tuple[VerificationRow, ...] = ()
     probes: ProbeSet = field(default_factory=ProbeSet)
     sensitivity: Sensitivity = field(default_factory=Sensitivity)
     layers: LayerCheck | None = None
     drift: tuple[DriftRow, ...] = ()
+    amplification: tuple[DriftRow, ...] = ()
     hazards: tuple[Hazard, ...] = ()
     latency: dict[str, Any] | None = None
     certificates: int = 0
@@ -80,7 +84,7 @@ def conclude(outcome: Outcome) -> Verification:
 def conditioning_in(outcome: Outcome, passed: list[VerificationRow]) -> list[Conditioning]:
     """Return `ill_conditioned` where every segment holds and the outputs still move much."""
     end_to_end = [row for row in passed if row.reference not in (LAYERWISE, EXACT_LAYERS, BRANCHES)]
-    return conditioning_of(end_to_end, outcome.drift, outcome.unit_roundoff)
+    return conditioning_of(end_to_end, outcome.amplification or outcome.drift, outcome.unit_roundoff)
 
 
 def missing_evidence(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import ml_dtypes
@@ -21,6 +22,7 @@ WIDENED = frozenset({1, 10, 11, 16})
 _STANDARD = ("float16", "float32", "float64", "bfloat16")
 
 
+@cache
 def is_standard_float(dtype: np.dtype[Any]) -> bool:
     """Return whether a type is a float of 16 to 64 bits."""
     return dtype.name in _STANDARD

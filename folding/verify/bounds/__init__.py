@@ -87,9 +87,22 @@ def propagate(application: Application) -> tuple[Bounded, ...]:
     if len(errors) < len(results):
         errors = [*errors, *(np.asarray(np.inf) for _ in results[len(errors) :])]
     tiny = 0.0 if application.op_type in EXACT_RESULTS else application.arithmetic.tiny
+    limit = application.arithmetic.largest
     return tuple(
-        Bounded(value, clear_exact(value, error, tiny)) for value, error in zip(results, errors, strict=False)
+        Bounded(value, in_range(value, clear_exact(value, error, tiny), limit))
+        for value, error in zip(results, errors, strict=False)
     )
+
+
+def in_range(value: Array, error: Array, largest: float) -> Array:
+    """Return the error, inf where the computed number may have left the range of its type."""
+    if value.dtype.kind != "f" or not value.size or largest == np.inf:
+        return error
+    with np.errstate(all="ignore"):
+        size = np.abs(value)
+        if float(np.max(size)) + float(np.max(error)) <= largest:
+            return error
+        return np.where(size + error <= largest, error, np.inf)
 
 
 def clear_exact(value: Array, error: Array, tiny: float) -> Array:

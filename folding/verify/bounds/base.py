@@ -54,6 +54,7 @@ class Arithmetic:
 
     u: unit roundoff of results (2^-24 float32, 2^-11 float16, 2^-8 bfloat16, 2^-53 float64).
     factors: relative rounding of each factor of a product before it is multiplied (2^-10 for TF32).
+    largest: the largest number; nothing is known of results that may be larger, and of what is made of them.
     convolution: growth of the rounding where a convolution may be no plain sum of products (Winograd, FFT).
     exact: the fold step, in float64 throughout: casts to narrower floats do not round in it.
     functions: error of elementary functions, in units of u, where the provider's table states it.
@@ -70,23 +71,30 @@ class Arithmetic:
     attributes: float = 0.0
     tiny: float = 2.0**-114
     convolution: float = 1.0
+    largest: float = float(np.finfo(np.float32).max)
 
     def gamma(self, n: int) -> float:
         """gamma_n = n u / (1 - n u), Higham (3.1): n roundings in a row. inf where n u >= 1."""
         return n * self.u / (1 - n * self.u) if n * self.u < 1 else float("inf")
 
 
-FLOAT64 = Arithmetic("float64", 2.0**-53, tiny=2.0**-1000)
+FLOAT64 = Arithmetic("float64", 2.0**-53, tiny=2.0**-1000, largest=float(np.finfo(np.float64).max))
 FLOAT32 = Arithmetic("float32", 2.0**-24)
 # TF32 keeps 11 significant bits of each factor of a product. Libraries round to them (2^-11), the hardware
 # by itself cuts the rest off (2^-10); its float32 sums may be cut off too, at 2^-23. The bound covers both.
 TF32 = Arithmetic("TF32", 2.0**-23, factors=2.0**-10)
-FLOAT16 = Arithmetic("float16", 2.0**-11, tiny=2.0**-20)
+FLOAT16 = Arithmetic("float16", 2.0**-11, tiny=2.0**-20, largest=65504.0)
 BFLOAT16 = Arithmetic("bfloat16", 2.0**-8)
 # The fold step: the artifact against the source, both by our float64 kernels. Eight times the unit roundoff
 # stands for the roundings of both sides; it is 2^26 times below the one cast of each constant.
 FOLD = Arithmetic(
-    "float64, constants cast once", 2.0**-50, exact=True, functions=1.0, attributes=2.0**-24, tiny=2.0**-1000
+    "float64, constants cast once",
+    2.0**-50,
+    exact=True,
+    functions=1.0,
+    attributes=2.0**-24,
+    tiny=2.0**-1000,
+    largest=float("inf"),
 )
 ARITHMETICS: tuple[Arithmetic, ...] = (FLOAT64, FLOAT32, TF32, FLOAT16, BFLOAT16, FOLD)
 

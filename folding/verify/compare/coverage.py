@@ -81,6 +81,12 @@ def coverage_of(check: LayerCheck) -> BoundCoverage:
     )
 
 
+def worst_passing(rows: Iterable[VerificationRow], u: float) -> OutputComparison | None:
+    """Return the output that differs most although it passes; None where none differs by much."""
+    outputs = [o for row in rows if row.judged for o in row.outputs if o.passed and o.max_rel > LARGE * u]
+    return max(outputs, key=lambda o: o.max_rel, default=None)
+
+
 def conditioning_of(
     rows: Iterable[VerificationRow], drift: Sequence[DriftRow], u: float
 ) -> list[Conditioning]:
@@ -88,10 +94,9 @@ def conditioning_of(
 
     rows: judged end to end, all passing. drift: differences at inner values, in graph order. u: roundoff.
     """
-    outputs = [o for row in rows for o in row.outputs if o.passed and o.max_rel > LARGE * u]
-    if not outputs:
+    worst = worst_passing(rows, u)
+    if worst is None:
         return []
-    worst = max(outputs, key=lambda o: o.max_rel)
     layer, factor = first_amplifier(drift, u)
     return [
         Conditioning(

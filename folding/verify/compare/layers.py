@@ -58,6 +58,11 @@ class LayerCheck:
     order: list[str] = field(default_factory=list)  # values of the source
 
     @property
+    def proved(self) -> bool:
+        """Whether a sound bound holds for every segment."""
+        return bool(self.fold) and len(self.fold) == self.cuts and all(s.passed for s in self.fold.values())
+
+    @property
     def first_divergence(self) -> str | None:
         """First value, in graph order, whose own segment is wrong; None when no segment is.
 
@@ -88,7 +93,7 @@ class Layers:
     seconds: float = 60.0
     casts: float = 1.0
 
-    def check(self, rng: np.random.Generator, perturbed: Sequence[Feeds]) -> LayerCheck:
+    def check(self, rng: np.random.Generator, perturbed: Iterable[Feeds]) -> LayerCheck:
         """Run both sides. perturbed: the source's weights one ulp off, a set per noise run."""
         result = LayerCheck()
         names = shared_values(self.source, self.artifact, self.sites, self.feeds, self.limit)
@@ -141,7 +146,7 @@ class Layers:
         base: Feeds,
         loose: frozenset[str],
         rng: np.random.Generator,
-        perturbed: Sequence[Feeds],
+        perturbed: Iterable[Feeds],
         result: LayerCheck,
     ) -> set[str]:
         """Judge every cut once. Return the names in `loose` that mean another value; nothing counts then."""
@@ -194,7 +199,7 @@ class Layers:
         base: Feeds,
         got: Feeds,
         rng: np.random.Generator,
-        perturbed: Sequence[Feeds],
+        perturbed: Iterable[Feeds],
     ) -> dict[str, OutputComparison]:
         """Judge by noise the cuts that no bound judges."""
         inner = [cut for cut in cuts if cut.name not in self.source.outputs]

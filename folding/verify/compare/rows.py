@@ -113,9 +113,9 @@ def _compared(
 def compare_with_refined_noise(
     limits: OutputTolerances, name: str, probe: str, reference: Array, candidate: Array
 ) -> Comparison:
-    """Compare; before a failure stands, the noise of that probe is measured better."""
+    """Compare; before a failure stands, the noise is measured, and then that of the probe better."""
     result = compare(name, probe, reference, candidate, limits.tolerance(name, probe))
-    if not result.passed and np.isfinite(result.max_abs) and limits.sharpen(probe):
+    while not result.passed and np.isfinite(result.max_abs) and limits.sharpen(probe):
         result = compare(name, probe, reference, candidate, limits.tolerance(name, probe))
     return result
 

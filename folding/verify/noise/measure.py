@@ -1,4 +1,8 @@
-"""The noise of every output of the source, measured by equivalent executions, and the tolerances from it."""
+"""The noise of every output of the source, measured by equivalent executions, and the tolerances from it.
+
+It is measured when something needs it: a comparison within the rounding that any execution makes passes with
+or without, and most are.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,7 @@ SPARED = budget.HEAVY  # bytes of perturbed weights beyond which making them aga
 
 
 class NoiseModel:
-    """Measured noise per output; measures more on a probe when a comparison is about to fail there."""
+    """Noise per output, measured when a comparison would fail without it; more of it before one fails."""
 
     def __init__(self, pair: GraphPair, probes: ProbeSet) -> None:
         self.pair, self.probes = pair, probes
@@ -29,6 +33,8 @@ class NoiseModel:
         self._perturbed: list[Feeds] = []
         self._sharpened: set[str] = set()
         self._session: FedSession | None = None  # moves the result of every operator
+        self.measured = False
+        self._skipped: list[str] = []
 
     def _empty(self, name: str) -> Noise:
         """An output's dtype, depth and scale on every probe, without samples."""
@@ -37,11 +43,19 @@ class NoiseModel:
         noise.scales = {probe: scale_of(outputs[name]) for probe, outputs in answers.items()}
         return noise
 
-    def measure(self) -> Findings:
-        """Run the source on the first probes with weights, inputs and the results of operators moved."""
+    @property
+    def findings(self) -> Findings:
+        """What could not be measured."""
+        return Findings(skipped=tuple(self._skipped))
+
+    def measure(self) -> None:
+        """Run the source on the first probes with weights, inputs and operators' results moved, once."""
+        if self.measured:
+            return
+        self.measured = True
         effort, rng = self.probes.effort, self.pair.rng(0x6E6F697365)
         probes = self.probes.probes[: effort.noise_probes]
-        skipped = []
+        skipped = self._skipped
         try:
             self._session = monte_carlo(self.pair.source, self.pair.rng(0x6D6F6E7465)).session()
         except Exception as exc:  # noqa: BLE001 - then only weights and inputs are moved
@@ -60,7 +74,6 @@ class NoiseModel:
             except Exception as exc:  # noqa: BLE001 - then the limits are the tighter ones of the graph as it is
                 skipped.append(f"noise where the graph rounds: {reason(exc)}")
         self.release(SPARED)
-        return Findings(skipped=tuple(skipped))
 
     def _run(self, session: FedSession, probe: Probe, weights: Feeds, rng: np.random.Generator) -> None:
         """Add one equivalent execution of the source to the noise of every output."""
@@ -82,7 +95,10 @@ class NoiseModel:
             self._perturbed.clear()
 
     def sharpen(self, probe: str) -> bool:
-        """Measure the noise of a probe with more runs, once. Return False where that was done already."""
+        """Measure the noise, or that of a probe with more runs. Return False where both were done already."""
+        if not self.measured:
+            self.measure()
+            return True
         if probe in self._sharpened:
             return False
         self._sharpened.add(probe)

@@ -46,12 +46,16 @@ def derive(noise: Noise, probe: str, options: FoldOptions) -> Tolerance:
         return discrete(noise, probe)
     level = noise.of(probe)
     rtol, atol = 4 * unit_roundoff(noise.dtype), GUARD * level
+    rounding = f"u*sqrt(1 + {noise.depth} layers) = {noise.floor:.1e}"
     why = (
-        f"{GUARD:g} x {level:.2g}: the source model moves by that much on this probe when every weight, "
+        f"{GUARD:g} x {level:.2g}: what any execution rounds, {rounding} of the scale; the differences are "
+        "below that, so the noise of the source was not measured"
+        if not noise.samples
+        else f"{GUARD:g} x {level:.2g}: the source model moves by that much on this probe when every weight, "
         f"input and result of an operator moves by one unit in the last place "
         f"({len(noise.samples.get(probe, []))} runs on it, "
         f"{noise.pooled:.1e} of scale over all probes, "
-        f"floor u*sqrt(1 + {noise.depth} layers) = {noise.floor:.1e})"
+        f"floor {rounding})"
     )
     if probe in noise.float64_distance:
         why += f"; the source's own error against float64 is {noise.float64_distance[probe]:.2g}"

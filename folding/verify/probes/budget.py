@@ -41,7 +41,7 @@ class Effort:
     def words(self) -> str:
         """For the report."""
         return (
-            f"one run takes about {self.seconds * 1e3:.3g} ms: {self.probes} probes, noise from "
+            f"one run takes about {self.seconds * 1e3:.3g} ms: {self.probes} probes, noise where needed from "
             f"{self.noise_runs} run(s) on {self.noise_probes} of them, {self.sizes} further input size(s)"
         )
 
@@ -99,7 +99,7 @@ def plan(seconds: float, weights: int = 0) -> Effort:
 
 
 TIERS: tuple[tuple[float, Effort], ...] = (
-    (0.004, Effort(10, 10, 3, batch=3, sizes=3, framework=10, sharper=12, source_hazards=10)),
+    (0.004, Effort(10, 10, 3, batch=3, sizes=3, framework=10, sharper=12, source_hazards=3)),
     (0.02, Effort(8, 4, 2, batch=3, sizes=1, framework=4, sharper=8, source_hazards=3)),
     (0.05, Effort(4, 2, 1, batch=2, sizes=1, framework=2, sharper=4, source_hazards=1)),
     (0.3, Effort(3, 1, 1, batch=2, sizes=1, framework=1, sharper=3, cut_bytes=64 << 20)),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 
 import numpy as np
 
 from folding.verify.context import ProbeSet
 from folding.verify.model import Loaded, live_values
+from folding.verify.noise.measure import NoiseModel
 from folding.verify.noise.ulp_noise import Noise, scale_of
+
+CLEAR = 0.25  # of the larger answer: a difference that needs no measured noise beside it
 
 
 @dataclass(frozen=True)
@@ -20,18 +23,42 @@ class Sensitivity:
     constant: bool = False
 
 
-def probe_sensitivity(source: Loaded, probes: ProbeSet, noises: Mapping[str, Noise]) -> Sensitivity:
-    """Return which probes are evidence: an output answers them differently than it answers another probe."""
-    reacting: set[str] = set()
-    for name, noise in noises.items():
-        if any(answers_differ(noise, (probe,), a, b) for probe, a, b in rows_within(probes, name)):
-            reacting.update(p.name for p in probes.probes)
-        for probe in probes.probes:
-            for other in probes.probes:
-                if other is not probe and responses_differ(probes, name, noise, probe.name, other.name):
-                    reacting.add(probe.name)
+class Difference(IntEnum):
+    """How two answers compare. UNCLEAR: the noise decides, and is not known."""
+
+    NONE = 0
+    UNCLEAR = 1
+    CLEAR = 2
+
+
+def probe_sensitivity(source: Loaded, probes: ProbeSet, model: NoiseModel) -> Sensitivity:
+    """Return which probes are evidence: an output answers them differently than it answers another probe.
+
+    The noise is measured only where it decides.
+    """
+    found = strongest(probes, model)
+    if Difference.UNCLEAR in found.values():
+        model.measure()
+        found = strongest(probes, model)
+    reacting = tuple(p.name for p in probes.probes if found[p.name] is Difference.CLEAR)
+    return Sensitivity(reacting, constant_outputs(source))
+
+
+def strongest(probes: ProbeSet, model: NoiseModel) -> dict[str, Difference]:
+    """Return for each probe the clearest difference of any output from its answer to another probe."""
+    found = dict.fromkeys((p.name for p in probes.probes), Difference.NONE)
+    for name, noise in model.outputs.items():
+        for probe, a, b in rows_within(probes, name):
+            whole = answers_differ(noise, (probe,), a, b, model.measured)
+            found.update({each: max(known, whole) for each, known in found.items()})
+        for probe in found:
+            for other in found:
+                if found[probe] is Difference.CLEAR:
                     break
-    return Sensitivity(tuple(p.name for p in probes.probes if p.name in reacting), constant_outputs(source))
+                if other != probe:
+                    difference = responses_differ(probes, name, noise, probe, other, model.measured)
+                    found[probe] = max(found[probe], difference)
+    return found
 
 
 def rows_within(probes: ProbeSet, name: str) -> list[tuple[str, np.ndarray, np.ndarray]]:
@@ -44,17 +71,17 @@ def rows_within(probes: ProbeSet, name: str) -> list[tuple[str, np.ndarray, np.n
     return pairs[:1]
 
 
-def responses_differ(probes: ProbeSet, name: str, noise: Noise, a: str, b: str) -> bool:
-    """Whether two probes' answers differ beyond noise, by shape or by value."""
+def responses_differ(probes: ProbeSet, name: str, noise: Noise, a: str, b: str, known: bool) -> Difference:
+    """Compare two probes' answers, by shape or by value."""
     one, two = probes.answers[a][name], probes.answers[b][name]
     if one.shape != two.shape:
         if input_shapes(probes, a) == input_shapes(probes, b):
-            return True  # the shape follows from what the inputs hold
+            return Difference.CLEAR  # the shape follows from what the inputs hold
         size = min(len(one) if one.ndim else 1, len(two) if two.ndim else 1)
         if not one.ndim or one.shape[1:] != two.shape[1:] or size == 0:
-            return False
+            return Difference.NONE
         one, two = one[:size], two[:size]
-    return answers_differ(noise, (a, b), one, two)
+    return answers_differ(noise, (a, b), one, two, known)
 
 
 def input_shapes(probes: ProbeSet, name: str) -> dict[str, tuple[int, ...]]:
@@ -62,22 +89,27 @@ def input_shapes(probes: ProbeSet, name: str) -> dict[str, tuple[int, ...]]:
     return {key: array.shape for key, array in probes.feeds(name).items()}
 
 
-def answers_differ(noise: Noise, probes: tuple[str, ...], one: np.ndarray, two: np.ndarray) -> bool:
-    """Beyond the noise level for floats, at all for the rest.
+def answers_differ(
+    noise: Noise, probes: tuple[str, ...], one: np.ndarray, two: np.ndarray, known: bool
+) -> Difference:
+    """Compare floats with the noise, everything else for equality. known: whether the noise was measured.
 
     The level is that of these very probes where it was measured: what all probes have in common is no measure
     of a graph that rounds, in which one step may be all of a small answer and nothing of a large one.
     """
     one, two = np.asarray(one), np.asarray(two)  # an element of a string array is a str
     if one.dtype.kind != "f":
-        return bool((one != two).any())
+        return Difference.CLEAR if (one != two).any() else Difference.NONE
     size = max(scale_of(one), scale_of(two))
     samples = [noise.samples.get(probe) for probe in probes]
     measured = max(max(s) for s in samples if s) if all(samples) else noise.pooled * size
     level = 8 * max(measured, noise.floor * size)
     with np.errstate(all="ignore"):
         gap = np.abs(one.astype(np.float64) - two.astype(np.float64))
-    return bool((gap[np.isfinite(gap)] > level).any())
+    largest = float(np.max(gap, where=np.isfinite(gap), initial=0.0))
+    if largest <= level:
+        return Difference.NONE
+    return Difference.CLEAR if known or largest >= CLEAR * size else Difference.UNCLEAR
 
 
 def constant_outputs(loaded: Loaded) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from folding.ir.types import Feeds
 from folding.report import OutputComparison, ToleranceReport, VerificationRow, figures
 from folding.verify.arithmetic import arithmetic_of
 from folding.verify.compare.graph_stream import RANDOM
@@ -20,6 +21,17 @@ from folding.verify.verdict import EXACT_LAYERS, LAYERWISE
 # segment, in which a small fault may drown in noise.
 EXACT_SECONDS = 2.0
 EVALUATIONS = 3  # source, artifact, absolute twin
+
+
+@dataclass(frozen=True)
+class Perturbed:
+    """The perturbed weights of a noise model, made when they are read."""
+
+    noise: NoiseModel
+
+    def __iter__(self) -> Iterator[Feeds]:
+        """Yield one set of weights for each noise run."""
+        return iter(self.noise.perturbed())
 
 
 @dataclass(frozen=True)
@@ -48,7 +60,7 @@ def compare_layers(pair: GraphPair, probes: ProbeSet, noise: NoiseModel) -> Laye
         casts=pair.casts,
     )
     try:
-        check = layers.check(pair.rng(0x6C61796572), noise.perturbed())
+        check = layers.check(pair.rng(0x6C61796572), Perturbed(noise))
     except Exception as exc:  # noqa: BLE001 - whole, both graphs are run elsewhere: what fails here is the cut
         row = layer_row(LAYERWISE, "cpu", [], f"the graphs do not run when cut: {reason(exc, 300)}")
         row.status = "not_compared"

@@ -16,7 +16,7 @@ from folding.ir.types import Feeds
 from folding.ort import OrtSession
 from folding.report import Hazard
 from folding.verify.compare.outputs import compare
-from folding.verify.compare.rows import Candidate
+from folding.verify.compare.rows import Candidate, compare_with_refined_noise
 from folding.verify.context import GraphPair, ProbeSet
 from folding.verify.findings import Findings
 from folding.verify.noise.measure import NoiseModel
@@ -229,8 +229,8 @@ def disagreement(
         if probe not in full:
             continue
         for name in context.noise.names():
-            result = compare(
-                name, probe, plain[probe][name], full[probe][name], context.noise.tolerance(name, probe)
+            result = compare_with_refined_noise(
+                context.noise, name, probe, plain[probe][name], full[probe][name]
             )
             if not result.passed and (worst[0] is None or result.max_abs > worst[1]):
                 worst = (probe, result.max_abs)
@@ -259,6 +259,7 @@ def describe_refusal(context: Context, model: Path, error: str, whose: str) -> C
 def name_cause(context: Context, model: Path, probe: str, size: float, words: Callable[[str], str]) -> Cause:
     """Bisect; `words` says what is wrong from a level on."""
     feeds = context.probes.feeds(probe)
+    context.noise.measure()
     right = OrtSession(model, "disable_all").run(feeds)
 
     def mended(level: str, disabled: Sequence[str], entries: Sequence[tuple[str, str]] = ()) -> bool:

@@ -13,6 +13,7 @@ from folding.verify.compare.rows import Answers
 from folding.verify.context import GraphPair, ProbeSet
 from folding.verify.findings import Findings, reason
 from folding.verify.float64 import evaluate
+from folding.verify.noise.measure import NoiseModel
 from folding.verify.noise.ulp_noise import Noise, distance
 
 # float64 evaluation in numpy costs about this many float32 runs of ONNX Runtime (measured on ResNet50).
@@ -30,12 +31,18 @@ class Float64Answers:
     findings: Findings = field(default_factory=Findings)
 
 
-def float64_answers(pair: GraphPair, probes: ProbeSet, noises: Mapping[str, Noise]) -> Float64Answers:
-    """Evaluate the source on the cheapest probes; an evaluation that noise does not explain is left out."""
+def float64_answers(
+    pair: GraphPair, probes: ProbeSet, model: NoiseModel, proved: bool = False
+) -> Float64Answers:
+    """Evaluate the source on the cheapest probes; an evaluation that noise does not explain is left out.
+
+    proved: sound bounds hold for every layer of the fold: one probe is enough.
+    """
+    noises = model.outputs
     estimate = probes.effort.seconds * COST
     if estimate > SECONDS:
         return unavailable(f"it would take about {figures.seconds(estimate)}")
-    wanted = max(1, min(4, int(SECONDS / 3 / max(estimate, 1e-3))))
+    wanted = 1 if proved else max(1, min(4, int(SECONDS / 3 / max(estimate, 1e-3))))
     answers: Answers = {}
     limits: list[str] = []
     deadline = time.perf_counter() + 2 * SECONDS
@@ -49,7 +56,11 @@ def float64_answers(pair: GraphPair, probes: ProbeSet, noises: Mapping[str, Nois
             break
     limits += drop_overflown(probes, answers)
     limits += drop_unproved(probes, answers, noises)
-    if doubt := distrust(probes, answers, noises):
+    doubt = distrust(probes, answers, noises)
+    if doubt and not model.measured:
+        model.measure()
+        doubt = distrust(probes, answers, noises)
+    if doubt:
         limits.append(doubt)
         answers = {}
     distances = {

@@ -1,12 +1,8 @@
-"""The proof in rational arithmetic itself: it sees what is wrong, and the long form takes every row."""
+"""The proof in rational arithmetic sees what is wrong; `test_exact_rules` takes every row of the tables."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -14,9 +10,7 @@ import pytest
 from onnx import numpy_helper
 
 from tests.unit.folding.rules.models import Folded, feeds, fold, model, norm_arrays
-from tests.unit.folding.rules.rational import cost, prove
-
-HERE = Path(__file__).parent
+from tests.unit.folding.rules.rational import prove
 
 
 def folded() -> Folded:
@@ -59,18 +53,3 @@ def test_a_function_that_was_exchanged_is_seen() -> None:
 
     with pytest.raises(AssertionError, match="differ"):
         prove(replace(found, again=exchanged), feeds(found.before), 0)
-
-
-@pytest.mark.slow
-def test_every_row_of_every_table_is_proved() -> None:
-    """The tests of this folder again, without a limit of size."""
-    assert cost(folded().before, feeds(folded().before)) > 0
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-n", "0", str(HERE)],
-        env={**os.environ, "BNFOLD_EXACT_LIMIT": "inf"},
-        capture_output=True,
-        text=True,
-        timeout=1200,
-        check=False,
-    )
-    assert run.returncode == 0, run.stdout[-3000:]

@@ -229,6 +229,17 @@ def test_an_operator_without_a_rule_has_no_bound() -> None:
     assert np.isinf(applied(node, [np.full(3, 2.0)], [np.zeros(())], FOLD).full()).all()
 
 
+@pytest.mark.parametrize(("arithmetic", "beyond"), [(FLOAT32, 1e39), (FLOAT16, 7e4), (BFLOAT16, 1e39)])
+def test_nothing_is_known_of_what_may_leave_the_range(arithmetic: Arithmetic, beyond: float) -> None:
+    """The runtime answers infinity there; beside it, everything is as bounded as ever."""
+    node = helper.make_node("Mul", ["a", "b"], ["y"])
+    found = applied(node, [np.array([beyond, 3.0]), np.array([1.0, 2.0])], [np.zeros(())] * 2, arithmetic)
+    assert np.isinf(found.full()).tolist() == [True, False]
+    assert not np.isinf(
+        applied(node, [np.array([beyond]), np.ones(1)], [np.zeros(())] * 2, FOLD).full()
+    ).any()
+
+
 def test_a_decision_that_rounding_may_turn_is_undecided() -> None:
     node = helper.make_node("Greater", ["a", "b"], ["y"])
     values, errors = [np.array([1.0, 2.0]), np.array([1.0 + 1e-9, 1.0])], [np.full(2, 1e-6), np.zeros(())]

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 from folding.errors import UsageError
 from folding.norms.base import BatchNorm
+from folding.ort import OrtSession
 from folding.report import Certificate, Verdict
 from folding.rules.base import Decision
 from folding.verify.pipeline import verify_fold
@@ -248,6 +251,63 @@ def test_a_framework_that_disagrees_fails(tmp_path: Path) -> None:
     assert "framework" in found.summary
 
 
+def test_the_step_to_blame_is_said(tmp_path: Path) -> None:
+    """Where each layer of the fold agrees, the conversion is at fault, and the summary says so."""
+    pair = nets.build("plain", tmp_path, 1)
+    found = check(pair.unfolded, pair.folded, reference=Framework(pair.unfolded, gain=1.01))
+    assert found.verdict is Verdict.FAIL
+    assert "every layer of the fold agrees, so the conversion is to blame" in found.summary
+    assert found.first_divergence is None
+    wrong = nets.build("plain", tmp_path, 1, {0: "off_by_one"})
+    found = check(wrong.unfolded, wrong.folded, reference=Framework(wrong.unfolded))
+    assert found.first_divergence
+    assert f"first divergence at {found.first_divergence!r}" in found.summary
+    assert "to blame" not in found.summary
+
+
+def test_a_fold_of_unknown_origin_may_round_its_constants_more_than_once(tmp_path: Path) -> None:
+    """Weights that are four units off, as several roundings leave them where our own fold makes one."""
+    pair = nets.build("plain", tmp_path, 1)
+    model = onnx.load_model(str(pair.folded))
+    for tensor in model.graph.initializer:
+        stored = numpy_helper.to_array(tensor)
+        if stored.dtype == np.float32 and stored.ndim == 4:
+            tensor.CopyFrom(numpy_helper.from_array(stored * np.float32(1 + 2.0**-22), tensor.name))
+    onnx.save_model(model, str(tmp_path / "other.onnx"))
+    assert check(pair.unfolded, tmp_path / "other.onnx").verdict is Verdict.PASS
+    strict = verify_fold(unfolded=pair.unfolded, artifact=tmp_path / "other.onnx", reference=None,
+                         options=FoldOptions(), fold_sites=pair.sites)  # fmt: skip
+    assert strict.verdict is Verdict.FAIL  # our own folds round once, and their certificates say so
+    wrong = nets.build("plain", tmp_path, 1, {0: "corrupt_channel"})
+    assert check(wrong.unfolded, wrong.folded).verdict is Verdict.FAIL
+
+
+def test_a_judgement_of_a_fold_that_bounds_prove_measures_no_noise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seven sessions, three runs for each probe; what is beyond any execution's rounding pays more."""
+    opened: list[OrtSession] = []
+    runs: list[OrtSession] = []
+    start, run = OrtSession.__init__, OrtSession.run
+    monkeypatch.setattr(
+        OrtSession, "__init__", lambda self, *a, **k: (opened.append(self), start(self, *a, **k))[1]
+    )
+    monkeypatch.setattr(OrtSession, "run", lambda self, *a, **k: (runs.append(self), run(self, *a, **k))[1])
+    pair = nets.build("plain", tmp_path, 1)
+    found = check(pair.unfolded, pair.folded)
+    assert found.verdict is Verdict.PASS
+    assert found.coverage is not None
+    assert found.coverage.bounded == found.coverage.segments
+    assert "noise of the source was not measured" in found.rows[0].outputs[0].tolerance.why
+    assert len(opened) <= 7
+    assert len(runs) <= 3 * len(found.probes) + 8
+    assert sum(row.reference == "float64" and row.figures["probes"] == 1 for row in found.rows) == 2
+    opened.clear(), runs.clear()
+    wrong = nets.build("plain", tmp_path, 1, {0: "corrupt_channel"})
+    assert check(wrong.unfolded, wrong.folded).verdict is Verdict.FAIL
+    assert len(runs) > 3 * len(found.probes) + 8
+
+
 def test_a_framework_that_answers_nothing_is_inconclusive(tmp_path: Path) -> None:
     pair = nets.build("plain", tmp_path, 1)
     found = check(pair.unfolded, pair.folded, reference=Framework(pair.unfolded, broken=True))
@@ -264,6 +324,45 @@ def test_an_ill_conditioned_model_passes_for_the_right_reason(tmp_path: Path) ->
     )
     assert exact.figures["artifact_error"] <= exact.figures["source_error"] * 1.5
     assert exact.outputs[0].max_rel < 1e-4
+
+
+def logarithm_at_silence(folder: Path, spoil: float = 1.0) -> tuple[Path, Path]:
+    """On zeros the norm cancels its bias to the last digit, and a logarithm shows what is left of it."""
+    weight, bias, gamma = array(8, 3, 3, 3, scale=0.2), array(8, salt=1), 1 + array(8, scale=0.3)
+    mean, variance = array(8, salt=2), np.full(8, 0.7, np.float32)
+    scale = gamma.astype(float) / np.sqrt(variance.astype(float) + float(np.float32(0.001)))
+    beta = (-(bias.astype(float) - mean) * scale).astype(np.float32)
+    tail = "s = Mul(n, n) d = Add(s, tiny) r = Relu(n) l = Log(d) y = Add(l, r) }"
+    a = write(folder / "a.onnx", f"""g (float[N,3,6,6] x) => (float[N,8,4,4] y) {{
+        c = Conv(x, w, b) n = BatchNormalization<epsilon=0.001>(c, g, beta, m, v) {tail}""",
+              w=weight, b=bias, g=gamma.astype("f"), beta=beta, m=mean, v=variance,
+              tiny=np.float32(1e-20))  # fmt: skip
+    folded = weight * (scale * np.where(np.arange(8) == 3, spoil, 1))[:, None, None, None]
+    b = write(folder / "b.onnx", f"g (float[N,3,6,6] x) => (float[N,8,4,4] y) {{ n = Conv(x, w, b) {tail}",
+              w=folded.astype("f"), b=((bias.astype(float) - mean) * scale + beta).astype("f"),
+              tiny=np.float32(1e-20))  # fmt: skip
+    return a, b
+
+
+def test_ill_conditioning_is_told_with_its_probe_layer_and_factor(tmp_path: Path) -> None:
+    found = check(*logarithm_at_silence(tmp_path))
+    assert found.verdict is Verdict.PASS, found.summary
+    (told,) = found.conditioning
+    assert (told.probe, told.output, told.layer) == ("zeros", "y", "n")
+    assert told.difference > 1e-3
+    assert told.factor > 1e3
+    (hazard,) = [h for h in found.hazards if h.code == "ill_conditioned"]
+    assert "'zeros'" in hazard.detail
+    assert "first at 'n' (by a factor of" in hazard.detail
+    assert not [h for h in check(*[tmp_path / "a.onnx"] * 2).hazards if h.code == "ill_conditioned"]
+
+
+def test_a_fault_in_an_ill_conditioned_model_is_no_conditioning(tmp_path: Path) -> None:
+    a, b = logarithm_at_silence(tmp_path, spoil=1.001)
+    found = verify_fold(unfolded=a, artifact=b, reference=None, options=FoldOptions(), fold_sites=("n",))
+    assert found.verdict is Verdict.FAIL
+    assert found.first_divergence == "n"
+    assert not found.conditioning
 
 
 def ill_conditioned(folder: Path, spoil: float = 1.0) -> tuple[Path, Path]:
