@@ -66,7 +66,7 @@ class Models:
         except NotFound:
             return None  # collected
 
-    def page(self, tenant: str, *, limit: int, before: tuple[float, str] | None) -> list[Row[Any]]:
+    def page(self, tenant: str, *, limit: int, before: tuple[float | str, str] | None) -> list[Row[Any]]:
         """Newest first."""
         query = select(tables.models).where(M.tenant == tenant)
         if before is not None:

@@ -140,11 +140,15 @@ Digest = Annotated[
 ]
 
 
-def after_token(ports: Services, token: str | None) -> tuple[float, str] | None:
+def after_token(ports: Services, token: str | None, sort: str = "") -> tuple[float | str, str] | None:
     """Where the page starts; 400 for a token that we did not make."""
     if token is None:
         return None
-    found = ids.read_page_token(ports.keys.pepper, token)
+    found = ids.read_page_token(ports.keys.pepper, token, sort)
     if found is None:
-        raise BadRequest("Unknown page token.", code="bad_page_token", hint="Start without a page token.")
+        raise BadRequest(
+            "Unknown page token.",
+            code="bad_page_token",
+            hint="Start without a page token.",
+        )
     return found

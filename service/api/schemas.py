@@ -88,6 +88,58 @@ class WebhookRequest(_Body):
     )
 
 
+class KeyRequest(_Body):
+    """A key to create."""
+
+    name: str = Field(default="", max_length=200, description="For people: what uses it.")
+    scopes: list[Literal["submit", "read", "admin"]] = Field(
+        default_factory=lambda: ["submit", "read"], min_length=1, max_length=3
+    )
+    days: int | None = Field(default=None, ge=1, le=3650, description="Days until it expires; null: never.")
+
+
+class KeyOut(BaseModel):
+    """An API key without its secret."""
+
+    id: str
+    name: str
+    scopes: list[str]
+    created_at: Time
+    expires_at: Time | None
+    expired: bool
+    revoked_at: Time | None
+
+
+class NewKeyOut(KeyOut):
+    """A key that was just created."""
+
+    secret: str = Field(description="The whole key, `bnf_<id>.<secret>`; shown once.")
+
+
+class KeyList(BaseModel):
+    """All keys of the tenant."""
+
+    keys: list[KeyOut]
+
+
+class UsedOut(BaseModel):
+    """What was used of a quota; null: no limit."""
+
+    used: int
+    limit: int | None
+
+
+class AccountOut(BaseModel):
+    """Who asks, and what the tenant has used."""
+
+    tenant: str
+    scopes: list[str]
+    key: KeyOut | None = Field(description="The key that was sent; null without one, or with a token.")
+    usage: dict[str, UsedOut] = Field(
+        description="`running` and `queued` jobs, `stored_bytes`, `upload_bytes` of today (UTC)."
+    )
+
+
 class BlobOut(BaseModel):
     """A stored blob."""
 

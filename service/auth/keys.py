@@ -119,6 +119,12 @@ class Keys:
         """End a key now."""
         return self._update(key_id, revoked_at=now())
 
+    def revoke_of(self, tenant: str, key_id: str) -> KeyInfo:
+        """End a key of this tenant now. Raises NotFound for another tenant's, too."""
+        if all(key.id != f"bnf_{_bare(key_id)}" for key in self.list(tenant)):
+            raise NotFound(f"No key {key_id[:60]!r}.")
+        return self.revoke(key_id)
+
     def rotate(self, key_id: str, overlap: float = 86_400.0) -> tuple[KeyInfo, str]:
         """A successor with the same rights; the old key works for `overlap` seconds more."""
         with self.db.read() as connection:

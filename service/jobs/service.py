@@ -13,6 +13,7 @@ from service.jobs import repository, turns
 from service.jobs.model import TERMINAL, Job, Kind, State
 from service.jobs.queue import Queue
 from service.jobs.requests import Submission
+from service.jobs.sorting import SORTS, Sort
 from service.jobs.transitions import Cause, after
 from service.settings import Settings
 from service.store import ids, references, tables, workers
@@ -162,15 +163,17 @@ class Jobs:
         tenant: str,
         *,
         limit: int,
-        before: tuple[float, str] | None,
+        before: tuple[float | str, str] | None,
         search: str | None = None,
+        sort: Sort = "newest",
         **filters: str | None,
     ) -> list[Job]:
-        """Newest first.
+        """Return jobs in an order, those after `before` (value of the order's column, id) only.
 
         filters: by column (state, kind, model_id, verdict, health). search: part of the job's name, its
         file's name or its id, in any case.
         """
+        column, falling = SORTS[sort]
         query = select(tables.jobs).where(J.tenant == tenant)
         if search:
             parts = (column.icontains(search, autoescape=True) for column in (J.label, J.filename, J.id))
@@ -179,8 +182,10 @@ class Jobs:
             if value is not None:
                 query = query.where(tables.jobs.c[name] == value)
         if before is not None:
-            query = query.where(tuple_(J.created_at, J.id) < tuple_(*before))
-        query = query.order_by(J.created_at.desc(), J.id.desc()).limit(limit)
+            here, mark = tuple_(column, J.id), tuple_(*before)
+            query = query.where(here < mark if falling else here > mark)
+        both = (column.desc(), J.id.desc()) if falling else (column, J.id)
+        query = query.order_by(*both).limit(limit)
         with self.db.read() as connection:
             return [Job.of(row) for row in connection.execute(query)]
 

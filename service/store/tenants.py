@@ -19,6 +19,26 @@ def quota(connection: Connection, settings: Settings, tenant: str, name: str) ->
     return int(own.get(name, getattr(settings, f"quota_{name}")))
 
 
+def usage(db: Database, settings: Settings, tenant: str) -> dict[str, tuple[int, int]]:
+    """Return (used, limit) by the name of the quota; a limit of 0 is none."""
+    jobs, blobs, uploads = tables.jobs.c, tables.blobs.c, tables.usage.c
+    count = select(func.count()).where(jobs.tenant == tenant)
+    day = int(now() // DAY)
+    queries = {
+        "running": count.where(jobs.state.in_(("running", "stopping"))),
+        "queued": count.where(jobs.state == "queued"),
+        "stored_bytes": select(func.coalesce(func.sum(blobs.size), 0)).where(blobs.tenant == tenant),
+        "upload_bytes": select(func.coalesce(func.sum(uploads.uploaded_bytes), 0)).where(
+            uploads.tenant == tenant, uploads.day == day
+        ),
+    }
+    with db.read() as connection:
+        return {
+            name: (int(connection.execute(query).scalar_one()), quota(connection, settings, tenant, name))
+            for name, query in queries.items()
+        }
+
+
 def allowance(db: Database, settings: Settings, tenant: str) -> int | None:
     """Bytes that the tenant may still upload now; None where nothing limits it. Raises TooMany at zero."""
     day = int(now() // DAY)

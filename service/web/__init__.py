@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.web import apidocs, docs_site, pages, reports, signin
+from service.web import account, apidocs, compare, docs_site, pages, reports, signin
 from service.web.api_client import ApiError
 from service.web.graph import netron
 from service.web.headers import SecurityHeaders
@@ -21,10 +21,11 @@ from service.web.rendering.templating import render
 from service.web.session import SessionCookie
 
 router = APIRouter(include_in_schema=False)
-for part in (static_files, netron, signin, apidocs, docs_site, reports, pages):
+for part in (static_files, netron, signin, account, apidocs, docs_site, reports, compare, pages):
     router.include_router(part.router)
 
-_TITLES = {401: "Sign in first", 403: "Not allowed", 404: "Not found", 429: "Too many requests"}
+_TITLES = {401: "Sign in first", 403: "Not allowed", 404: "Not found", 429: "Too many requests",
+           503: "The service is busy"}  # fmt: skip
 
 
 def mount(app: FastAPI) -> None:
@@ -56,14 +57,19 @@ def _pages_for_people(problem: Any) -> Handler:
 async def _error_page(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
     problem = error.problem
-    return render(
+    answer = render(
         request,
         "error.html",
         status=error.status,
         title=_TITLES.get(error.status) or str(problem.get("title") or "Something went wrong"),
         detail=str(problem.get("detail") or problem.get("title") or ""),
         hint=problem.get("hint"),
+        code=problem.get("code"),
+        wait=error.retry_after,
     )
+    if error.retry_after is not None:
+        answer.headers["Retry-After"] = str(error.retry_after)
+    return answer
 
 
 __all__ = ["mount", "router"]

@@ -18,10 +18,12 @@ _PASSED_ON = ("authorization", "host", "x-request-id", "traceparent")
 class ApiError(Exception):
     """The API refused; `problem` is its problem+json."""
 
-    def __init__(self, status: int, problem: dict[str, Any]) -> None:
+    def __init__(self, status: int, problem: dict[str, Any], retry_after: str | None = None) -> None:
         super().__init__(problem.get("detail") or problem.get("title") or f"HTTP {status}")
         self.status = status
         self.problem = problem
+        # Seconds; the service itself never sends the form with a date.
+        self.retry_after = int(retry_after) if retry_after and retry_after.isdecimal() else None
 
 
 def public_base(request: Request) -> str:
@@ -56,14 +58,14 @@ class Api:
         answer = await self._client.get(path, params=params, headers={"accept": "application/json"})
         body = _json(answer)
         if answer.status_code >= 400:
-            raise ApiError(answer.status_code, body)
+            raise ApiError(answer.status_code, body, answer.headers.get("retry-after"))
         return body
 
     async def raw(self, path: str, *, accept: str, **params: str | int) -> httpx.Response:
         """An answer of any kind. Raises: ApiError for every status of 400 and above."""
         answer = await self._client.get(path, params=params, headers={"accept": accept})
         if answer.status_code >= 400:
-            raise ApiError(answer.status_code, _json(answer))
+            raise ApiError(answer.status_code, _json(answer), answer.headers.get("retry-after"))
         return answer
 
     async def document(self, path: str, **params: str | int) -> bytes | None:

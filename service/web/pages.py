@@ -15,10 +15,11 @@ from starlette.responses import RedirectResponse, Response
 from folding.bundles import BUNDLES
 from folding.errors import catalogue
 from folding.report import HeadlineState, Report
-from service.web import snippets, views
+from service.web import layers, snippets, views
 from service.web.api_client import Api, ApiError, public_base
 from service.web.api_records import download_name, inspection_of, job_of, problem_of
 from service.web.charts import calibration, job_charts, latency, sizes
+from service.web.charts.chart import CSP
 from service.web.forms import options_form
 from service.web.graph import netron
 from service.web.norm_pages import NormPage, model_norms, norm_page, without_totals
@@ -28,6 +29,12 @@ router = APIRouter(include_in_schema=False)
 UPLOADS = "/v1/uploads"
 HISTORIES = 50  # channels whose history is fetched for the page
 STATES = ("queued", "running", "stopping", "succeeded", "rejected", "failed", "cancelled")
+SORTS = (
+    ("newest", "newest first"),
+    ("oldest", "oldest first"),
+    ("name", "by name"),
+    ("size", "largest first"),
+)
 STAGES = (
     ("read", "Read"),
     ("prepare", "Prepare"),
@@ -45,14 +52,15 @@ TITLES = ("Moving mean", "Moving variance", "Gamma", "Beta", "Amplification")
 @router.get("/")
 async def home(request: Request) -> Response:
     """Drop a model; the newest jobs below."""
+    locked = False  # a visitor without a key may not upload: say so before, not after
     async with Api(request) as api:
         try:
             jobs = [job_of(row) for row in (await api.get("/v1/jobs", limit=6, kind="fold"))["jobs"]]
         except ApiError as error:
             if error.status != 401:
                 raise
-            jobs = []
-    return render(request, "home.html", jobs=jobs, uploads=UPLOADS)
+            jobs, locked = [], True
+    return render(request, "home.html", jobs=jobs, uploads=UPLOADS, locked=locked)
 
 
 @router.get("/jobs")
@@ -61,13 +69,14 @@ async def jobs(
     state: str = "",
     health: str = "",
     search: str = "",
+    sort: str = "",
     page_token: str = "",
     kind: Literal["fold", "verify"] = "fold",
 ) -> Response:
-    """The list, newest first, one page at a time."""
+    """The list in the order that was asked for, one page at a time."""
     asked: dict[str, str | int] = {
         "kind": kind, "limit": 50, "state": state, "health": health, "search": search.strip()[:200],
-        "page_token": page_token,
+        "sort": sort, "page_token": page_token,
     }  # fmt: skip
     async with Api(request) as api:
         page = await api.get("/v1/jobs", **{name: value for name, value in asked.items() if value})
@@ -77,12 +86,13 @@ async def jobs(
         "state": state,
         "health": health,
         "search": search,
+        "sort": sort,
         "page_token": page.get("next") or "",
     }
     more = {name: value for name, value in kept.items() if value}
     return render(
         request, "jobs.html", jobs=rows, next=page.get("next"), more=more, state=state, states=STATES,
-        health=health, kind=kind,
+        health=health, kind=kind, sort=sort, sorts=SORTS,
         healths=[item.value for item in HeadlineState], search=search,
     )  # fmt: skip
 
@@ -158,6 +168,13 @@ def _result(
         latency_chart=job_charts.latency_chart(report),
         size_chart=sizes.chart(report),
         calibration=calibration.view(report.calibration),
+        uploads=UPLOADS,
+        again={
+            "input": job["input"],
+            "filename": job["filename"],
+            "options": job["options"],
+            **({"probe": job["probe"]} if job["probe"] else {}),
+        },
         snippets=snippets.for_job(
             snippets.Work(
                 base=public_base(request),
@@ -173,6 +190,26 @@ def _result(
             artifact if published else None,
         ),
     )
+
+
+@router.get("/jobs/{job_id}/layer")
+async def layer(request: Request, job_id: str, name: str) -> Response:
+    """One batch norm: its statistics as histograms with axes, its findings, what became of it."""
+    job, found = await layers.load(request, job_id, name)
+    return render(
+        request, "layer.html", job=job, layer=found, view=views.norm_view(found.norm, 0), charts=found.charts,
+    )  # fmt: skip
+
+
+@router.get("/jobs/{job_id}/layer/charts/{chart}.svg")
+async def layer_chart(request: Request, job_id: str, chart: str, name: str) -> Response:
+    """One of its histograms as a file."""
+    _, found = await layers.load(request, job_id, name)
+    drawn = next((each for each in found.charts if each.name == chart), None)
+    if drawn is None:
+        raise ApiError(404, {"title": "No such chart", "detail": "The layer has no numbers for it."})
+    headers = {"Cache-Control": "private, no-cache", "Content-Security-Policy": CSP}
+    return Response(drawn.file, media_type="image/svg+xml", headers=headers)
 
 
 def _ended(request: Request, job: dict[str, Any], unreadable: bool) -> Response:

@@ -44,6 +44,7 @@ TONES = {
 }
 # Above this many batch norms the page shows the first ones and asks before it shows all.
 PAGE = 300
+NAMED = 5  # kept batch norms that are named before the table
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,10 @@ class ResultView:
     hidden: int = 0
     total: int = 0
     more: str = "all"  # value of `?norms=` that shows more
+    comparisons: int = 0  # rows of the table of comparisons
+    tally: str = ""  # how they ended, in words
+    page: bool = False  # a page of a long list was asked for
+    kept_names: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -149,6 +154,10 @@ def result(report: Report, *, everything: bool = False, page: NormPage | None = 
         absent=compared_on(report),
         hidden=len(report.batch_norms) - len(shown),
         total=len(report.batch_norms),
+        page=everything,
+        comparisons=sum(len(row.outputs) or 1 for row in report.verification),
+        tally=tally(report.verification),
+        kept_names=[norm.name for norm in report.batch_norms if norm.decision == "kept"][:NAMED],
     )
 
 
@@ -163,7 +172,14 @@ def _paged(report: Report, page: NormPage) -> ResultView:
         hidden=page.total - page.shown_until(shown),
         total=page.total,
         more=page.more,
+        page=page.rows is not None,
     )
+
+
+def tally(rows: list[VerificationRow]) -> str:
+    """Return how many comparisons ended how: `6 pass, 1 unavailable`."""
+    counts = Counter(row.status for row in words.gathered(rows))
+    return ", ".join(f"{count(number)} {formats.words(status)}" for status, number in counts.most_common())
 
 
 def notable(norms: list[NormReport]) -> list[NormReport]:

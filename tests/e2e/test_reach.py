@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
@@ -44,6 +45,9 @@ def finished(service: Live, tmp_path_factory: pytest.TempPathFactory) -> dict[st
             assert done["verdict"] == ("pass" if name == "passed" else "fail"), done
             client.get(f"/v1/jobs/{model['inspection_job']['id']}", params={"wait": 240})
             paths |= {name: f"/jobs/{job['id']}", "model": f"/models/{model['id']}"}
+    jobs = [paths[name].rsplit("/", 1)[1] for name in ("passed", "failed")]
+    paths |= {"account": "/account", "keys": "/keys", "webhooks": "/webhooks",
+              "compare": f"/compare?job={jobs[0]}&job={jobs[1]}", "layer": f"{paths['passed']}/layer?name=block0/bn"}  # fmt: skip
     return paths
 
 
@@ -68,14 +72,15 @@ def opened(visit: Visit, path: str) -> Page:
     return page
 
 
-PAGES = ["home", "jobs", "releases", "docs", "session", "explain", "missing", "model", "passed", "failed"]
+PAGES = ["home", "jobs", "releases", "docs", "session", "explain", "missing", "model", "passed", "failed",
+         "account", "keys", "webhooks", "compare", "layer"]  # fmt: skip
 
 
 @pytest.mark.parametrize("visit", [{}, DARK], ids=["light", "dark"], indirect=True)
 def test_axe_finds_nothing_serious(visit: Visit, finished: dict[str, str]) -> None:
     wrong = {}
     # The second theme changes colours only: the pages that have all of them are enough.
-    for name in PAGES if visit.name.endswith("light") else ("home", "model", "passed", "failed"):
+    for name in PAGES if visit.name.endswith("light") else ("home", "model", "passed", "failed", "compare"):
         page = opened(visit, finished[name])
         visit.picture(name)
         if found := serious(page):
@@ -190,6 +195,56 @@ def test_copying_a_snippet(visit: Visit, finished: dict[str, str]) -> None:
     assert "sha256sum --check" in page.evaluate("navigator.clipboard.readText()")
 
 
+def test_charts_are_downloaded_as_svg_and_png(visit: Visit, finished: dict[str, str]) -> None:
+    page = visit.go(finished["passed"])
+    page.locator("#chart-error-of-each-layer").scroll_into_view_if_needed()
+    page.locator("#chart-error-of-each-layer .mark title").first.wait_for(state="attached")
+    for link, begins in (("a[download]", b"<svg"), ("[data-png]", b"\x89PNG\r\n")):
+        with page.expect_download() as wanted:
+            page.click(f"#chart-error-of-each-layer {link}")
+        body = Path(wanted.value.path()).read_bytes()
+        assert body.startswith(begins)
+        assert len(body) > 2000, "an empty picture"
+    visit.picture("charts")
+
+
+def test_two_jobs_are_ticked_and_compared(visit: Visit, finished: dict[str, str]) -> None:
+    page = visit.go("/jobs")
+    for name in ("passed", "failed"):
+        page.check(f"input[name=job][value='{finished[name].rsplit('/', 1)[1]}']")
+    page.click("text=Compare two jobs")
+    expect(page.locator("h1")).to_have_text("Two jobs side by side")
+    page.check("#norm-flagged")
+    page_actions.graph(page)
+    expect(page.locator(".graph-heads")).to_have_text("FirstSecond")
+    visit.picture("compare")
+
+
+def test_statistics_are_compared_with_data_from_the_page_of_a_job(
+    visit: Visit, finished: dict[str, str], tmp_path: Path
+) -> None:
+    data = np.random.default_rng(1).normal(0.5, 2.0, (16, 4, 6, 6)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", image=data)
+    page = visit.go(finished["passed"])
+    page.set_input_files("#calibrate-file", tmp_path / "data.npz")
+    page.click("#calibrate-form button")
+    page.wait_for_url(lambda address: "/jobs/" in address and not address.endswith(finished["passed"]))
+    page_actions.verdict(page)
+    expect(page.locator("#chart-calibration-mean .stored").first).to_be_attached()
+    expect(page.locator("#chart-calibration-mean .measured").first).to_be_attached()
+    visit.picture("calibration")
+
+
+@pytest.mark.parametrize("visit", [PHONE], ids=["phone"], indirect=True)
+def test_pages_of_resnet50_size_stay_short_on_a_phone(visit: Visit, service: Live, tmp_path: Path) -> None:
+    job = page_actions.submitted(service.url, networks.residual(tmp_path / "resnet50.onnx", 53))
+    page = visit.go(f"/jobs/{job}")
+    page_actions.graph(page)
+    assert page.evaluate("document.documentElement.scrollHeight") < 6000
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    visit.picture("resnet50")
+
+
 def test_a_layer_is_found_in_the_health_table(visit: Visit, finished: dict[str, str]) -> None:
     page = visit.go(finished["passed"])
     page.fill("#norm-filter", "BLOCK4")
@@ -262,7 +317,10 @@ def test_a_signed_in_browser(browser: Browser, tmp_path: Path) -> None:
         expect(page.locator(".notice.fail")).to_be_visible()
         page.fill("#key", key)
         page.click("main button")
-        expect(page.locator(".top-tools")).to_contain_text("Signed in")
+        expect(page.locator(".top-tools")).to_contain_text("Account")
+        page.click("[data-account] summary")
+        expect(page.locator("#account-facts")).to_contain_text("Tenant default")
+        expect(page.locator("#account-facts")).to_contain_text("Key e2e")
         assert page.evaluate("document.cookie") == "", "scripts can read the key"
         order = tmp_path / "order.json"
         order.write_text('{"seconds": 0.5}')

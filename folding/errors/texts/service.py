@@ -46,6 +46,12 @@ SERVICE: Final[dict[str, Text]] = {
         "Choose another port with `--port`; 0 takes a free one.",
         "`bnfold serve` is started a second time on port 8750.",
     ),
+    "first_key": Text(
+        "The first API key is made by the operator",
+        "Once a key exists, the service refuses callers without one. Nobody without a key decides that over the network.",
+        "Create the first key with `bnfold keys create` on the service's machine, sign in with it, then create others.",
+        "`POST /v1/keys` on a service that has no key yet.",
+    ),
     "keys_in_use": Text(
         "A key is still usable",
         "All keys can be forgotten only once every one of them is revoked or has expired.",

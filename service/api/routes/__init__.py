@@ -1,6 +1,7 @@
 """One module per resource; `ROUTERS` is their order in the contract."""
 
 from service.api.routes import (
+    account,
     artifacts,
     blobs,
     fold,
@@ -23,5 +24,6 @@ ROUTERS = (
     artifacts.router,
     releases.router,
     webhooks.router,
+    account.router,
     system.router,
 )

@@ -23,6 +23,7 @@ from service.errors import BadRequest, NotFound, Unprocessable
 from service.jobs.model import Kind, State
 from service.jobs.requests import Submission
 from service.jobs.service import Submitted
+from service.jobs.sorting import Sort, sort_value
 from service.jobs.worker import safe_name
 from service.store import ids
 from service.wiring import Services
@@ -102,17 +103,20 @@ def list_jobs(
     verdict: Annotated[str | None, Query(pattern="^(pass|fail|inconclusive)$")] = None,
     health: Annotated[HeadlineState | None, Query(description="State of the headline.")] = None,
     search: Annotated[str | None, Query(max_length=200, description="Part of a name, file or id.")] = None,
+    sort: Annotated[Sort, Query(description="`size`: of the artifact, largest first.")] = "newest",
     limit: Limit = 50,
     page_token: Token = None,
 ) -> JobPage:
-    """Newest first, filtered."""
-    before = after_token(ports, page_token)
+    """Filtered, in the order of `sort`."""
+    before = after_token(ports, page_token, sort)
     jobs = ports.jobs.page(
-        who.tenant, limit=limit + 1, before=before, search=search, state=state, kind=kind, model_id=model,
-        verdict=verdict, health=health,
+        who.tenant, limit=limit + 1, before=before, sort=sort, search=search, state=state, kind=kind,
+        model_id=model, verdict=verdict, health=health,
     )  # fmt: skip
     last = jobs[limit - 1] if len(jobs) > limit else None
-    token = ids.page_token(ports.keys.pepper, last.created_at, last.id) if last is not None else None
+    token = (
+        ids.page_token(ports.keys.pepper, sort_value(last, sort), last.id, sort) if last is not None else None
+    )
     return JobPage(jobs=[JobOut.of(job) for job in jobs[:limit]], next=token)
 
 

@@ -26,6 +26,7 @@ class Layer:
     ratio: str
     stored: str
     measured: str
+    distance: float = 0.0
     charts: list[Chart] = field(default_factory=list)
 
 
@@ -38,6 +39,11 @@ class Calibration:
     ignored: list[str]
     layers: list[Layer] = field(default_factory=list)
     outputs: list[tuple[str, str, str]] = field(default_factory=list)
+
+    @property
+    def worst(self) -> Layer | None:
+        """Return the layer whose mean is farthest off; None where nothing was measured."""
+        return max((one for one in self.layers if one.charts), key=lambda one: one.distance, default=None)
 
 
 def view(record: Mapping[str, Any] | None) -> Calibration | None:
@@ -68,6 +74,7 @@ def _layer(row: Mapping[str, Any]) -> Layer:
         ratio=_span(row.get("variance_ratio")),
         stored=f"mean {_span(row.get('stored_mean'))}, variance {_span(row.get('stored_variance'))}",
         measured=f"mean {_span(row.get('mean'))}, variance {_span(row.get('variance'))}",
+        distance=max((abs(v) for v in _finite([row.get("mean_shift")])), default=0.0),
         charts=[chart for what in STATISTICS if (chart := _chart(row, what)) is not None],
     )
 

@@ -42,7 +42,8 @@ class Chart:
     def inline(self) -> Markup:
         """Return the drawing for a page, whose style sheet colours it."""
         return Markup(
-            '<svg class="chart" viewBox="0 0 {w} {h}" role="img" aria-label="{words}">{body}</svg>'
+            '<svg class="chart" width="{w}" height="{h}" viewBox="0 0 {w} {h}" role="img" '
+            'aria-label="{words}">{body}</svg>'
         ).format(w=self.width, h=self.height, words=f"{self.title}. {self.words}", body=self.body)
 
     @property

@@ -48,6 +48,17 @@ for (const button of document.querySelectorAll("[data-move-release]")) {
   });
 }
 
+for (const form of document.querySelectorAll("[data-move-form]")) {
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const place = form.dataset.moveForm.split("/").map(encodeURIComponent).join("/");
+    try {
+      await move(`/v1/releases/${place}`, form.querySelector("input").value.trim());
+      location.reload();
+    } catch (error) { showError("action-error", error); }
+  });
+}
+
 for (const button of document.querySelectorAll("[data-rename]")) {
   button.addEventListener("click", async () => {
     const name = prompt("Name of this job", button.dataset.name);

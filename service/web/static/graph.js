@@ -6,11 +6,13 @@ import { Layers } from "./graph_layers.js";
 import { List } from "./graph_list.js";
 
 const SHOWN = [["both", "Both graphs"], ["before", "Graph before"], ["after", "Graph after"], ["list", "List"]];
+const NAMED = { before: 0, after: 1 };
 const PANES = { both: [0, 1], before: [0], after: [1], list: [0, 1] };
 
 class GraphView {
   constructor(place, found) {
     this.place = place;
+    this.titles = [place.dataset.left || "Before", place.dataset.right || "After"];
     this.map = found.graph_map;
     this.model = modelOf(found.graph_map, found.batch_norms);
     this.rows = this.model.rows;
@@ -40,7 +42,7 @@ class GraphView {
     const search = element("input", { type: "search", id: "graph-search", placeholder: "name or operator", spellcheck: "false" });
     this.only = element("input", { type: "checkbox", id: "graph-only" });
     this.count = element("span", { class: "faint", id: "graph-count" });
-    this.select = element("select", { id: "graph-shown" }, ...SHOWN.map(([name, words]) => element("option", { value: name }, words)));
+    this.select = element("select", { id: "graph-shown" }, ...SHOWN.map(([name, words]) => element("option", { value: name }, this.place.dataset.left && name in NAMED ? this.titles[NAMED[name]] : words)));
     const zoom = (by) => () => this.magnify(by);
     this.zooms = element("span", { class: "graph-zooms", role: "group", "aria-label": "Size" },
       button("graph-smaller", "−", zoom(0.8), { "aria-label": "Smaller" }), button("graph-fit", "Fit", zoom(0)), button("graph-larger", "+", zoom(1.25), { "aria-label": "Larger" }));
@@ -84,7 +86,7 @@ class GraphView {
     this.shown = shown;
     this.select.value = shown;
     this.zooms.hidden = shown === "list";
-    this.heads.replaceChildren(...this.panes.map((which) => element("span", {}, which ? "After" : "Before")));
+    this.heads.replaceChildren(...this.panes.map((which) => element("span", {}, this.titles[which])));
     this.heads.dataset.panes = this.panes.length;
     this.only.checked = this.only.checked && shown === "list";
     this.filter(this.only.checked);
@@ -228,7 +230,7 @@ async function start(place) {
   place.replaceChildren(element("p", { class: "empty", role: "status" }, "Loading the graph."));
   try {
     const late = new Promise((_, fail) => { setTimeout(() => fail(new Error("The service has not sent the graph yet.")), PATIENCE); });
-    const found = await Promise.race([call("GET", `/jobs/${encodeURIComponent(place.dataset.job)}/graph.json`), late]);
+    const found = await Promise.race([call("GET", place.dataset.graph || `/jobs/${encodeURIComponent(place.dataset.job)}/graph.json`), late]);
     if (!found.graph_map) {
       place.replaceChildren(element("p", { class: "empty" }, "The graph is too large to draw here, or the report is older than this page. Netron opens the artifact."));
       return;

@@ -32,7 +32,7 @@ export class Detail {
     const op = this.view.map.op_types[side.ops[node]];
     const box = this.view.shown === "list" ? null : this.view.layers.boxOf(side.which, side.rowOf[node]);
     if (box) facts.prepend(element("dt", {}, "Box"), element("dd", {}, `${box[1]}, ${box[0]} nodes`));
-    return [element("h3", {}, `${side.which ? "After" : "Before"}: ${op}`), facts];
+    return [element("h3", {}, `${this.view.titles[side.which]}: ${op}`), facts];
   }
 
   jumps(side, nodes) {

@@ -1,5 +1,5 @@
 // What every page does: theme switch, local times, copy buttons, reloading while something is pending.
-import { announce, seconds } from "./util.js";
+import { announce, call, element, seconds } from "./util.js";
 
 const root = document.documentElement;
 
@@ -47,6 +47,35 @@ for (const form of document.querySelectorAll("[data-filter]")) {
     announce(`${count} layers`);
   });
 }
+
+// An error that passes: the page counts down and comes back by itself, once.
+const retry = document.getElementById("retry");
+if (retry) {
+  const left = retry.querySelector("strong");
+  const until = Date.now() + 1000 * Number(retry.dataset.wait);
+  retry.querySelector("[data-again]").addEventListener("click", () => location.reload());
+  const count = () => {
+    const rest = (until - Date.now()) / 1000;
+    if (rest <= 0) return location.reload();
+    left.textContent = seconds(Math.max(1, rest));
+    return setTimeout(count, 1000);
+  };
+  if (Number(retry.dataset.wait) <= 120) count();
+}
+
+// The account menu says who is signed in, once it is opened.
+const account = document.querySelector("[data-account]");
+account?.addEventListener("toggle", async () => {
+  const place = document.getElementById("account-facts");
+  if (!account.open || place.dataset.known) return;
+  place.dataset.known = "yes";
+  try {
+    const found = await call("GET", "/v1/account");
+    const expires = found.key && found.key.expires_at ? `expires ${new Date(found.key.expires_at).toLocaleDateString()}` : "does not expire";
+    const lines = [`Tenant ${found.tenant}`, found.key ? `Key ${found.key.name || found.key.id}, ${expires}` : "", `Scopes: ${found.scopes.join(", ")}`];
+    place.replaceChildren(...lines.filter(Boolean).map((line) => element("div", {}, line)));
+  } catch (error) { place.textContent = error.message; }
+});
 
 const pending = document.querySelector("[data-reload]");
 if (pending) {

@@ -34,18 +34,19 @@ export function seconds(value) {
 
 // An error of the API in words: what was wrong and what to do about it.
 export async function problemText(answer) {
-  return problemWords(await problemOf(answer), answer.status);
+  return problemWords(await problemOf(answer), answer.status, answer.headers.get("retry-after"));
 }
 
 async function problemOf(answer) {
   try { return await answer.json(); } catch { return {}; /* not JSON */ }
 }
 
-export function problemWords(problem, status) {
+export function problemWords(problem, status, after) {
   const words = [problem.detail || problem.message || problem.title || `The service answered ${status}.`];
   for (const item of problem.errors || []) words.push(`${(item.loc || []).join(".")}: ${item.msg || item.message || ""}`);
   if (problem.hint) words.push(problem.hint);
   if (status === 401) words.push("Sign in first (top right).");
+  if (after) words.push(`Try again in ${seconds(Number(after))}.`);
   return words.join(" ");
 }
 
@@ -63,7 +64,7 @@ export async function call(method, path, body, headers = {}) {
   }
   if (!answer.ok) {
     const problem = await problemOf(answer);
-    throw Object.assign(new Error(problemWords(problem, answer.status)), { status: answer.status, code: problem.code });
+    throw Object.assign(new Error(problemWords(problem, answer.status, answer.headers.get("retry-after"))), { status: answer.status, code: problem.code });
   }
   return answer.status === 204 ? {} : answer.json();
 }

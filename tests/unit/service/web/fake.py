@@ -24,6 +24,12 @@ JOB: dict[str, Any] = {
 }  # fmt: skip
 
 
+KEY: dict[str, Any] = {
+    "id": "bnf_mine", "name": "laptop", "scopes": ["read", "submit"], "created_at": JOB["created_at"],
+    "expires_at": "2027-01-31T12:00:00.000Z", "expired": False, "revoked_at": None,
+}  # fmt: skip
+
+
 def app(
     *, jobs: list[dict[str, Any]] | None = None, report: Report | None = None, key: str | None = None
 ) -> FastAPI:
@@ -54,7 +60,12 @@ def app(
 
     @api.get("/v1/jobs")
     def jobs_(
-        limit: int = 50, state: str = "", page_token: str = "", health: str = "", search: str = ""
+        limit: int = 50,
+        state: str = "",
+        page_token: str = "",
+        health: str = "",
+        search: str = "",
+        sort: str = "",
     ) -> Any:
         listed = [
             job
@@ -67,6 +78,8 @@ def app(
 
     @api.get("/v1/jobs/{job_id}")
     def job(job_id: str) -> Any:
+        if job_id == "job_busy":
+            return busy("job")
         return rows[job_id] if job_id in rows else problem(404, "No such job.")
 
     @api.get("/v1/jobs/{job_id}/report")
@@ -105,6 +118,37 @@ def app(
                 }
             ]
         }
+
+    @api.get("/v1/account")
+    def account() -> Any:
+        usage = {"running": {"used": 1, "limit": 4}, "queued": {"used": 0, "limit": None},
+                 "stored_bytes": {"used": 5_000_000, "limit": 10_000_000}, "upload_bytes": {"used": 0, "limit": None}}  # fmt: skip
+        return {"tenant": "acme", "scopes": ["read", "submit"], "key": KEY, "usage": usage}
+
+    @api.get("/v1/keys")
+    def keys() -> Any:
+        return {
+            "keys": [KEY, KEY | {"id": "bnf_old", "name": sample.HOSTILE, "revoked_at": JOB["created_at"]}]
+        }
+
+    @api.get("/v1/webhooks")
+    def webhooks() -> Any:
+        hook = {"id": "wh_1", "url": "https://ci.example/" + sample.HOSTILE, "events": ["job.failed"],
+                "active": True, "created_at": JOB["created_at"]}  # fmt: skip
+        return {"webhooks": [hook]}
+
+    @api.get("/v1/webhooks/{hook}/deliveries")
+    def deliveries(hook: str) -> Any:
+        log = [{"at": JOB["created_at"], "status": 503, "error": sample.HOSTILE}]
+        row = {"id": "dl_1", "event": "job.failed", "state": "failed", "attempts": 3, "log": log,
+               "created_at": JOB["created_at"]}  # fmt: skip
+        return {"deliveries": [row]}
+
+    @api.get("/v1/busy/{kind}")
+    def busy(kind: str) -> Any:
+        return JSONResponse(
+            {"detail": "Too many requests.", "code": "rate_limited"}, 429, {"Retry-After": "7"}
+        )
 
     @api.get("/v1/capabilities")
     def capabilities() -> Any:
