@@ -93,7 +93,7 @@ class KeyRequest(_Body):
 
     name: str = Field(default="", max_length=200, description="For people: what uses it.")
     scopes: list[Literal["submit", "read", "admin"]] = Field(
-        default_factory=lambda: ["submit", "read"], min_length=1, max_length=3
+        default=["submit", "read"], min_length=1, max_length=3
     )
     days: int | None = Field(default=None, ge=1, le=3650, description="Days until it expires; null: never.")
 

@@ -16,7 +16,7 @@ from folding.options import FoldOptions
 from folding.progress import Event
 from service.client.transfer import Sent, Transfers, packed, release_of
 from service.client.views import Job, Release, ServerEvent
-from service.client.wire import raise_problem
+from service.client.wire import raise_problem, unreachable
 
 
 class Client(Transfers):
@@ -119,9 +119,11 @@ class Client(Transfers):
                         yield event
                         if deadline is not None and time.monotonic() > deadline:
                             return
-            except (httpx.TransportError, E.TemporaryFailure):
+            except (httpx.TransportError, E.TemporaryFailure) as error:
                 failures += 1
                 if failures > self._retries:
+                    if isinstance(error, httpx.TransportError):
+                        raise unreachable(error) from error
                     raise
                 time.sleep(min(5.0, 0.2 * 2**failures))
 

@@ -17,7 +17,7 @@ import httpx
 
 from folding import errors as E  # noqa: N812
 from service.client.views import Job, Release
-from service.client.wire import HttpTransport, raise_problem
+from service.client.wire import HttpTransport, raise_problem, unreachable
 
 CHUNK = 1 << 20
 RESUMABLE = 64 << 20  # larger uploads go by tus and survive an interruption
@@ -61,9 +61,11 @@ class Transfers(HttpTransport):
                     body = _reporting(_chunks(file), size, sent, offset)
                     answer = self._http.patch(place, content=body, headers=headers)
                 raise_problem(answer)
-            except (httpx.TransportError, E.TemporaryFailure):
+            except (httpx.TransportError, E.TemporaryFailure) as error:
                 failures += 1
                 if failures > self._retries:
+                    if isinstance(error, httpx.TransportError):
+                        raise unreachable(error) from error
                     raise
                 time.sleep(min(5.0, 0.2 * 2**failures))
             head = self._call("HEAD", place, headers={"tus-resumable": "1.0.0"})
@@ -78,6 +80,11 @@ class Transfers(HttpTransport):
     def resolve(self, ref: str) -> tuple[str, Job | None]:
         """Digest of a job id, a digest, or `name/channel`; and the job, where a job was named."""
         if ref.startswith("sha256:"):
+            if len(ref) != 71 or set(ref[7:]) - set("0123456789abcdef"):
+                raise E.UsageError(
+                    f"{ref[:90]!r} is not a whole digest.",
+                    hint="A digest is sha256: and 64 hex digits; `bnfold status JOB` shows it.",
+                )
             return ref, None
         if "/" in ref:
             name, _, channel = ref.partition("/")
@@ -111,9 +118,11 @@ class Transfers(HttpTransport):
             try:
                 self._fetch(digest, part, allow_quarantined, received)
                 break
-            except (httpx.TransportError, E.TemporaryFailure):
+            except (httpx.TransportError, E.TemporaryFailure) as error:
                 failures += 1
                 if failures > self._retries:
+                    if isinstance(error, httpx.TransportError):
+                        raise unreachable(error) from error
                     raise
                 time.sleep(min(5.0, 0.2 * 2**failures))
         found = _digest(part)

@@ -66,11 +66,7 @@ class HttpTransport:
                 ) from error
             except httpx.TransportError as error:
                 if failures == self._retries:
-                    raise E.TemporaryFailure(
-                        f"The service does not answer ({type(error).__name__}).",
-                        code="unreachable",
-                        hint="Is it running, and is the URL right? `bnfold serve` starts one.",
-                    ) from error
+                    raise unreachable(error) from error
                 time.sleep(min(5.0, 0.1 * 2**failures))
                 continue
             if answer.status_code not in _AGAIN or failures == self._retries:
@@ -78,6 +74,15 @@ class HttpTransport:
             wanted = answer.headers.get("retry-after", "")  # may be a date, which nobody of ours sends
             time.sleep(min(30.0, float(wanted) if wanted.isdecimal() else 0.2 * 2**failures))
         raise AssertionError("unreachable")
+
+
+def unreachable(error: Exception) -> E.TemporaryFailure:
+    """Return what to say about a service that does not answer."""
+    return E.TemporaryFailure(
+        f"The service does not answer ({type(error).__name__}).",
+        code="unreachable",
+        hint="Is it running, and is the URL right? `bnfold serve` starts one.",
+    )
 
 
 def raise_problem(answer: httpx.Response) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
 from urllib.parse import quote
 
 from fastapi import APIRouter
@@ -17,7 +19,7 @@ DELIVERIES = 20  # of each webhook
 EVENTS = ("job.succeeded", "job.rejected", "job.failed", "job.cancelled")
 SCOPES = ("submit", "read", "admin")
 # name in the API -> (title, how the number is written)
-USAGE = {
+USAGE: dict[str, tuple[str, Callable[[Any], str]]] = {
     "running": ("Jobs that run", formats.number),
     "queued": ("Jobs that wait", formats.number),
     "stored_bytes": ("Stored", formats.size),

@@ -187,3 +187,18 @@ def test_service_that_is_not_there(tmp_path: Path) -> None:
     with Client("http://127.0.0.1:9", retries=1) as client, pytest.raises(E.TemporaryFailure) as caught:
         client.jobs()
     assert caught.value.error_code == "unreachable"
+
+
+def test_a_digest_that_is_cut_short_is_told_before_anything_is_asked(tmp_path: Path) -> None:
+    with (
+        Client("http://127.0.0.1:1", retries=0) as client,
+        pytest.raises(E.UsageError, match="not a whole digest") as wrong,
+    ):
+        client.pull("sha256:abcd", tmp_path / "x.onnx")
+    assert "64 hex digits" in (wrong.value.hint or "")
+
+
+def test_a_download_from_a_service_that_is_not_there_is_no_defect(tmp_path: Path) -> None:
+    with Client("http://127.0.0.1:1", retries=0) as client, pytest.raises(E.TemporaryFailure) as gone:
+        client.pull("sha256:" + "0" * 64, tmp_path / "x.onnx")
+    assert gone.value.error_code == "unreachable"
