@@ -28,6 +28,7 @@ from folding.ir.types import Array, Float64Array
 from folding.rules import certificate as cert
 from folding.rules.absorbers import conv, quantized
 from folding.rules.absorbers.linear import Linear
+from folding.rules.absorbers.window import padding
 from folding.rules.affine import Affine
 from folding.rules.base import Skip
 from folding.rules.engine import AffineSite
@@ -76,14 +77,16 @@ class Merge:
     bias: Float64Array
 
 
-def taps_of(node: ir.Node, kernel: Sequence[int]) -> Taps | None:
-    """The window of a Conv with explicit padding; None with automatic padding."""
-    if g.attr_str(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
-        return None
+def taps_of(node: ir.Node, kernel: Sequence[int], space: Sequence[int | str | None]) -> Taps | None:
+    """The window of a Conv; None where its padding depends on a size of `space` that is unknown."""
     n = len(kernel)
-    pads = g.attr_ints(node, "pads") or [0] * (2 * n)
     dilations = g.attr_ints(node, "dilations") or [1] * n
     strides = g.attr_ints(node, "strides") or [1] * n
+    auto = g.attr_str(node, "auto_pad", "NOTSET")
+    begins, ends = padding(node, n, auto, kernel, strides, dilations, space)
+    if begins is None or ends is None:
+        return None
+    pads = [*begins, *ends]
     total = [pads[i] + pads[n + i] - (kernel[i] - 1) * dilations[i] for i in range(n)]
     return Taps(
         tuple(-pad for pad in pads[:n]), tuple(dilations), tuple(kernel), tuple(strides), tuple(total)
@@ -202,7 +205,13 @@ class ParallelBranches:
 
     def _window(self, linear: Linear) -> tuple[Taps, int] | None:
         shape = self.ctx.constants.shape(linear.weight)
-        taps = None if shape is None else taps_of(linear.node, shape[2:])
+        if shape is None:
+            return None
+        source = linear.node.inputs[0]
+        dims = self.ctx.dims(source) if source is not None else None
+        known = dims is not None and len(dims) == len(shape)
+        space = dims[2:] if dims is not None and known else [None] * (len(shape) - 2)
+        taps = taps_of(linear.node, shape[2:], space)
         return None if taps is None else (taps, int(g.attr_int(linear.node, "group", 1)))
 
     def _exact(self, linear: Linear) -> tuple[Float64Array, Float64Array]:

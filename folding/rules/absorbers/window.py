@@ -51,7 +51,7 @@ def window_of(node: ir.Node, kernel: Sequence[int], ctx: Context, *, transposed:
     space = shape[2:] if shape is not None and len(shape) == n + 2 else [None] * n
     if transposed:
         return _transposed(node, kernel, strides, dilations, auto, space, ctx)
-    begins, ends = _pads(node, n, auto, kernel, strides, dilations, space)
+    begins, ends = padding(node, n, auto, kernel, strides, dilations, space)
     if auto in ("SAME_UPPER", "SAME_LOWER") and begins is None:
         padded = any(k > 1 for k in kernel)
     else:
@@ -65,19 +65,22 @@ def window_of(node: ir.Node, kernel: Sequence[int], ctx: Context, *, transposed:
     return Window(padded, tuple(tables))
 
 
-def _pads(
+def padding(
     node: ir.Node, n: int, auto: str, kernel: Sequence[int], strides: Sequence[int],
     dilations: Sequence[int], space: Sequence[int | str | None],
 ) -> tuple[list[int] | None, list[int] | None]:  # fmt: skip
+    """Return the padding before and behind each of `n` axes; None where it depends on an unknown size."""
     if auto == "VALID":
         return [0] * n, [0] * n
     if auto in ("SAME_UPPER", "SAME_LOWER"):
-        if not all(isinstance(size, int) for size in space):
-            return None, None
         begins, ends = [], []
         for size, k, s, d in zip(space, kernel, strides, dilations, strict=True):
-            assert isinstance(size, int)
-            total = max((-(-size // s) - 1) * s + (k - 1) * d + 1 - size, 0)
+            if s == 1:  # the same for every size
+                total = (k - 1) * d
+            elif isinstance(size, int):
+                total = max((-(-size // s) - 1) * s + (k - 1) * d + 1 - size, 0)
+            else:
+                return None, None
             small, large = total // 2, total - total // 2
             begins.append(small if auto == "SAME_UPPER" else large)
             ends.append(large if auto == "SAME_UPPER" else small)

@@ -62,6 +62,11 @@ MERGED = {
     "finer groups": ("pads=[1,1,1,1]", "group=4", (4, 4, 3, 3), (4, 1, 1, 1)),
     "finer groups in groups": ("pads=[1,1,1,1], group=2", "group=4, pads=[1,1,1,1]", (4, 2, 3, 3), (4, 1, 3, 3)),
     "uneven padding": ("pads=[2,0,0,2]", "pads=[1,0,0,0]", (6, 4, 3, 3), (6, 4, 2, 1)),
+    "SAME padding and none": ('auto_pad="SAME_UPPER"', "group=1", (6, 4, 3, 3), (6, 4, 1, 1)),
+    "SAME padding, even kernel": ("pads=[1,1,1,1]", 'auto_pad="SAME_UPPER"', (6, 4, 3, 3), (6, 4, 2, 2)),
+    "SAME padding, the rest before": ('auto_pad="SAME_LOWER"', 'auto_pad="SAME_LOWER"', (6, 4, 3, 3), (6, 4, 2, 2)),
+    "SAME padding, dilated": ('auto_pad="SAME_UPPER", dilations=[2,2]', 'auto_pad="SAME_LOWER"', (6, 4, 3, 3), (6, 4, 1, 1)),
+    "SAME padding with strides": ('auto_pad="SAME_UPPER", strides=[2,2]', "strides=[2,2]", (6, 4, 3, 3), (6, 4, 1, 1)),
     "the smaller one first": ("group=1", "pads=[1,1,1,1]", (6, 4, 1, 1), (6, 4, 3, 3)),
 }  # fmt: skip
 
@@ -78,7 +83,7 @@ APART = {
     "another stride": ("pads=[1,1,1,1], strides=[2,2]", "strides=[1,1]", (6, 4, 3, 3), (6, 4, 5, 5)),
     "another place": ("pads=[0,0,2,2]", "pads=[1,1,1,1], dilations=[1,1]", (6, 4, 3, 3), (6, 4, 3, 3)),
     "coarser groups": ("group=4, pads=[1,1,1,1]", "group=2", (4, 1, 3, 3), (4, 2, 1, 1)),
-    "automatic padding": ('auto_pad="SAME_UPPER"', "group=1", (6, 4, 3, 3), (6, 4, 1, 1)),
+    "SAME padding that reads elsewhere": ('auto_pad="SAME_UPPER"', 'auto_pad="SAME_LOWER"', (6, 4, 2, 2), (6, 4, 2, 2)),
 }  # fmt: skip
 
 
