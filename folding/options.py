@@ -148,6 +148,43 @@ class FoldOptions(BaseModel):
     ] = Field(
         default_factory=list, description="Channels-last outputs that the artifact gives channels-first."
     )
+    input_mean: Annotated[
+        dict[str, float | list[float]],
+        Shown(
+            Group.ARTIFACT,
+            "Mean of raw inputs",
+            flag="--input-mean",
+            metavar="NAME=MEAN",
+            flag_help="Mean that the artifact subtracts from a raw input, e.g. images=123.7,116.3,103.5.",
+        ),
+    ] = Field(
+        default_factory=dict,
+        description="Means that the artifact subtracts from its raw inputs, by name: a number, or one for "
+        "each channel. In the units of the raw values.",
+    )
+    input_std: Annotated[
+        dict[str, float | list[float]],
+        Shown(
+            Group.ARTIFACT,
+            "Standard deviation of raw inputs",
+            flag="--input-std",
+            metavar="NAME=STD",
+            flag_help="Standard deviation that the artifact divides a raw input by, e.g. images=255.",
+        ),
+    ] = Field(
+        default_factory=dict,
+        description="Standard deviations that the artifact divides its raw inputs by, after the mean.",
+    )
+    uint8_inputs: Annotated[
+        list[str],
+        Shown(
+            Group.ARTIFACT,
+            "Inputs of raw bytes",
+            flag="--uint8-input",
+            metavar="NAME",
+            flag_help="Input of floats that the artifact takes as uint8.",
+        ),
+    ] = Field(default_factory=list, description="Inputs of floats that the artifact takes as uint8.")
     artifact_inputs: Annotated[
         dict[str, list[int | str | None]],
         Shown(
@@ -234,6 +271,9 @@ class FoldOptions(BaseModel):
                     self.rename_outputs,
                     self.inputs_as_nchw,
                     self.outputs_as_nchw,
+                    self.uint8_inputs,
+                    list(self.input_mean),
+                    list(self.input_std),
                 ],
                 ensure_ascii=False,
             )

@@ -28,10 +28,10 @@ from folding.report import (
     graph_map,
 )
 from folding.report.diagnosis import diagnose
-from folding.report.norm_rows import norm_report
+from folding.report.norm_rows import norm_report, preprocessing_note, preprocessing_report
 from folding.report.proved_report import proved_report
 from folding.rules.base import FoldResult
-from folding.sources import interface
+from folding.sources import interface, preprocessing
 from folding.sources.base import Imported
 
 if TYPE_CHECKING:
@@ -208,6 +208,7 @@ class _Run:
         task, model = self.task, self.imported.model
         options, stage = task.options, task.progress.stage
         interface.adapt(self.imported, options)
+        preprocessing.prepend(self.imported, options)
         if options.artifact_inputs:
             self.imported.source.notes += passes.fix_input_shapes(model, options.artifact_inputs)
             self.imported.onnx_path = None  # the file has other sizes
@@ -230,7 +231,12 @@ class _Run:
                 findings = {id(norm): health.assess(norm, calibrated) for norm in found}
                 health.gate(found, findings, options)
             norm_nodes = graph_map.norm_nodes(found)
-            result = rules.fold_and_clean(model, found, options, task.progress)
+            inputs = norms.input_affines.find(
+                model, preprocessing.names(options), [node for norm in found for node in norm.nodes]
+            )
+            everything = rules.fold_and_clean(model, [*found, *inputs], options, task.progress)
+            result, of_inputs = everything.without(inputs)
+            self.imported.source.notes += map(preprocessing_note, of_inputs)
             with stage("export"):
                 artifact = export.write(model, task.dst, options, self.imported.source)
                 runtime_form = ort_format.write(task.dst) if options.ort_format else None
@@ -245,7 +251,7 @@ class _Run:
             )
             aligned = graph_map.build(seen, model.graph, result.decisions, norm_nodes)
         _release(model)
-        proof = self._prove(unfolded, result)
+        proof = self._prove(unfolded, everything)
         report = proved_report(
             proof,
             options,
@@ -258,6 +264,7 @@ class _Run:
             calibration=calibrated.summary if calibrated is not None else None,
             timings=task.progress.timings,
         )
+        report.preprocessing = [preprocessing_report(decision) for decision in of_inputs]
         report.diagnosis = diagnose(report.batch_norms, report.source.framework, report.calibration)
         return report
 

@@ -7,10 +7,12 @@ from collections.abc import Callable
 import onnx_ir as ir
 
 from folding.ir.ensure_shapes import ensure_shapes
-from folding.norms import arithmetic, batch_statistics, onnx_batch_norm
+from folding.norms import arithmetic, batch_statistics, input_affines, onnx_batch_norm
 from folding.norms import match_names as hinted
 from folding.norms.base import BatchNorm, NormHint
 from folding.norms.constants import Constants
+
+__all__ = ["SPELLINGS", "BatchNorm", "NormHint", "find", "input_affines"]
 
 SPELLINGS: tuple[Callable[[list[ir.Node], Constants], list[BatchNorm]], ...] = (
     onnx_batch_norm.find,  # one node: nothing to guess

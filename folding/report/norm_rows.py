@@ -6,7 +6,7 @@ import numpy as np
 
 from folding.ir.types import Array
 from folding.norms.base import BatchNorm
-from folding.report import ArrayStats, Health, NormReport
+from folding.report import ArrayStats, Health, NormReport, Preprocessing
 from folding.rules.base import Decision
 
 ROLES = ("moving_mean", "moving_variance", "gamma", "beta")
@@ -87,6 +87,29 @@ def norm_report(decision: Decision, findings: list[Health]) -> NormReport:
         detail=decision.detail,
         certificate=decision.certificate,
     )
+
+
+def preprocessing_report(decision: Decision) -> Preprocessing:
+    """Return the report's row of an input's preprocessing."""
+    return Preprocessing(
+        input=decision.norm.name,
+        decision="folded" if decision.folded else "kept",
+        into=list(decision.into),
+        reason=decision.reason,
+        detail=decision.detail,
+        certificate=decision.certificate,
+    )
+
+
+def preprocessing_note(decision: Decision) -> str:
+    """Return the same in one sentence."""
+    name, into = decision.norm.name, ", ".join(decision.into)
+    if decision.folded and decision.reason is None:
+        return f"the preprocessing of input {name!r} went into {into or 'nothing: it changes no value'}"
+    kept = f"stays as nodes ({decision.reason}: {decision.detail})"
+    if decision.folded:
+        return f"the scale of input {name!r}'s preprocessing went into {into}; its shift {kept}"
+    return f"the preprocessing of input {name!r} {kept}"
 
 
 def _epsilon(norm: BatchNorm) -> float | None:

@@ -213,6 +213,17 @@ class ArtifactReport(ReportPart):
     bytes: int = Field(description="Its size.")
 
 
+class Preprocessing(ReportPart):
+    """Preprocessing of one input that the artifact holds: what became of its scale and shift."""
+
+    input: str = Field(description="The input that takes raw values.")
+    decision: Literal["folded", "kept"] = Field(description="Whether a layer took it, or some of it.")
+    into: list[str] = Field(default_factory=list, description="Layers that took it.")
+    reason: str | None = Field(default=None, description="SkipReason of what stays as nodes.")
+    detail: str = Field(default="", description="The decision in words.")
+    certificate: Certificate | None = Field(default=None, description="Closed-form proof of the fold.")
+
+
 class OrtFormat(ReportPart):
     """The artifact in ONNX Runtime's own format, verified with it."""
 
@@ -271,6 +282,9 @@ class Report(ReportPart):
     source: SourceReport = Field(description="Where the model came from.")
     batch_norms: list[NormReport] = Field(
         default_factory=list, description="Every batch norm and what became of it."
+    )
+    preprocessing: list[Preprocessing] = Field(
+        default_factory=list, description="Preprocessing that options put into the artifact, by input."
     )
     graph: GraphReport = Field(description="Sizes before and after.")
     graph_map: GraphMap | None = Field(default=None, description="Both graphs, aligned, for the pages.")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal
 
@@ -65,6 +65,13 @@ class FoldResult:
     notes: tuple[str, ...] = field(default=())
     left: Mapping[BatchNorm, ir.Value] = field(default_factory=dict)  # outputs of the norms that stayed
     unsettled: bool = False  # affines have new neighbours: another round may move them
+
+    def without(self, norms: Collection[BatchNorm]) -> tuple[FoldResult, list[Decision]]:
+        """Return the outcome without some of the norms, and the decisions about those."""
+        apart = {id(norm) for norm in norms}
+        kept = tuple(decision for decision in self.decisions if id(decision.norm) not in apart)
+        taken = [decision for decision in self.decisions if id(decision.norm) in apart]
+        return replace(self, decisions=kept), taken
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from folding.norms import input_affines
 from folding.norms.base import BatchNorm
 from folding.rules import certificate as cert
 from folding.rules.absorbers.linear import Linear
@@ -70,8 +71,10 @@ def _main_reason(site: AffineSite) -> Skip:
         detail = f"{detail}; tried: {'; '.join(word for word in tried if word)}"
     plain = (SkipReason.NO_LINEAR_NEIGHBOUR, SkipReason.GRAPH_OUTPUT)
     reason = site.skips[0].reason
-    if reason is SkipReason.NO_LINEAR_NEIGHBOUR and len(site.skips) > 1 and site.skips[1].reason not in plain:
-        reason = site.skips[1].reason
+    at_input = site.norm is not None and site.norm.spelling == input_affines.SPELLING  # nothing is before it
+    behind = site.skips[1].reason if len(site.skips) > 1 else reason
+    if at_input or (reason is SkipReason.NO_LINEAR_NEIGHBOUR and behind not in plain):
+        reason = behind
     return Skip(reason, detail)
 
 

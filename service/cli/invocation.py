@@ -42,5 +42,7 @@ def fold_options(given: Mapping[str, Any]) -> FoldOptions:
     for name in ("rename_inputs", "rename_outputs"):
         given[name] = dict(parse.rename(item) for item in given.get(name) or []) or None
     given["artifact_inputs"] = dict(parse.shape(item) for item in given.get("artifact_inputs") or []) or None
+    for name in ("input_mean", "input_std"):
+        given[name] = dict(parse.numbers(item) for item in given.get(name) or []) or None
     given["feeds"] = dict(parse.feed(item) for item in given.get("feeds") or []) or None
     return parse.options(**{name: value for name, value in given.items() if value not in (None, [], ())})

@@ -84,6 +84,22 @@ def feed(text: str) -> tuple[str, Any]:
     return name, literal(value)
 
 
+def numbers(text: str) -> tuple[str, list[float]]:
+    """`NAME=1,2.5`: a number, or one for each channel.
+
+    >>> numbers("x=123.7,116.3"), numbers("x=255")
+    (('x', [123.7, 116.3]), ('x', [255.0]))
+    """
+    name, equals, value = text.rpartition("=")
+    try:
+        found = [float(part) for part in value.strip("[]() ").split(",")]
+    except ValueError:
+        found = []
+    if not equals or not name or not found:
+        raise UsageError(f"{text!r} is not NAME=NUMBERS", hint="for example --input-mean x=123.7,116.3,103.5")
+    return name, found
+
+
 def literal(value: str) -> Any:
     """JSON, else a Python literal, else the text itself."""
     for read in (json.loads, ast.literal_eval):

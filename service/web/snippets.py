@@ -192,7 +192,7 @@ def _pair(flag: str, name: str, value: Any) -> str | None:
         return f"{flag}={name}={_json(value)}"
     if not isinstance(value, list):
         return f"{flag}={name}={value}"
-    if not all(dim is None or isinstance(dim, int) or dim.isidentifier() for dim in value):
+    if not all(dim is None or isinstance(dim, int | float) or dim.isidentifier() for dim in value):
         return None
     dims = ",".join("?" if dim is None else str(dim) for dim in value)
     return f"{flag}={name}={dims}" if dims else f"{flag}={name}"

@@ -72,6 +72,13 @@ MODELS: Final[dict[str, Text]] = {
         "ONNX Runtime. If it runs there, please report it with the model.",
         "Reshape(x, [2, 3]) where x turns out to have 8 elements once constants are folded.",
     ),
+    "input_preprocessing": Text(
+        "The preprocessing does not fit the input",
+        "`--input-mean` and `--input-std` take one number, or one for each channel of an input of floats; the channels "
+        "are its second or its last axis. A standard deviation is above 0.",
+        "Give as many numbers as the input has channels, or one; state sizes that the model leaves open.",
+        "Three means for an input of shape (N, 1, 28, 28).",
+    ),
     "no_ort_format_possible": Text(
         "The artifact cannot be written in ORT format",
         "ONNX Runtime loads the artifact and writes it in its own format; here it refused one of the two. The format "

@@ -123,7 +123,13 @@ def command(report: Report) -> str:
     words = ["bnfold", "fold", "MODEL", "-o", "OUT.onnx"]
     single = {"signature", "step", "missing_stats", "opset", "rtol", "atol", "seed"}
     flags = {"use_ema", "recalibrate", "freeze_inputs", "strict", "latency", "ort_format"}
-    lists = {"outputs": "--output", "tags": "--tag", "providers": "--provider", "require": "--require"}
+    lists = {
+        "uint8_inputs": "--uint8-input",
+        "outputs": "--output",
+        "tags": "--tag",
+        "providers": "--provider",
+        "require": "--require",
+    }
     for name, value in report.options.items():
         option = "--" + name.replace("_", "-")
         if name in flags and value:
@@ -132,6 +138,10 @@ def command(report: Report) -> str:
             words += [option, str(value)]
         elif name in lists:
             words += [part for item in value for part in (lists[name], str(item))]
+        elif name in ("input_mean", "input_std"):
+            numbers = {key: item if isinstance(item, list) else [item] for key, item in value.items()}
+            pairs = (f"{key}={','.join(map(str, item))}" for key, item in numbers.items())
+            words += [part for pair in pairs for part in (option, pair)]
         elif name == "feeds":
             words += [part for key, item in value.items() for part in ("--feed", f"{key}={item}")]
         elif name == "inputs":

@@ -20,6 +20,7 @@ GIVEN = {
     "step": "7", "missing_stats": "init", "opset": "17", "providers": "CPU",
     "require": "cuda", "rtol": "0.5", "atol": "0.25",
     "seed": "9", "artifact_inputs": "x=1,3", "rename_inputs": "x=a", "rename_outputs": "y=b",
+    "input_mean": "x=1,2", "input_std": "x=255", "uint8_inputs": "x",
     "inputs_as_nchw": "x", "outputs_as_nchw": "y",
 }  # fmt: skip
 

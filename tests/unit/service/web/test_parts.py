@@ -123,7 +123,8 @@ EVERYTHING: dict[str, Any] = {
     "signature": "serving default", "tags": ["serve"], "step": 3, "use_ema": True, "missing_stats": "init", "recalibrate": True,
     "rename_inputs": {"x:0": "image"}, "rename_outputs": {"a:0": "it's"}, "inputs_as_nchw": ["x:0"], "outputs_as_nchw": ["a:0"],
     "artifact_inputs": {"x:0": [1, 224, 224, 3]}, "opset": 17, "freeze_inputs": True, "providers": ["cpu", "cuda"], "require": ["cuda"],
-    "rtol": 1e-3, "atol": 0.5, "seed": 7, "strict": True, "latency": True,
+    "rtol": 1e-3, "atol": 0.5, "seed": 7, "strict": True, "latency": True, "ort_format": True,
+    "input_mean": {"x:0": [123.5, 116.0, 103.25]}, "input_std": {"x:0": [255.0]}, "uint8_inputs": ["x:0"],
 }  # fmt: skip
 
 
