@@ -79,6 +79,72 @@ def test_fake_quantization_by_channel_of_weights_folds(tmp_path: Path) -> None:
     assert [n.decision for n in report.batch_norms] == ["folded"]
 
 
+def _normalized(tf: Any, h: Any) -> Any:
+    return tf.nn.batch_normalization(h, np.float32([1, 2, 3, 4]), np.float32([1, 2, 1, 2]), 0.5, 1.5, 1e-3)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8, 12])
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize("narrow", [True, False])
+def test_quantized_and_back(bits: int, signed: bool, narrow: bool, tmp_path: Path) -> None:
+    """Exact but at ties, like fake quantization; the wider side of the range decides about the step."""
+    rng = np.random.default_rng(bits)
+    data = rng.uniform(-5, 7, [1, 900]).astype(np.float32)
+    low = -3.0 if signed else 0.0
+
+    def build(tf: Any, x: Any) -> Any:
+        more = {"signed_input": signed, "range_given": True, "narrow_range": narrow}
+        one = tf.raw_ops.QuantizeAndDequantizeV2(input=x, input_min=low, input_max=4.0, num_bits=bits, **more)
+        two = tf.raw_ops.QuantizeAndDequantizeV3(
+            input=x * 0.5, input_min=low, input_max=4.0, num_bits=bits, **more
+        )
+        return tf.stack([one, two])
+
+    graph = write_graph(tmp_path, build, [None, None])
+    report = pipeline.fold(tmp_path / "net.pb", tmp_path / "out.onnx")
+    assert report.verdict.value == "pass", report.summary
+    found, wanted = first_output(written(tmp_path), data), tensorflow_output(graph, data)
+    assert np.mean(np.abs(found - wanted) > 1e-5) < 0.005
+    assert np.abs(found - wanted).max() < 1.01 * 7 / (2**bits - 2)
+
+
+def test_a_range_of_the_data_is_refused_by_name(tmp_path: Path) -> None:
+    def build(tf: Any, x: Any) -> Any:
+        return tf.raw_ops.QuantizeAndDequantizeV2(input=x, input_min=0.0, input_max=0.0, range_given=False)
+
+    with pytest.raises(UnsupportedModel) as caught:
+        _fold(tmp_path, [None, 4], build, np.zeros([1, 4], np.float32))
+    assert caught.value.error_code == "fake_quant_range"
+
+
+@pytest.mark.parametrize("layer", ["deconv2d", "deconv3d"])
+@pytest.mark.parametrize("kernel", [3, 2, 1])
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+def test_a_transposed_convolution_of_unknown_size_is_one_conv(
+    layer: str, kernel: int, padding: str, tmp_path: Path
+) -> None:
+    """Its paddings are constants although the sizes are not, so that what follows folds into it."""
+    rng = np.random.default_rng(kernel)
+    rank = 2 if layer == "deconv2d" else 3
+    w = rng.normal(size=[*([kernel] * rank), 4, 3]).astype(np.float32)
+    more = max(kernel - 2, 0) if padding == "VALID" else 0
+
+    def build(tf: Any, x: Any) -> Any:
+        shape = tf.shape(x)
+        sizes = tf.stack([shape[0], *(2 * shape[i] + more for i in range(1, 1 + rank)), 4])
+        op = tf.raw_ops.Conv2DBackpropInput if rank == 2 else tf.raw_ops.Conv3DBackpropInputV2
+        h = op(input_sizes=sizes, filter=w, out_backprop=x, strides=[1, *[2] * rank, 1], padding=padding)
+        h = tf.nn.bias_add(h, tf.constant([1.0, 2, 3, 4]))
+        return tf.nn.batch_normalization(
+            h, np.float32([1, 2, 3, 4]), np.float32([1, 2, 1, 2]), 0.5, 1.5, 1e-3
+        )
+
+    data = rng.normal(size=[2, *[5, 4, 3][:rank], 3]).astype(np.float32)
+    report = _fold(tmp_path, [None, *[None] * rank, 3], build, data)
+    assert report.verdict.value == "pass", report.summary
+    assert [n.decision for n in report.batch_norms] == ["folded"]
+
+
 def test_a_range_without_zero_is_refused(tmp_path: Path) -> None:
     def build(tf: Any, x: Any) -> Any:
         return tf.raw_ops.FakeQuantWithMinMaxVars(inputs=x, min=1.0, max=2.0)

@@ -14,6 +14,7 @@ import numpy as np
 
 from folding.errors import UnsupportedModel
 from folding.sources.gates import operation_hints
+from folding.sources.tensorflow.convert import transposed_conv
 from folding.sources.tensorflow.convert.prepare_inference_graph import Prepared
 from folding.sources.tensorflow.graph.constant_eval import evaluate
 from folding.sources.tensorflow.graph.program import Weights
@@ -21,14 +22,19 @@ from folding.sources.tensorflow.graph.static_shapes import StaticShapes
 from folding.sources.tensorflow.graph.symbolic_sizes import SymbolicSizes
 from folding.sources.tensorflow.graph.tf_graph import Node, TfGraph, data_inputs, dtype_of, split
 from folding.sources.tensorflow.graph.weights import read_slot
-from folding.sources.tensorflow.rewrite import channels_last, dilated_conv, fake_quant, space_to_batch
+from folding.sources.tensorflow.rewrite import (
+    channels_last,
+    dilated_conv,
+    fake_quant,
+    quantize_dequantize,
+    space_to_batch,
+)
 
 _INT32, _TEXT, _INT64 = 3, 7, 9
 _GENERATORS = frozenset(
     {"TruncatedNormal", "ParameterizedTruncatedNormal", "StatefulTruncatedNormal", "StatefulStandardNormalV2",
      "StatefulUniform", "StatefulUniformInt", "StatefulUniformFullInt", "RandomGamma", "RandomPoissonV2"}
 )  # fmt: skip
-_TRANSPOSED = frozenset({"Conv2DBackpropInput", "Conv3DBackpropInputV2"})
 
 
 class Spelling:
@@ -75,7 +81,9 @@ def _biases_behind_transposed_convolutions(state: Spelling) -> None:
         if node.op != "BiasAdd" or channels_last.is_channels_first(node):
             continue
         source = graph.nodes.get(split(data_inputs(node)[0])[0])
-        if source is not None and source.op in _TRANSPOSED and _sized_at_run_time(graph, source):
+        if source is None or source.op not in transposed_conv.OPS or transposed_conv.PADS in source.attr:
+            continue
+        if _sized_at_run_time(graph, source):
             _along_the_last_axis(node)
 
 
@@ -94,53 +102,23 @@ def _along_the_last_axis(node: Node) -> None:
     node.attr["T"].type = dtype
 
 
-def _short_kernels(state: Spelling) -> None:
-    """Where the kernel is shorter than the step, the last results have no product: they are 0.
-
-    tf2onnx gives a ConvTranspose negative paddings then. Zeros behind the kernel make those results.
-    """
+def _paddings_of_transposed_convolutions(state: Spelling) -> None:
+    """tf2onnx computes them at run time, and gives negative ones where a kernel is shorter than its step."""
     for node in list(state.graph.nodes.values()):
-        if node.op in _TRANSPOSED and (missing := _missing_results(state, node)) is not None:
-            _extend_kernel(state.graph, node, missing)
-
-
-def _missing_results(state: Spelling, node: Node) -> list[int] | None:
-    """By spatial dimension, how many results no input reaches; None for none, or for unknown sizes."""
-    sizes_ref, kernel_ref, data_ref = data_inputs(node)
-    kernel, data = state.shapes.of(kernel_ref), state.shapes.of(data_ref)
-    sizes = SymbolicSizes(state.graph, state.shapes).of(sizes_ref)
-    if kernel is None or data is None or sizes is None or len(kernel) != len(data):
-        return None
-    rank = len(data)
-    places = range(2, rank) if channels_last.is_channels_first(node) else range(1, rank - 1)
-    steps, spread = (list(node.attr[key].list.i) or [1] * rank for key in ("strides", "dilations"))
-    missing = []
-    for index, place in enumerate(places):
-        size = sizes.reshape(-1)[place].known if sizes.size == rank else None
-        extent, length = kernel[index], data[place]
-        if size is None or extent is None or length is None:
-            return None
-        reached = steps[place] * (length - 1) + (extent - 1) * spread[place] + 1
-        if size > reached and spread[place] != 1:
-            return None
-        missing.append(max(0, size - reached))
-    return missing if any(missing) else None
-
-
-def _extend_kernel(graph: TfGraph, node: Node, missing: list[int]) -> None:
-    dtype = dtype_of(node)
-    held = graph.add("Const", f"{node.name}/zeros_behind").name
-    pairs = [[0, count] for count in missing] + [[0, 0], [0, 0]]
-    graph.set_constant(held, np.asarray(pairs, np.int32))
-    padded = graph.add("Pad", f"{node.name}/kernel", [data_inputs(node)[1], held], T=dtype, Tpaddings=_INT32)
-    node.input[1] = padded.name
+        if node.op in transposed_conv.OPS:
+            at_run_time = _sized_at_run_time(state.graph, node)
+            transposed_conv.mark(state.graph, state.shapes, node, at_run_time=at_run_time)
 
 
 def _transposed_convolutions(state: Spelling) -> None:
     """tf2onnx takes dimensions 1 and 2 for the spatial ones in either layout."""
 
     def wanted(node: Node) -> bool:
-        return node.op in _TRANSPOSED and _sized_at_run_time(state.graph, node)
+        return (
+            node.op in transposed_conv.OPS
+            and transposed_conv.PADS not in node.attr
+            and _sized_at_run_time(state.graph, node)
+        )
 
     channels_last.rewrite(state.graph, wanted)
 
@@ -174,6 +152,34 @@ def _fake_quantizations(state: Spelling) -> None:
                 hint="Export the model in inference mode, in which the ranges are stored variables.",
             )
         fake_quant.spell(state.graph, node, low, high)
+
+
+def _quantized_and_back(state: Spelling) -> None:
+    """tf2onnx writes a pair of 8 bits; see `rewrite.quantize_dequantize`."""
+    for node in list(state.graph.nodes.values()):
+        if node.op not in quantize_dequantize.OPS:
+            continue
+        if not _quantized_in_floats(state, node):
+            raise UnsupportedModel(
+                f"The range or the bits of the quantization {node.name!r} ({node.op}) are computed at "
+                "run time, or are none.",
+                code="fake_quant_range",
+                layer=node.name,
+                hint="Export the model in inference mode with range_given=True and constant ranges, or strip "
+                "the quantization.",
+            )
+
+
+def _quantized_in_floats(state: Spelling, node: Node) -> bool:
+    inputs = data_inputs(node)
+    low, high = (state.value(ref) for ref in inputs[1:3])
+    bits = state.value(inputs[3]) if node.op.endswith("V3") else np.asarray(node.attr["num_bits"].i or 8)
+    rank = state.shapes.rank(inputs[0])
+    if low is None or high is None or bits is None or not quantize_dequantize.is_given(node):
+        return False
+    if rank is None and quantize_dequantize.axis_of(node) >= 0:
+        return False
+    return quantize_dequantize.spell(state.graph, node, low, high, int(bits.item()), rank or 0)
 
 
 def _dilated_convolutions(state: Spelling) -> None:
@@ -257,10 +263,11 @@ STEPS: tuple[Callable[[Spelling], None], ...] = (
     _single_buckets,
     _dilated_convolutions,
     _batches_of_space,
-    _short_kernels,
+    _paddings_of_transposed_convolutions,
     _biases_behind_transposed_convolutions,
     _biases_along_the_width,
     _transposed_convolutions,
     _biases_along_channels,
     _fake_quantizations,
+    _quantized_and_back,
 )

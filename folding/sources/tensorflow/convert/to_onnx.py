@@ -18,7 +18,12 @@ import onnx_ir as ir
 from folding.errors import BnfoldError, CorruptModel, UnsupportedModel
 from folding.options import FoldOptions
 from folding.sources.gates import operation_hints
-from folding.sources.tensorflow.convert import precompute_weights, spell_for_tf2onnx, tf2onnx_speed
+from folding.sources.tensorflow.convert import (
+    precompute_weights,
+    spell_for_tf2onnx,
+    tf2onnx_speed,
+    transposed_conv,
+)
 from folding.sources.tensorflow.convert.bind_weights import bind
 from folding.sources.tensorflow.convert.loop_shapes import drop_false_scalars
 from folding.sources.tensorflow.convert.prepare_inference_graph import Prepared
@@ -150,7 +155,7 @@ def _to_onnx(
                     opset=opset,
                     input_names=inputs,
                     output_names=outputs,
-                    custom_rewriter=[select_by_where, floor_of_negative_integers],
+                    custom_rewriter=[select_by_where, floor_of_negative_integers, transposed_conv.write],
                     initialized_tables={name.encode(): held for name, held in tables.items()} or None,
                 )
         if check:

@@ -29,6 +29,11 @@ _LIMIT = 64  # elements; sizes come as many as a tensor has dimensions
 _DEPTH = 64
 _INTEGERS = frozenset({3, 9})  # int32, int64
 _PASS = frozenset({"Identity", "StopGradient", "Cast", "EnsureShape"})
+# Operators whose first result has the shape of their first input.
+_SHAPE_KEPT = frozenset(
+    {"Identity", "StopGradient", "Cast", "Relu", "Relu6", "Elu", "Selu", "LeakyRelu", "Sigmoid", "Tanh",
+     "Softplus", "BiasAdd", "FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3", "Neg", "Abs", "Square"}
+)  # fmt: skip
 _ATOMIC: dict[str, Callable[[int, int], int]] = {
     "FloorMod": lambda a, b: a % b, "FloorDiv": lambda a, b: a // b, "Maximum": max, "Minimum": min,
     "Mul": lambda a, b: a * b,
@@ -87,7 +92,7 @@ class SymbolicSizes:
         if node.op in _PASS:
             return self.of(inputs[0], depth) if dtype_of(node) in _INTEGERS or node.op != "Cast" else None
         if node.op == "Shape":
-            return self._shape(inputs[0])
+            return self.dims(inputs[0])
         operands = [self.of(each, depth) for each in inputs]
         if any(operand is None for operand in operands):
             return None
@@ -96,13 +101,24 @@ class SymbolicSizes:
         except (ValueError, IndexError, TypeError):
             return None  # a shape that does not fit is TensorFlow's to refuse
 
-    def _shape(self, ref: str) -> Any:
+    def dims(self, ref: str) -> Any:
+        """The sizes of a tensor's dimensions; None where its rank is unknown."""
+        ref = self._same_shape(ref)
         dims = self._shapes.of(ref)
         if dims is None:
             return None
         made = [Linear(d) if d is not None else Linear(0, ((f"dim({canonical(ref)},{i})", 1),))
                 for i, d in enumerate(dims)]  # fmt: skip
         return _array(made, (len(dims),))
+
+    def _same_shape(self, ref: str) -> str:
+        """The first tensor upstream of the same shape: one size has one name, whoever asks for it."""
+        for _ in range(_DEPTH):
+            node = self._graph.nodes.get(split(ref)[0])
+            if node is None or node.op not in _SHAPE_KEPT or split(ref)[1] != 0:
+                break
+            ref = data_inputs(node)[0]
+        return ref
 
     def _atoms(self, key: str, node: Node | None) -> Any:
         shape = self._shapes.of(key)
