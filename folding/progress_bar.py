@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from importlib.util import find_spec
 
 from folding.progress import Event, Listener
@@ -41,8 +40,10 @@ def progress_bar(stages: Sequence[str] = STAGES) -> Iterator[Listener]:
 def _notebook_bar(stages: Sequence[str]) -> Iterator[Listener]:
     """A widget where ipywidgets are installed, else a line of text."""
     # Not `tqdm.auto`: without ipywidgets it warns, where the line of text does.
-    name = "tqdm.notebook" if find_spec("ipywidgets") is not None else "tqdm.std"
-    tqdm = import_module(name).tqdm
+    if find_spec("ipywidgets") is not None:
+        from tqdm.notebook import tqdm
+    else:
+        from tqdm.std import tqdm
 
     order = {stage: position for position, stage in enumerate(stages)}
     form = "{desc:<30} {percentage:3.0f} %|{bar}| {elapsed}{postfix}"
