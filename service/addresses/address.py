@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from folding.errors import UsageError
 
-SCHEMES = ("https", "http", "s3", "gs", "az", "hf")
+SCHEMES = ("https", "http", "s3", "gs", "az", "hf", "oci")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _PIN = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -89,5 +89,6 @@ _EXAMPLES = {
     "s3": "s3://bucket/folder/model.onnx",
     "gs": "gs://bucket/folder/model.onnx",
     "az": "az://container/folder/model.onnx",
+    "oci": "oci://registry.example.org/models/resnet:v1",
     "hf": "hf://organization/model/folder/model.onnx",
 }

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from folding.errors import UsageError
-from service.addresses import hub, objects, web
+from service.addresses import hub, objects, oci, web
 from service.addresses.address import Address
 
 CHUNK = 1 << 20
@@ -34,6 +34,7 @@ STORES: dict[str, Store] = {
     "gs": objects.Objects(),
     "az": objects.Objects(),
     "hf": hub.Hub(),
+    "oci": oci.Oci(),
 }
 
 

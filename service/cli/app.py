@@ -99,7 +99,7 @@ def fold(
             "--out",
             metavar="OUT.onnx",
             parser=f.place,
-            help="Where the artifact goes: a file, or an address (s3, gs, az, hf; https by PUT).",
+            help="Where the artifact goes: a file, or an address (s3, gs, az, hf, oci; https by PUT).",
         ),
     ],
     report: f.ReportJson = None,

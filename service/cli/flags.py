@@ -21,7 +21,7 @@ Source = Annotated[
         metavar="SRC",
         parser=place,
         help="The model: a file, a folder, an archive, a checkpoint prefix, or an address (https://, s3://, "
-        "gs://, az://, hf://; #sha256:... pins it). Recognised by content.",
+        "gs://, az://, hf://, oci://; #sha256:... pins it). Recognised by content.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]

@@ -66,9 +66,9 @@ def run(
             published = publish(report, made, local)
             second = publish_recalibrated(report, spare, local)
             runtime_form = publish_ort_format(report, made, local)
-        written = deliver(published)
-        written_form = runtime_form and deliver(runtime_form)
-        written_second = second and deliver(second)
+        written = deliver(published, report)
+        written_form = runtime_form and deliver(runtime_form, report)
+        written_second = second and deliver(second, report)
     from service.cli import describe  # imported while the job ran
 
     write_renderings(report, renderings)
@@ -85,20 +85,22 @@ def run(
 
 
 @contextmanager
-def outlet(out: Path | Address) -> Iterator[tuple[Path, Callable[[Path], str]]]:
+def outlet(out: Path | Address) -> Iterator[tuple[Path, Callable[[Path, Report], str]]]:
     """Yield where the artifact is made, and what sends it to its address and tells where that is."""
     if isinstance(out, Path):
         output_folder(out)
-        yield out, lambda path: f"written: {path}"
+        yield out, lambda path, report: f"written: {path}"
         return
     from service.addresses import transfer
 
     with tempfile.TemporaryDirectory(prefix="bnfold-send-") as name:
-        local = Path(name) / out.name
+        local = Path(name) / ("model.onnx" if out.scheme == "oci" else out.name)
 
-        def deliver(path: Path) -> str:
+        def deliver(path: Path, report: Report) -> str:
             if path.suffix == ".rejected":
                 return f"not sent to {out.shown}: the artifact is not proved"
+            if out.scheme == "oci":
+                return _push(path, local, report, out)
             folder = out.path.rpartition("/")[0]
             for each in (path.with_name(path.name + ".data"), path):  # who finds the model finds its weights
                 if each.exists():
@@ -108,6 +110,18 @@ def outlet(out: Path | Address) -> Iterator[tuple[Path, Callable[[Path], str]]]:
             return f"sent: {out.shown if path == local else path.name + ' beside it'}"
 
         yield local, deliver
+
+
+def _push(path: Path, local: Path, report: Report, out: Address) -> str:
+    """Push the artifact to a registry under one manifest with its report and provenance statement."""
+    from service.addresses import oci
+
+    if path != local:
+        return f"not sent: {path.name}; a tag holds one model"
+    if path.with_name(path.name + ".data").exists():
+        raise UsageError("an artifact past 2 GiB is not sent to a registry", hint="write it to a file")
+    oci.Oci().send(path, out, oci.companions_of(report, path))
+    return f"sent: {out.shown}"
 
 
 def check_calibration(options: FoldOptions, calibration: Path | None) -> None:

@@ -127,7 +127,7 @@ REQUESTS: Final[dict[str, Text]] = {
     ),
     "bad_address": Text(
         "Not an address of a model",
-        "An address has a scheme that bnfold knows (https, http, s3, gs, az, hf), a host or bucket, and the path of a file; `#sha256:` and 64 hexadecimal digits may follow.",
+        "An address has a scheme that bnfold knows (https, http, s3, gs, az, hf, oci), a host or bucket, and the path of a file; `#sha256:` and 64 hexadecimal digits may follow.",
         "Correct the address as the message says.",
         "`bnfold fold ftp://example.org/model.onnx -o model.onnx`",
     ),

@@ -48,7 +48,7 @@ def test_names() -> None:
     assert address.name == "my net.onnx"
     assert not address.is_folder
     assert parse("https://user:secret@host/net.onnx").shown == "https://host/net.onnx"  # type: ignore[union-attr]
-    assert set(SCHEMES) == {"https", "http", "s3", "gs", "az", "hf"}
+    assert set(SCHEMES) == {"https", "http", "s3", "gs", "az", "hf", "oci"}
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/../../x", "a//b", "./x", "/etc/passwd"])
