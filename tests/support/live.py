@@ -14,6 +14,9 @@ from pathlib import Path
 
 import httpx
 
+# Seconds until a service must answer: long, since a busy machine is no failure.
+PATIENCE = 300.0
+
 
 @dataclass(frozen=True)
 class Live:
@@ -69,20 +72,20 @@ def live_service(
 
 
 def _address(process: subprocess.Popen[bytes], log: Path) -> str:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         for line in log.read_text().splitlines():
             if line.startswith("bnfold serves on "):
                 return line.split()[-1]
         assert process.poll() is None, f"the service ended at once:\n{log.read_text()}"
         time.sleep(0.05)
-    raise AssertionError(f"no address within a minute:\n{log.read_text()}")
+    raise AssertionError(f"no address:\n{log.read_text()}")
 
 
 def _ready(url: str, log: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         if httpx.get(f"{url}/readyz", trust_env=False, timeout=10).status_code == 200:
             return
         time.sleep(0.1)
-    raise AssertionError(f"not ready within a minute:\n{log.read_text()}")
+    raise AssertionError(f"not ready:\n{log.read_text()}")
