@@ -144,7 +144,8 @@ def github(work: Work) -> str:
 
 def gitlab(work: Work) -> str:
     """Return the same as a GitLab component; the key is the masked variable BNFOLD_KEY."""
-    options = _json(work.options).replace("$", "$$")  # a lone dollar would begin the name of a variable
+    # A lone dollar would begin the name of a variable, an apostrophe would end the component's own string.
+    options = _json(work.options).replace("$", "$$").replace("'", "\\u0027")
     lines = [
         "include:",
         "  - component: $CI_SERVER_FQDN/bnfold/bnfold/fold@v0",

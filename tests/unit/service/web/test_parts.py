@@ -167,6 +167,7 @@ def test_the_pipelines_repeat_options_and_data() -> None:
     assert step["with"]["key"] == "${{ secrets.BNFOLD_KEY }}"
     assert step["with"]["probe"] == "probe.npz"
     inputs = yaml.safe_load(snippets.gitlab(asked))["include"][0]["inputs"]
+    assert "'" not in inputs["options"], "the component puts it between apostrophes"
     assert json.loads(inputs["options"].replace("$$", "$")) == asked.options
     assert inputs["probe"] == "probe.npz"
 
