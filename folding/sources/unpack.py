@@ -30,7 +30,8 @@ def open_upload(src: Path, workdir: Path) -> Upload:
         return Upload(src, src, files, digest_of(src, files))
     if src.stat().st_size == 0:
         raise UnknownFormat(f"The file {src.name!r} is empty.", code="empty_file", hint="Upload it again.")
-    if archive.is_archive(src) and not is_keras(src):
+    # A model.json that a hub serves as gzip is one file, not an archive of files.
+    if archive.is_archive(src) and not is_keras(src) and not looks_like_model_json(src):
         into = workdir / "unpacked"
         files = archive.extract(src, into)
         if not files:

@@ -168,7 +168,7 @@ def _link(home: Path) -> Path:
 
 
 def _bomb(home: Path) -> Path:
-    """A folder, since a single gzip file is taken for an archive."""
+    """A model.json that inflates past every limit."""
     (home / "model.json").write_bytes(gzip.compress(b'{"modelTopology": "' + b"a" * (80 << 20)))
     return home
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,17 @@ def test_a_model_json_brings_its_shards_along(tmp_path: Path) -> None:
     (tmp_path / "m" / "stranger.bin").write_bytes(b"x")
     assert open_upload(path, tmp_path / "work").files == tuple(sorted(FILES))
     assert shard_names(path) == ["a/one.bin", "two.bin", "three.bin"]
+
+
+def test_a_lone_gzipped_model_json_is_no_archive(tmp_path: Path) -> None:
+    """Hubs serve model.json as gzip; a tar in gzip stays an archive."""
+    path = saved(tmp_path / "m", compressed=True)
+    upload = open_upload(path, tmp_path / "work")
+    assert upload.files == tuple(sorted(FILES))
+    packed = tmp_path / "model.tar.gz"
+    with tarfile.open(packed, "w:gz") as archive:
+        archive.add(path, "model.json")
+    assert open_upload(packed, tmp_path / "work").root == tmp_path / "work" / "unpacked"
 
 
 def group(made: dict[str, Any]) -> dict[str, Any]:
