@@ -194,7 +194,7 @@ def test_latency_on_a_device_is_measured_at_several_batches(
     path = write(tmp_path / "free.onnx", text, w=array(3, 4))
     found = check(path, path, providers=["cpu", "cuda"], latency=True).latency
     assert found is not None
-    assert list(found["cpu"]) == ["enable_all"]
+    assert next(iter(found["cpu"])) == "enable_all", "as it is run, before batches and threads"
     labels = [f"enable_all batch {rows}" for rows in (1, 8, 32)]
     assert list(found["cuda"]) == labels
     assert [found["cuda"][label]["shape"]["x"] for label in labels] == [[1, 3], [8, 3], [32, 3]]
@@ -324,7 +324,7 @@ class Tf32Session(FakeSession):
 
 
 @pytest.mark.parametrize("cut", [False, True])
-@pytest.mark.parametrize("kind", ["plain", "mobile", "mlp"])
+@pytest.mark.parametrize("kind", ["plain", pytest.param("mobile", marks=pytest.mark.slow), "mlp"])
 def test_tf32_is_judged_layer_by_layer_by_its_own_bound(
     kind: str, cut: bool, device: type[FakeSession], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
