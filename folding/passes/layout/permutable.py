@@ -50,7 +50,7 @@ def permutable(node: ir.Node, constants: Callable[[ir.Value], bool]) -> Permutab
     if node.domain not in ("", "ai.onnx") or not node.outputs or node.meta.get(_PINNED):
         return None
     count = inferred_rank(node.outputs[0])
-    if count is None or count < 3:
+    if count is None or count < 3 or not _axes_exist(node, count):
         return None
     op_type = node.op_type
     if op_type in NARY or op_type == "Concat":
@@ -60,6 +60,15 @@ def permutable(node: ir.Node, constants: Callable[[ir.Value], bool]) -> Permutab
             return None
         return Permutable(node, count, (0,), tuple(range(len(node.outputs))))
     return None
+
+
+def _axes_exist(node: ir.Node, count: int) -> bool:
+    """Whether the axes that the node names are axes of its value: a broken model may name any number."""
+    position = {"Pad": 3, "Slice": 3, **dict.fromkeys(REDUCTIONS, 1)}.get(node.op_type)
+    given = position is not None and len(node.inputs) > position and node.inputs[position] is not None
+    named = (ints(node.inputs[position]) or []) if given and position is not None else []
+    named = [*named, *(attribute(node, "axes", None) or []), attribute(node, "axis", -1)]
+    return all(-count <= axis < count for axis in named)
 
 
 def _read(node: ir.Node) -> list[ir.Value]:

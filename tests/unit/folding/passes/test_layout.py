@@ -122,6 +122,17 @@ def test_nothing_to_gain_nothing_done() -> None:
     assert kinds(found) == kinds(source)
 
 
+@pytest.mark.parametrize(("axis", "moves"), [(1, True), (1 << 40, False), (4, False), (-5, False)])
+def test_an_axis_that_is_none_is_left_alone(axis: int, moves: bool) -> None:
+    """A broken model may name any number; the checker tells what is wrong with it, no pass fails."""
+    found = copy(model(f"{NHWC} {{ a = {TO_NCHW}(x) b = LogSoftmax<axis=1>(a) y = {TO_NHWC}(b) }}"))
+    index_names(found)
+    infer_shapes(found)
+    softmax = next(node for node in found.graph if node.op_type == "LogSoftmax")
+    softmax.attributes["axis"] = ir.AttrInt64("axis", axis)
+    assert eliminate_transposes(found) is moves
+
+
 def test_unknown_ranks_are_left_alone() -> None:
     source = model(f"{NHWC} {{ a = {TO_NCHW}(x) y = Relu(a) }}")
     found = copy(source)
