@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from folding import export, health, norms, ort_format, passes, rules, sources
-from folding.errors import BnfoldError, InternalError, UnsupportedModel
+from folding.errors import BnfoldError, InternalError, UnsupportedModel, root_error
 from folding.ir import gc_pause
 from folding.ir.query import is_op
 from folding.ir.types import Feeds
@@ -112,18 +112,6 @@ def _second(fixed: Report, path: Path) -> Recalibrated | None:
         summary=fixed.summary,
         headline=fixed.headline,
     )
-
-
-def root_error(error: BaseException) -> BaseException:
-    """The error of ours at the root of a chain: weights are read late, by libraries that wrap errors."""
-    cause: BaseException | None = error
-    for _ in range(32):  # chains may bite their own tail
-        if cause is None:
-            break
-        if isinstance(cause, BnfoldError):
-            return cause
-        cause = cause.__cause__ or cause.__context__
-    return error
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from folding.errors.tree import (
     UnsupportedModel,
     UsageError,
     VerificationFailed,
+    root_error,
 )
 
 __all__ = [
@@ -34,4 +35,5 @@ __all__ = [
     "UnsupportedModel",
     "UsageError",
     "VerificationFailed",
+    "root_error",
 ]

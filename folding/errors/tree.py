@@ -165,3 +165,15 @@ class InternalError(BnfoldError):
 
     code = "internal"
     exit_code = 75
+
+
+def root_error(error: BaseException) -> BaseException:
+    """The error of ours at the root of a chain: weights are read late, by libraries that wrap errors."""
+    cause: BaseException | None = error
+    for _ in range(32):  # chains may bite their own tail
+        if cause is None:
+            break
+        if isinstance(cause, BnfoldError):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return error

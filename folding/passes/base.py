@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from folding.errors import BnfoldError, InternalError
+from folding.errors import BnfoldError, InternalError, root_error
 from folding.ir.edit import open_graphs
 from folding.ir.query import all_graphs
 
@@ -46,6 +46,10 @@ def _run(model: ir.Model, passes: Sequence[Pass]) -> None:
         except MemoryError:
             raise
         except Exception as exc:
+            root = root_error(exc)
+            if isinstance(root, BnfoldError):  # a weight that cannot be read, say, wrapped by a library
+                root.details.setdefault("pass", step.name)
+                raise root from exc
             raise InternalError(
                 f"the pass `{step.name}` failed: {type(exc).__name__}: {exc}",
                 stage="clean",

@@ -88,6 +88,7 @@ def _survives(source: Path, name: str, target: Path) -> None:
         except BnfoldError as error:
             codes.add(error.error_code)
     assert all(codes)
+    assert "internal" not in codes
 
 
 def _copy(name: str, into: Path) -> tuple[Path, Path]:
@@ -156,3 +157,28 @@ def test_what_crashes_tensorflow_never_reaches_it(tmp_path: Path) -> None:
         with pytest.raises(CorruptModel) as caught:
             pipeline.fold(tmp_path / "broken.pb", tmp_path / "out.onnx", options)
         assert caught.value.error_code in ("dangling_reference", "corrupt_model")
+
+
+def _without_prefix(into: Path) -> Path:
+    """A checkpoint whose prefix is empty: `.index`, `.meta`, `.data-00000-of-00001`."""
+    original = TF1_PROGRAMS / "s000_trained" / "ckpt"
+    into.mkdir()
+    for path in original.glob("model.ckpt*"):
+        shutil.copy(path, into / path.name.removeprefix("model.ckpt"))
+    return into
+
+
+@pytest.mark.parametrize("suffix", [".index", ".meta", ".data-00000-of-00001"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "gone"])
+def test_a_damaged_checkpoint_without_prefix_is_named(suffix: str, damage: str, tmp_path: Path) -> None:
+    rng = random.Random(f"{suffix}{damage}")
+    source = _without_prefix(tmp_path / "copy")
+    path = source / suffix
+    data = bytearray(path.read_bytes())
+    if damage == "flip":
+        for _ in range(8):
+            data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    path.write_bytes(bytes({"cut": data[: len(data) // 2], "empty": b""}.get(damage, data)))
+    if damage == "gone":
+        path.unlink()
+    _survives(source, "s000_trained/ckpt/model.ckpt.meta", tmp_path / "out.onnx")

@@ -108,6 +108,20 @@ def test_quantized_and_back(bits: int, signed: bool, narrow: bool, tmp_path: Pat
     assert np.abs(found - wanted).max() < 1.01 * 7 / (2**bits - 2)
 
 
+def test_weights_that_are_quantized_and_back_fold(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    w = rng.normal(size=[3, 3, 2, 4]).astype(np.float32)
+
+    def build(tf: Any, x: Any) -> Any:
+        kernel = tf.quantization.quantize_and_dequantize_v2(
+            tf.constant(w), -3.0, 2.0, range_given=True, num_bits=4
+        )
+        return _normalized(tf, tf.nn.conv2d(x, kernel, 1, "SAME"))
+
+    report = _fold(tmp_path, [None, 6, 6, 2], build, rng.normal(size=[2, 6, 6, 2]).astype(np.float32))
+    assert [n.decision for n in report.batch_norms] == ["folded"]
+
+
 def test_a_range_of_the_data_is_refused_by_name(tmp_path: Path) -> None:
     def build(tf: Any, x: Any) -> Any:
         return tf.raw_ops.QuantizeAndDequantizeV2(input=x, input_min=0.0, input_max=0.0, range_given=False)
