@@ -12,11 +12,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.web import account, apidocs, compare, docs_site, pages, reports, signin
+from service.web import account, apidocs, compare, pages, reports, signin
 from service.web.api_client import ApiError
 from service.web.graph import netron
 from service.web.headers import SecurityHeaders
-from service.web.rendering import static_files
+from service.web.rendering import docs_site, static_files
 from service.web.rendering.templating import render
 from service.web.session import SessionCookie
 

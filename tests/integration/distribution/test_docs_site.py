@@ -14,8 +14,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from scripts import comparison
-from service.web import docs_site
-from service.web.rendering import templating
+from service.web.rendering import docs_site, templating
 from tests.support.paths import ROOT
 
 
@@ -107,9 +106,7 @@ def test_the_service_serves_it_under_a_strict_policy(client: TestClient) -> None
     assert client.get("/docs/site/reference/cli.html").status_code == 200
 
 
-@pytest.mark.parametrize(
-    "name", ["../templates/base.html", "%2e%2e/docs_site.py", "nothing.html", "reference"]
-)
+@pytest.mark.parametrize("name", ["../templates/base.html", "%2e%2e/apidocs.py", "nothing.html", "reference"])
 def test_other_files_are_not_served(client: TestClient, name: str) -> None:
     assert client.get(f"/docs/site/{name}").status_code == 404
 

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, RedirectResponse, Response
 
 router = APIRouter(include_in_schema=False)
-FOLDER = Path(__file__).with_name("site")
+FOLDER = Path(__file__).parents[1] / "site"
 HOME = "/docs/site/index.html"
 _INLINE = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 # The theme sets style attributes, and searches in a worker.
