@@ -12,13 +12,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.web import account, apidocs, compare, pages, reports, signin
+from service.web import apidocs, compare, pages, reports
+from service.web.accounts import account, signin
+from service.web.accounts.session import SessionCookie
 from service.web.api_client import ApiError
 from service.web.graph import netron
 from service.web.headers import SecurityHeaders
 from service.web.rendering import docs_site, static_files
 from service.web.rendering.templating import render
-from service.web.session import SessionCookie
 
 router = APIRouter(include_in_schema=False)
 for part in (static_files, netron, signin, account, apidocs, docs_site, reports, compare, pages):

@@ -12,11 +12,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from service.web.accounts.session import key_of
 from service.web.rendering.docs_site import HOME, is_built
 from service.web.rendering.formats import FILTERS
 from service.web.rendering.icons import icon
 from service.web.rendering.static_files import static
-from service.web.session import key_of
 
 
 @cache

@@ -15,7 +15,7 @@ from folding.sources.tensorflow.graph.runtime import tensorflow
 from folding.sources.tensorflow.graph.static_shapes import StaticShapes
 from folding.sources.tensorflow.graph.symbolic_sizes import Linear, SymbolicSizes
 from folding.sources.tensorflow.graph.tf_graph import TfGraph
-from folding.sources.tensorflow.rewrite.fake_quant import nudge
+from folding.sources.tensorflow.rewrite.quantization.fake_quant import nudge
 from tests.integration.tensorflow.artifacts import first_output, tensorflow_output, written
 from tests.integration.tensorflow.frozen_graphs import write_graph
 

@@ -22,13 +22,8 @@ from folding.sources.tensorflow.graph.static_shapes import StaticShapes
 from folding.sources.tensorflow.graph.symbolic_sizes import SymbolicSizes
 from folding.sources.tensorflow.graph.tf_graph import Node, TfGraph, data_inputs, dtype_of, split
 from folding.sources.tensorflow.graph.weights import read_slot
-from folding.sources.tensorflow.rewrite import (
-    channels_last,
-    dilated_conv,
-    fake_quant,
-    quantize_dequantize,
-    space_to_batch,
-)
+from folding.sources.tensorflow.rewrite import channels_last, dilated_conv, space_to_batch
+from folding.sources.tensorflow.rewrite.quantization import fake_quant, quantize_dequantize
 
 _INT32, _TEXT, _INT64 = 3, 7, 9
 _GENERATORS = frozenset(
@@ -138,7 +133,7 @@ def _biases_along_channels(state: Spelling) -> None:
 
 
 def _fake_quantizations(state: Spelling) -> None:
-    """A QuantizeLinear pair rounds otherwise; see `rewrite.fake_quant`."""
+    """A QuantizeLinear pair rounds otherwise; see `rewrite.quantization.fake_quant`."""
     for node in list(state.graph.nodes.values()):
         if node.op not in fake_quant.OPS:
             continue
@@ -155,7 +150,7 @@ def _fake_quantizations(state: Spelling) -> None:
 
 
 def _quantized_and_back(state: Spelling) -> None:
-    """tf2onnx writes a pair of 8 bits; see `rewrite.quantize_dequantize`."""
+    """tf2onnx writes a pair of 8 bits; see `rewrite.quantization.quantize_dequantize`."""
     for node in list(state.graph.nodes.values()):
         if node.op not in quantize_dequantize.OPS:
             continue

@@ -8,9 +8,9 @@ from fastapi import APIRouter, Form
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from service.web.accounts.session import COOKIE, from_own_page, key_of
 from service.web.api_client import Api, ApiError, public_base
 from service.web.rendering.templating import render
-from service.web.session import COOKIE, from_own_page, key_of
 
 router = APIRouter(include_in_schema=False)
 

@@ -1,0 +1,1 @@
+"""Quantization operations of TensorFlow, spelled so that ONNX computes the same."""

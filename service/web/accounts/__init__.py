@@ -1,0 +1,1 @@
+"""Who visits the pages: signing in, the session cookie, and the account pages."""
