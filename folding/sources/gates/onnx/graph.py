@@ -11,6 +11,8 @@ from folding.sources.gates.onnx.tensors import TensorCheck
 from folding.sources.gates.onnx.walk import subgraphs
 
 _AGAIN: Final = "Export the model again."
+# Attributes that count a node's own inputs or outputs. Shape inference allocates by them before it compares.
+_COUNTS: Final = {("Split", "num_outputs"): "output", ("Scan", "num_scan_inputs"): "input"}
 
 
 class GraphCheck:
@@ -78,6 +80,7 @@ class GraphCheck:
                 refuse("unsafe_name", f"A node has a name of {len(text)} bytes.", name=text, hint=_AGAIN)
         for attribute in node.attribute:
             self._attribute(attribute, label)
+            self._count(node, attribute, label)
         if node.op_type == "Constant" and node.output:
             for attribute in node.attribute:
                 if attribute.HasField("t"):
@@ -106,6 +109,17 @@ class GraphCheck:
         for sparse in [*([attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []),
                        *attribute.sparse_tensors]:  # fmt: skip
             self.tensors.sparse(sparse)
+
+    def _count(self, node: Any, attribute: Any, label: str) -> None:
+        side = _COUNTS.get((node.op_type, attribute.name))
+        if side is None or attribute.ref_attr_name:
+            return
+        if not 0 < attribute.i <= len(getattr(node, side)):
+            corrupt(
+                f"Node {shown(label)!r} ({node.op_type}) has {len(getattr(node, side))} {side}s, and its "
+                f"{attribute.name} is {attribute.i}.",
+                name=label, code="malformed_model", hint=_AGAIN,
+            )  # fmt: skip
 
     def _trips(self, node: Any, scope: Scope, label: str) -> int:
         if node.op_type != "Loop" or not node.input or not node.input[0]:

@@ -248,3 +248,15 @@ def test_operators_used_against_their_definition(tmp_path: Path, body: str) -> N
     arrays = {name: np.array(row, np.int64) for name, row in numbers.items() if name in body}
     with pytest.raises((UnsupportedModel, CorruptModel)):
         fold(tmp_path, parse(body, arrays=arrays))
+
+
+@pytest.mark.parametrize("count", [2**31, 3, 0, -1])
+def test_a_split_that_counts_other_outputs_than_it_has_is_refused(tmp_path: Path, count: int) -> None:
+    """Shape inference of onnx would make a list of that length first."""
+    proto = parse(
+        f"a, z = Split <axis = 1, num_outputs = {count}> (x)\n y = Concat <axis = 1> (a, z)",
+        opsets='"" : 18',
+    )
+    with pytest.raises(CorruptModel, match="num_outputs") as raised:
+        fold(tmp_path, proto)
+    assert raised.value.error_code == "malformed_model"
