@@ -86,7 +86,7 @@ def migrate(data_dir: DataDir = None, as_json: f.Json = False, quiet: f.Quiet = 
     Every process of the service does so when it starts. A deployment that starts several at once may do it
     before, so that none waits for another one.
 
-    [bold]Example[/bold]
+    [bold]Examples[/bold]
 
       BNFOLD_DATABASE_URL=postgresql+psycopg://... bnfold migrate
     """
@@ -140,7 +140,7 @@ def keys_create(
 ) -> int:
     """Make an API key. It is shown once; only its hash is kept.
 
-    [bold]Example[/bold]
+    [bold]Examples[/bold]
 
       bnfold keys create ci --scope submit --scope read --expires-days 90
     """
@@ -169,7 +169,7 @@ def keys_rotate(
 ) -> int:
     """Replace an API key by one with the same name, tenant, scopes and lifetime. It is shown once.
 
-    [bold]Example[/bold]
+    [bold]Examples[/bold]
 
       bnfold keys rotate ID --overlap-hours 48
     """

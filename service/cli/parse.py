@@ -191,6 +191,9 @@ def existing(path: Path, what: str = "file") -> Path:
     raise UsageError(f"no such {what}: {path}", hint=hint)
 
 
+_SAVED_MODEL = ("saved_model.pb", "saved_model.pbtxt")
+
+
 @contextmanager
 def model(place: Path | Address) -> Iterator[Path]:
     """The model to read: the path itself, or a folder with all files that it stands for.
@@ -212,6 +215,9 @@ def model(place: Path | Address) -> Iterator[Path]:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(path.parent / name, folder / name)
             yield folder
+        return
+    if path.name in _SAVED_MODEL and (path.parent / "variables").is_dir():
+        yield path.parent  # the weights lie in folders beside the file, which a hook is given alone
         return
     prefix = _checkpoint_prefix(path)
     if prefix is None:

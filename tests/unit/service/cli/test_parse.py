@@ -148,3 +148,14 @@ def test_missing_model_names_neighbours(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught, parse.model(tmp_path / "modle.onnx"):
         pass
     assert "model.onnx" in (caught.value.hint or "")
+
+
+def test_the_file_of_a_saved_model_stands_for_its_folder(tmp_path: Path) -> None:
+    """A hook is given the file alone; the weights lie in the folder `variables` beside it."""
+    file = tmp_path / "saved_model.pb"
+    file.write_bytes(b"\x08\x01")
+    with parse.model(file) as alone:
+        assert alone == file  # without weights it may be anything: its content says what
+    (tmp_path / "variables").mkdir()
+    with parse.model(file) as whole:
+        assert whole == tmp_path
