@@ -45,7 +45,7 @@ class GuardedProtocol(_PROTOCOL):  # type: ignore[misc, valid-type]
         """Count, and start the clock."""
         super().connection_made(transport)
         if len(self.connections) > self.max_connections:
-            self.refuse(503, "too_many_connections", "Too many connections are open.")
+            self.send_problem(503, "too_many_connections", "Too many connections are open.")
             return
         self._arm()
 
@@ -76,7 +76,7 @@ class GuardedProtocol(_PROTOCOL):  # type: ignore[misc, valid-type]
             self._header_bytes += len(data)
             # A first piece may carry body too; uvicorn reads at most 256 KiB at once.
             if self._header_bytes > MAX_HEADER_BYTES and b"\r\n\r\n" not in data[:MAX_HEADER_BYTES]:
-                self.refuse(431, "headers_too_large", "The request's headers are too large.")
+                self.send_problem(431, "headers_too_large", "The request's headers are too large.")
                 return
         super().data_received(data)
         # Line ends between requests stop uvicorn's keep-alive clock and begin nothing: ours takes over.
@@ -116,13 +116,13 @@ class GuardedProtocol(_PROTOCOL):  # type: ignore[misc, valid-type]
         self._in_headers = False
         self._disarm()
         if len(self.headers) > MAX_HEADERS:
-            self.refuse(431, "headers_too_large", f"The request has more than {MAX_HEADERS} headers.")
+            self.send_problem(431, "headers_too_large", f"The request has more than {MAX_HEADERS} headers.")
             return
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP gets a problem too."""
-        self.refuse(400, "bad_request", "This is not a valid HTTP request.")
+        self.send_problem(400, "bad_request", "This is not a valid HTTP request.")
 
     def _arm(self) -> None:
         self._deadline = self.loop.call_later(self.header_timeout, self._expire)
@@ -135,9 +135,9 @@ class GuardedProtocol(_PROTOCOL):  # type: ignore[misc, valid-type]
     def _expire(self) -> None:
         self._deadline = None
         if self._in_headers and not self.transport.is_closing():
-            self.refuse(408, "request_timeout", "The request's headers did not come in time.")
+            self.send_problem(408, "request_timeout", "The request's headers did not come in time.")
 
-    def refuse(self, status: int, code: str, detail: str) -> None:
+    def send_problem(self, status: int, code: str, detail: str) -> None:
         body = json.dumps({"type": f"/problems/{code}", "title": code, "status": status, "detail": detail,
                            "code": code}).encode()  # fmt: skip
         phrase = {

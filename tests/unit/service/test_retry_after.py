@@ -135,7 +135,7 @@ def test_answers_before_there_is_a_request(status: int, says: bool) -> None:
 
     protocol = GuardedProtocol.__new__(GuardedProtocol)
     protocol.transport, protocol.loop = Transport(), Loop()
-    protocol.refuse(status, "code", "detail")
+    protocol.send_problem(status, "code", "detail")
     head = protocol.transport.data.split(b"\r\n\r\n")[0]
     assert (b"\r\nretry-after: 2\r\n" in head) == says
     assert head.startswith(f"HTTP/1.1 {status} ".encode())
