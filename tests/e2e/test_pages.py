@@ -242,6 +242,6 @@ def test_a_release_is_made_and_listed(visit: Visit, tmp_path: Path) -> None:
         expect(page.locator("#release-state")).to_have_text(f"resnet / stable is now version {version}.")
     page.goto(f"{visit.url}/releases")
     expect(page.locator("tbody tr")).to_have_count(1)
-    page.locator("details summary").click()
+    page.locator("details summary", has_text="versions").click()
     expect(page.locator(".history li")).to_have_count(2)
     visit.picture("releases")

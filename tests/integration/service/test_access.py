@@ -149,11 +149,12 @@ class TestAccess:
         values = {
             "job_id": job.id, "digest": str(done.artifact_digest), "model_id": model, "name": "net",
             "channel": "prod", "webhook_id": "wh_1", "upload_id": made.rsplit("/", 1)[1],
+            "key_id": services.keys.create("acme", "idle", ["read"])[0].id,
         }  # fmt: skip
         unknown = values | {
             "job_id": job.id[:-1] + "x", "digest": digest_of(b"?"),
             "model_id": model[:-1] + "x", "name": "other",
-            "webhook_id": "wh_2", "upload_id": "up_x",
+            "webhook_id": "wh_2", "upload_id": "up_x", "key_id": "key_x",
         }  # fmt: skip
         tried = 0
         for path, methods in client.app.openapi()["paths"].items():  # type: ignore[attr-defined]

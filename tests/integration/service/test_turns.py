@@ -224,7 +224,8 @@ def test_claims_do_not_grow_with_the_queue(services: Services) -> None:
     """The query reads an index: rows of each tenant's head, whatever waits behind them."""
     first = [submit(services, tenant=tenant).job.id for tenant in ("a", "b")]
     with services.db.write() as connection:
-        row = dict(connection.execute(select(tables.jobs).where(tables.jobs.c.id == first[0])).one()._mapping)
+        found = connection.execute(select(tables.jobs).where(tables.jobs.c.id == first[0])).one()._mapping
+        row = {column.key: found[column] for column in tables.jobs.c}
         rows = [row | {"id": f"job_{n:08}", "position": 10 + n, "tenant": "a"} for n in range(20_000)]
         connection.execute(insert(tables.jobs), rows)
     steps: list[int] = []

@@ -27,7 +27,7 @@ from folding.sources.tensorflow.convert import (
 from folding.sources.tensorflow.convert.bind_weights import bind
 from folding.sources.tensorflow.convert.loop_shapes import drop_false_scalars
 from folding.sources.tensorflow.convert.prepare_inference_graph import Prepared
-from folding.sources.tensorflow.convert.tf2onnx_names import numbered_from_one
+from folding.sources.tensorflow.convert.tf2onnx_names import numbered_from_one, order_folded_constants
 from folding.sources.tensorflow.graph import protobuf_io
 from folding.sources.tensorflow.graph.program import Weights
 from folding.sources.tensorflow.graph.runtime import quiet, tensorflow, tf2onnx
@@ -163,6 +163,7 @@ def _to_onnx(
         else:  # our own passes clean a flat graph as well, in a fifth of the time
             onnx_graph.delete_unused_nodes(onnx_graph.outputs)
         proto = onnx_graph.make_model("bnfold", producer_name="bnfold")
+        order_folded_constants(proto.graph)
     no_unknown_ops(proto)
     if check:
         drop_false_scalars(proto)
