@@ -6,11 +6,13 @@ Questions about shapes stand in `folding/ir/shapes.py`, edits in `folding/ir/edi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
+from folding.errors import UsageError
 from folding.ir.types import Array
 
 STANDARD = ("", "ai.onnx")
@@ -63,6 +65,18 @@ def used_names(model: ir.Model) -> set[str]:
             if node.name:
                 names.add(node.name)
     return names
+
+
+def artifact_input(inputs: Mapping[str, ir.Value], name: str) -> ir.Value:
+    """Return an input by its name. Raises: UsageError `unknown_input`, which lists those there are."""
+    if name not in inputs:
+        raise UsageError(
+            f"The artifact has no input called {name!r}; it has {', '.join(inputs)}.",
+            code="unknown_input",
+            hint="Names are those of the artifact; `bnfold inspect` lists them.",
+            details={"candidates": sorted(inputs)[:50]},
+        )
+    return inputs[name]
 
 
 def attr_int(node: ir.Node, name: str, default: int | None = None) -> Any:

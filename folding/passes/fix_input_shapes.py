@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import onnx_ir as ir
 
 from folding.errors import UsageError
-from folding.ir.query import all_graphs
+from folding.ir.query import all_graphs, artifact_input
 
 Dim = int | str | None
 
@@ -28,14 +28,7 @@ def fix_input_shapes(model: ir.Model, shapes: Mapping[str, Sequence[Dim]]) -> li
     known: dict[str, int] = {}
     notes = []
     for name, asked in shapes.items():
-        if name not in inputs:
-            raise UsageError(
-                f"The artifact has no input called {name!r}; it has {', '.join(inputs)}.",
-                code="unknown_input",
-                hint="Names are those of the artifact; `bnfold inspect` lists them.",
-                details={"candidates": sorted(inputs)[:50]},
-            )
-        known |= _fix(inputs[name], list(asked))
+        known |= _fix(artifact_input(inputs, name), list(asked))
         notes.append(f"input {name!r} has the shape {', '.join(map(_shown, asked))}, as asked for")
     _propagate_sizes(model, known)
     return notes

@@ -20,6 +20,7 @@ import numpy as np
 import onnx_ir as ir
 
 from folding.errors import UsageError
+from folding.ir.query import artifact_input
 from folding.ir.types import Feeds
 from folding.options import FoldOptions
 from folding.sources.base import Imported, LayeredReference, Reference, SourceLayer
@@ -113,14 +114,7 @@ def prepend(imported: Imported, options: FoldOptions) -> None:
 
 
 def _step(held: dict[str, ir.Value], name: str, options: FoldOptions) -> Preprocessing:
-    if name not in held:
-        raise UsageError(
-            f"The artifact has no input called {name!r}; it has {', '.join(held)}.",
-            code="unknown_input",
-            hint="Names are those of the artifact; `bnfold inspect` lists them.",
-            details={"candidates": sorted(held)[:50]},
-        )
-    value = held[name]
+    value = artifact_input(held, name)
     if value.dtype not in _FLOATS:
         raise _unfit(
             name, f"holds {value.dtype or 'an unknown type'}", "Only inputs of floats are normalized."

@@ -92,3 +92,12 @@ _EXAMPLES = {
     "oci": "oci://registry.example.org/models/resnet:v1",
     "hf": "hf://organization/model/folder/model.onnx",
 }
+
+
+def missing_package(scheme: str, package: str, *, extra: str) -> UsageError:
+    """Return what to say where the package that reads and writes such addresses is not installed."""
+    return UsageError(
+        f"{scheme}:// addresses need the package {package}.",
+        code="extra_missing",
+        hint=f'Install it with `pip install "bnfold[{extra}]"`.',
+    )

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from folding.errors import TemporaryFailure, UsageError
-from service.addresses.address import Address
+from service.addresses.address import Address, missing_package
 
 
 class Hub:
@@ -47,10 +47,7 @@ def _library() -> Any:
     try:
         import huggingface_hub
     except ImportError:
-        raise UsageError(
-            "hf:// addresses need the package huggingface_hub.", code="extra_missing",
-            hint='Install it with `pip install "bnfold[hub]"`.',
-        ) from None  # fmt: skip
+        raise missing_package("hf", "huggingface_hub", extra="hub") from None
     return huggingface_hub
 
 

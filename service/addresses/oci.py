@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import httpx
 
 from folding.errors import TemporaryFailure, UsageError
-from service.addresses.address import Address
+from service.addresses.address import Address, missing_package
 
 MODEL = "application/vnd.onnx.model"
 KINDS = {
@@ -81,10 +81,7 @@ def _client(address: Address) -> Any:
     try:
         from oras.provider import Registry
     except ImportError:
-        raise UsageError(
-            "oci:// addresses need the package oras.", code="extra_missing",
-            hint='Install it with `pip install "bnfold[oci]"`.',
-        ) from None  # fmt: skip
+        raise missing_package("oci", "oras", extra="oci") from None
     scheme = "http" if _is_local(address.host) else "https"
     try:  # oras tries five times, for a minute, where nobody answers
         httpx.get(f"{scheme}://{address.host}/v2/", timeout=10.0)

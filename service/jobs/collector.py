@@ -65,7 +65,6 @@ class Collector:
     def run(self) -> dict[str, int]:
         """One round; what went, by kind."""
         cutoff = now() - self.settings.retention_days * DAY
-        part = self._next_part()
         went = {
             "uploads": self._expire_uploads(),
             "jobs": self._all_jobs(J.finished_at < cutoff),
@@ -75,8 +74,7 @@ class Collector:
             "surplus": self._surplus(),
             "renderings": self._renderings(),
             "claims": self._claims(),
-            "lost": self._compare(part)["missing"] if part != Part() else 0,
-            "blobs": self._bytes(part),
+            **self._listed(self._next_part()),
             "leftovers": self.blobs.sweep(now() - max(self.settings.gc_grace, self.settings.body_timeout)),
         }
         if any(went.values()):
@@ -88,7 +86,8 @@ class Collector:
 
         A large store is compared a part at each round instead.
         """
-        return self._compare(self._next_part())
+        part = self._next_part()
+        return self._compare(part, self._list(part))
 
     def _next_part(self) -> Part:
         """Return the part of the store whose turn it is: all of it while one collection can list it."""
@@ -98,14 +97,23 @@ class Collector:
         turn = next(self._turns) % parts
         return Part(turn * _SHARDS // parts, (turn + 1) * _SHARDS // parts)
 
-    def _walk(self, part: Part) -> Iterator[BlobStat]:
-        return itertools.chain.from_iterable(map(self.blobs.walk, part.shards()))
+    def _list(self, part: Part) -> list[BlobStat]:
+        return [stat for shard in part.shards() for stat in self.blobs.walk(shard)]
 
-    def _compare(self, part: Part) -> dict[str, int]:
+    def _listed(self, part: Part) -> dict[str, int]:
+        """List a part of the store once; return what went of its rows and of its bytes.
+
+        The rows of a store that is listed as a whole were compared at start.
+        """
+        listed = self._list(part)
+        lost = self._compare(part, listed)["missing"] if part != Part() else 0
+        return {"lost": lost, "blobs": self._bytes(listed)}
+
+    def _compare(self, part: Part, listed: list[BlobStat]) -> dict[str, int]:
         """Remove the rows of the part whose bytes are gone; count them and the blobs that are there."""
         with self.db.read() as connection:
             claims = connection.execute(select(B.tenant, B.digest).where(part.holds(B.digest))).all()
-        present = {stat.digest for stat in self._walk(part)}
+        present = {stat.digest for stat in listed}
         missing = 0
         for tenant, digest in claims:
             # Look again: the blob may have come after the listing.
@@ -171,9 +179,9 @@ class Collector:
                 delete(tables.blobs).where(_unused(), B.last_used_at < now() - grace)
             ).rowcount
 
-    def _bytes(self, part: Part) -> int:
+    def _bytes(self, listed: list[BlobStat]) -> int:
         cutoff, went = now() - self.settings.gc_grace, 0
-        for stat in self._walk(part):
+        for stat in listed:
             if stat.modified < cutoff and self._unclaimed(stat.digest):
                 went += self._drop(stat.digest, cutoff)
         return went
